@@ -1,0 +1,110 @@
+# The front door. CMake decides how to build, tools/bootstrap what the machine needs; this file only calls them.
+# Variables come from the command line, as in: make serve MODEL=/path/model.gguf ARGS="-c 8192".
+
+MODEL ?= models/demo-2m-f16.gguf
+PORT  ?= 8080
+JOBS  ?= $(shell nproc)
+T     ?= tests
+
+# Not from the environment, where some shells keep the machine's own name under HOST.
+HOST := 127.0.0.1
+
+export PYTHON ?= python3
+
+# The two build trees compile the same sources. Paths relative to the repository let ccache share the results;
+# staging has just written the headers, and ccache would otherwise distrust files that are so young.
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_SLOPPINESS ?= include_file_ctime,include_file_mtime
+
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+CONFIGURE = $(BIN)/cmake -G Ninja -U '*Python3_*' \
+    -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" -DPython3_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+    -DATLAS_SOURCE_CACHE="$(CURDIR)/build-cache" -DCMAKE_BUILD_TYPE=Release -DLLAMA_USE_PREBUILT_UI=OFF \
+    $(if $(UI),-DLLAMA_BUILD_UI=$(UI))
+
+# Options given now configure again; without them a build tree keeps those it has.
+RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve build build-stock test check format bench lock clean distclean require-model FORCE
+
+help: ## print this
+	@echo 'ATLAS for llama-server'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  MODEL=FILE HOST=ADDRESS PORT=NUMBER ARGS="..."   for serve; ARGS go to llama-server as they are'
+	@echo '  CMAKE_ARGS="-DGGML_CUDA=ON" UI=ON JOBS=NUMBER    for builds; UI=ON builds the web UI and needs npm'
+	@echo '  T="tests/unit -k name"                           for test: what pytest runs'
+	@echo '  PYTHON=/path/to/python3                          the Python to embed, 3.11 or newer'
+
+serve: export MODEL := $(MODEL)
+serve: export HOST := $(HOST)
+serve: export PORT := $(PORT)
+serve: export VIRTUAL_ENV := $(CURDIR)/.venv
+serve: export ATLAS_MEMORY_PATH ?= ./atlas_memory
+serve: require-model build ## build what is out of date and serve a model on http://127.0.0.1:8080
+	@exec build/bin/llama-server -m "$$MODEL" --host "$$HOST" --port "$$PORT" $(ARGS)
+
+require-model:
+	@test -f "$$MODEL" || { echo "make: no model file '$$MODEL'; name one: make serve MODEL=/path/model.gguf" >&2; exit 1; }
+
+build: build/build.ninja ## build build/bin/llama-server
+	@$(BIN)/cmake --build build --target llama-server --parallel $(JOBS)
+
+build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from the untouched upstream source
+	@$(BIN)/cmake --build build-stock --target llama-server --parallel $(JOBS)
+
+build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
+
+build-stock/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	$(CONFIGURE) -B build-stock -DATLAS_STOCK=ON $(CMAKE_ARGS)
+
+# bootstrap leaves the file as it is when the environment is up to date.
+.venv/.atlas-base: FORCE
+	@tools/bootstrap
+
+.venv/.atlas-dev: FORCE
+	@tools/bootstrap --dev
+
+test: .venv/.atlas-dev build build-stock ## build and run the tests
+	@$(RUN) pytest $(T)
+
+check: .venv/.atlas-dev ## lint and type-check everything, change nothing
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(CLANG_FORMAT) --dry-run -Werror {} +
+	$(BIN)/python tools/patches lint
+	$(BIN)/python tools/patches verify
+
+format: .venv/.atlas-dev ## format Python and C++
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+	$(CLANG_FORMAT) -i {} +
+
+CLANG_FORMAT := find native -type f \( -name '*.[ch]' -o -name '*.[ch]pp' \) -exec $(BIN)/clang-format
+
+bench: .venv/.atlas-dev build build-stock ## compare the two builds; ARGS="..." go to the benchmark
+	@$(BIN)/python load/bench.py $(ARGS)
+
+# Run on the oldest supported Python, so that the versions chosen suit all of them.
+PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+    --no-emit-index-url --no-emit-find-links --no-annotate --resolver=backtracking
+lock: export CUSTOM_COMPILE_COMMAND := make lock
+lock: ## choose new versions of all dependencies and write requirements/
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock needs Python 3.11")'
+	$(PYTHON) -m venv build-lock
+	build-lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	$(PIP_COMPILE) --extra build -o requirements/base.txt pyproject.toml
+	$(PIP_COMPILE) --extra build --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+
+clean: ## remove the build trees; keep .venv and downloads
+	rm -rf build build-stock build-lock
+
+distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
+	rm -rf .venv build-cache *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,46 @@
+"""ATLAS: Python inside llama-server. The names in `__all__` are what plugins may rely on."""
+
+from atlas_plugin.errors import (
+    AtlasError,
+    AuthenticationError,
+    MethodNotAllowed,
+    NotFoundError,
+    PayloadTooLarge,
+    PluginError,
+    RateLimitError,
+    ServerError,
+    UnavailableError,
+    ValidationError,
+)
+from atlas_plugin.hookspecs import StatusReport, hookimpl
+from atlas_plugin.host import Host
+from atlas_plugin.http import Request, Response, StreamResponse
+from atlas_plugin.manager import PluginInfo, PluginManager
+from atlas_plugin.routing import Routes
+from atlas_plugin.settings import Settings
+from atlas_plugin.version import ABI_VERSION, __version__
+
+__all__ = [
+    "ABI_VERSION",
+    "AtlasError",
+    "AuthenticationError",
+    "Host",
+    "MethodNotAllowed",
+    "NotFoundError",
+    "PayloadTooLarge",
+    "PluginError",
+    "PluginInfo",
+    "PluginManager",
+    "RateLimitError",
+    "Request",
+    "Response",
+    "Routes",
+    "ServerError",
+    "Settings",
+    "StatusReport",
+    "StreamResponse",
+    "UnavailableError",
+    "ValidationError",
+    "__version__",
+    "hookimpl",
+]

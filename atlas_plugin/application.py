@@ -1,0 +1,67 @@
+"""The Python half of the server: from start to stop, one request at a time or many at once."""
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from atlas_plugin import host_logging
+from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
+from atlas_plugin.host import Host
+from atlas_plugin.http import Request, Response, StreamResponse, to_response
+from atlas_plugin.manager import PluginInfo, PluginManager
+
+log = logging.getLogger("atlas")
+
+
+class Application:
+    """Plugins over a host. `handle` may be called from any thread between `start` and `stop`."""
+
+    def __init__(self, host: Host) -> None:
+        self.plugins = PluginManager()
+        self._host = host
+        self._running = False
+
+    def start(self) -> None:
+        """Load and start the plugins. Raises PluginError when one that the settings require fails."""
+        settings = self._host.settings()
+        level = "debug" if settings.flag("verbose_logging") else settings.text("log_level")
+        host_logging.install(self._host, level)
+        self.plugins.load(settings)
+        self.plugins.start(self._host)
+        required = [info for info in self.plugins.failed if info.explicit]
+        if required and settings.flag("require_python"):
+            self.plugins.stop()
+            raise PluginError(required[0].name, _refusal(required, settings.switches("require_python")))
+        self._running = True
+        names = ", ".join(info.name for info in self.plugins.infos() if info.state == "active")
+        log.info("plugins active: %s", names or "none")
+
+    def handle(self, request: Request) -> Response | StreamResponse:
+        """The answer to a request; whatever goes wrong is an answer too."""
+        try:
+            if not self._running:
+                raise UnavailableError("the server is shutting down")
+            route, parameters = self.plugins.router.match(request.method, request.path)
+            return to_response(route.handler(replace(request, path_params=parameters)))
+        except AtlasError as error:
+            return _error_response(error)
+        except BaseException:
+            reference = secrets.token_hex(4)
+            log.exception("%s %s failed (reference %s)", request.method, request.path, reference)
+            return _error_response(ServerError(f"Internal server error (reference {reference})"))
+
+    def stop(self) -> None:
+        """Refuse further requests and run the shutdown hooks. A second call does nothing."""
+        if self._running:
+            self._running = False
+            self.plugins.stop()
+
+
+def _error_response(error: AtlasError) -> Response:
+    return Response(status=error.status, body=error.to_body(), headers=error.headers)
+
+
+def _refusal(failed: Iterable[PluginInfo], switches: str) -> str:
+    reasons = "; ".join(f"plugin '{info.name}' failed: {info.error}" for info in failed)
+    return f"{reasons}. Repair or remove what is named, or do not set {switches}"

@@ -1,0 +1,15 @@
+"""The plugins that come with ATLAS. They use the public hooks only."""
+
+from collections.abc import Callable, Mapping
+
+from atlas_plugin.builtin.config import ConfigPlugin
+from atlas_plugin.builtin.memory import MemoryPlugin
+from atlas_plugin.builtin.plugins import PluginsPlugin
+from atlas_plugin.builtin.status import StatusPlugin
+
+BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
+    "status": StatusPlugin,
+    "plugins": PluginsPlugin,
+    "config": ConfigPlugin,
+    "memory": MemoryPlugin,
+}

@@ -1,0 +1,25 @@
+"""GET /v1/atlas/plugins."""
+
+from typing import TYPE_CHECKING, Any
+
+from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.http import Request
+from atlas_plugin.routing import Routes
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
+
+
+class PluginsPlugin:
+    """Lists the plugins, those that failed or are disabled too."""
+
+    @hookimpl
+    def startup(self, plugins: "PluginManager") -> None:
+        self._plugins = plugins
+
+    @hookimpl
+    def register_routes(self, routes: Routes) -> None:
+        routes.get("/v1/atlas/plugins")(self._list)
+
+    def _list(self, request: Request) -> dict[str, Any]:
+        return {"status": "success", "data": {"plugins": self._plugins.infos()}}

@@ -1,0 +1,42 @@
+"""GET /v1/atlas/status."""
+
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.host import Host
+from atlas_plugin.http import Request
+from atlas_plugin.routing import Routes
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
+
+
+class StatusPlugin:
+    """The server's own facts, and what the plugins report."""
+
+    @hookimpl
+    def startup(self, host: Host, plugins: "PluginManager") -> None:
+        self._host = host
+        self._plugins = plugins
+
+    @hookimpl
+    def register_routes(self, routes: Routes) -> None:
+        routes.get("/v1/atlas/status")(self._status)
+
+    def _status(self, request: Request) -> dict[str, Any]:
+        states = [info.state for info in self._plugins.infos()]
+        facts: dict[str, Any] = {
+            **self._host.status(),
+            "python": {"version": platform.python_version(), "prefix": sys.prefix},
+            "plugins": {"active": states.count("active"), "failed": states.count("failed")},
+        }
+        problems = [f"plugin '{info.name}' failed: {info.error}" for info in self._plugins.failed]
+        reported: dict[str, Any] = {"memory_persistence": False}
+        for report in self._plugins.reports():
+            reported.update(report.data)
+            problems.extend(report.problems)
+        # The facts stand first in the answer, and no plugin can replace one.
+        data = {**facts, **reported, **facts}
+        return {"status": "degraded" if problems else "healthy", "data": data, "problems": problems}

@@ -1,0 +1,104 @@
+"""Where plugins come from: built in, entry points, the setting `plugins`, the setting `plugins_dir`."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from atlas_plugin.builtin import BUILTIN_PLUGINS
+from atlas_plugin.errors import PluginError
+from atlas_plugin.settings import Settings
+from atlas_plugin.version import __version__
+
+ENTRY_POINT_GROUP = "atlas.plugins"
+_DISABLE = "no:"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plugin before it is loaded. `load` runs its code and may raise anything."""
+
+    name: str
+    source: str
+    """builtin, entry_point, module or file."""
+    location: str
+    """The module, or the path of the file."""
+    load: Callable[[], object]
+    version: str | None = None
+    explicit: bool = False
+    """Whether a setting names it, so that a user who requires Python requires it too."""
+
+
+def disabled_names(settings: Settings) -> list[str]:
+    """The names that `no:NAME` entries of the setting `plugins` turn off."""
+    return [entry[len(_DISABLE) :] for entry in settings.texts("plugins") if entry.startswith(_DISABLE)]
+
+
+def find(settings: Settings) -> Iterator[Candidate]:
+    """All plugins in load order, without loading any."""
+    for name, factory in BUILTIN_PLUGINS.items():
+        yield Candidate(name, "builtin", factory.__module__, factory, __version__)
+    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+        version = entry_point.dist.version if entry_point.dist else None
+        yield Candidate(entry_point.name, "entry_point", entry_point.value, entry_point.load, version)
+    for entry in settings.texts("plugins"):
+        if entry.endswith(".py"):
+            yield _file(Path(entry), explicit=True)
+        elif not entry.startswith(_DISABLE):
+            yield Candidate(entry, "module", entry, partial(_load_module, entry), explicit=True)
+    if directory := settings.text("plugins_dir"):
+        yield from _directory(Path(directory), settings)
+
+
+def _directory(directory: Path, settings: Settings) -> Iterator[Candidate]:
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".py")
+    except OSError as error:
+        message = f"cannot read the plugins directory: {error}; check {settings.switches('plugins_dir')}"
+        yield Candidate(
+            str(directory), "file", str(directory), partial(_refuse, str(directory), message), explicit=True
+        )
+        return
+    for path in paths:
+        if not path.name.startswith("_"):
+            yield _file(path, explicit=False)
+
+
+def _file(path: Path, *, explicit: bool) -> Candidate:
+    return Candidate(path.stem, "file", str(path.absolute()), partial(_load_file, path), explicit=explicit)
+
+
+def _load_module(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        message = (
+            f"no module '{error.name}' in {sys.prefix}: install it there, or give the path of a .py file"
+        )
+        raise PluginError(name, message) from None
+
+
+def _load_file(path: Path) -> object:
+    name = f"atlas_user_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PluginError(path.stem, f"there is no file {path.absolute()}")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look the module up while it runs.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _refuse(name: str, message: str) -> object:
+    raise PluginError(name, message)

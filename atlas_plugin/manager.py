@@ -1,0 +1,183 @@
+"""Loads plugins, runs their hooks, and keeps a failing one from harming the rest."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pluggy
+
+from atlas_plugin import discovery, hookspecs
+from atlas_plugin.discovery import Candidate
+from atlas_plugin.errors import PluginError
+from atlas_plugin.hookspecs import StatusReport
+from atlas_plugin.host import Host
+from atlas_plugin.routing import Router, Routes
+from atlas_plugin.settings import Settings
+
+log = logging.getLogger("atlas")
+
+_UNSUPPORTED_OPTIONS = ("wrapper", "hookwrapper", "tryfirst", "trylast", "specname")
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """A plugin and what became of it. `error` is the last line of its traceback."""
+
+    name: str
+    source: str
+    location: str
+    version: str | None
+    explicit: bool
+    state: Literal["active", "disabled", "failed"] = "active"
+    error: str | None = None
+    routes: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+
+
+@dataclass
+class _Plugin:
+    candidate: Candidate
+    info: PluginInfo
+    module: object = None
+    hooks: dict[str, pluggy.HookImpl] = field(default_factory=dict)
+    started: bool = False
+
+
+class PluginManager:
+    """All plugins of a server. `infos`, `failed` and `reports` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.router = Router()
+        self._plugins: list[_Plugin] = []
+        self._pluggy = pluggy.PluginManager("atlas")
+        self._pluggy.add_hookspecs(hookspecs)
+
+    def load(self, settings: Settings) -> None:
+        """Import every plugin that `settings` and the environment name; one that fails is recorded so."""
+        disabled = discovery.disabled_names(settings)
+        for candidate in discovery.find(settings):
+            info = PluginInfo(
+                candidate.name, candidate.source, candidate.location, candidate.version, candidate.explicit
+            )
+            plugin = _Plugin(candidate, info)
+            if candidate.name in disabled:
+                plugin.info = replace(info, state="disabled")
+            else:
+                with self._failing(plugin, "loading"):
+                    self._register(plugin)
+            self._plugins.append(plugin)
+        for name in disabled:
+            if all(plugin.info.name != name for plugin in self._plugins):
+                log.warning("no:%s disables nothing: there is no plugin of that name", name)
+
+    def start(self, host: Host) -> None:
+        """Run `startup` and `register_routes` of each plugin, in load order; one that fails is taken out."""
+        for plugin in self._active():
+            with self._failing(plugin, "startup"):
+                plugin.started = True
+                self._call(plugin, "startup", host=host, plugins=self)
+                routes = Routes(plugin.info.name, builtin=plugin.info.source == "builtin")
+                self._call(plugin, "register_routes", routes=routes)
+                self.router.include(routes)
+                plugin.info = replace(plugin.info, routes=tuple(map(str, routes.collected)))
+
+    def stop(self) -> None:
+        """Run `shutdown` of each plugin that was started, in reverse order; what it raises is logged."""
+        for plugin in reversed(self._active()):
+            self._shut_down(plugin)
+
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin found, in load order."""
+        return [plugin.info for plugin in self._plugins]
+
+    @property
+    def failed(self) -> list[PluginInfo]:
+        """The plugins that were asked for and are not running."""
+        return [info for info in self.infos() if info.state == "failed"]
+
+    def reports(self) -> list[StatusReport]:
+        """What the plugins say about themselves now; one that raises is reported as a problem."""
+        reports: list[StatusReport] = []
+        for plugin in self._active():
+            try:
+                report = self._call(plugin, "report_status")
+                if not isinstance(report, StatusReport | None):
+                    raise TypeError(
+                        f"report_status returned {type(report).__name__}, not StatusReport or None"
+                    )
+            except BaseException as error:
+                log.exception("plugin '%s' failed in report_status", plugin.info.name)
+                problem = f"plugin '{plugin.info.name}' failed in report_status: {_last_line(error)}"
+                report = StatusReport(problems=(problem,))
+            if report is not None:
+                reports.append(report)
+        return reports
+
+    def _active(self) -> list[_Plugin]:
+        return [plugin for plugin in self._plugins if plugin.info.state == "active"]
+
+    def _register(self, plugin: _Plugin) -> None:
+        name = plugin.info.name
+        for other in self._plugins:
+            if other.info.name == name:
+                raise PluginError(
+                    name, f"the name is taken by {other.info.location}: rename one, or use no:{name}"
+                )
+        plugin.module = plugin.candidate.load()
+        self._pluggy.register(plugin.module, name)
+        for caller in self._pluggy.get_hookcallers(plugin.module) or ():
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin.module and not (impl.optionalhook and not caller.has_spec()):
+                    self._check(impl, caller)
+                    plugin.hooks[caller.name] = impl
+        if not plugin.hooks:
+            log.warning("plugin '%s' has no hooks: mark its functions with @hookimpl", name)
+        version = plugin.info.version or getattr(plugin.module, "__version__", None)
+        plugin.info = replace(
+            plugin.info, version=version and str(version), hooks=tuple(sorted(plugin.hooks))
+        )
+
+    def _check(self, impl: pluggy.HookImpl, caller: pluggy.HookCaller) -> None:
+        if not caller.has_spec():
+            hooks = ", ".join(
+                sorted(name for name, hook in vars(self._pluggy.hook).items() if hook.has_spec())
+            )
+            raise PluginError(impl.plugin_name, f"there is no hook '{caller.name}'; the hooks are {hooks}")
+        for option in _UNSUPPORTED_OPTIONS:
+            if impl.opts.get(option):
+                message = f"hook '{caller.name}': {option} is not supported; hooks run in load order"
+                raise PluginError(impl.plugin_name, message)
+
+    def _call(self, plugin: _Plugin, hook: str, **arguments: Any) -> Any:
+        # Not through pluggy's own call: one plugin's exception there ends the call for all that follow.
+        impl = plugin.hooks.get(hook)
+        return None if impl is None else impl.function(*(arguments[name] for name in impl.argnames))
+
+    @contextmanager
+    def _failing(self, plugin: _Plugin, phase: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            log.exception("plugin '%s' failed in %s and is disabled", plugin.info.name, phase)
+            self._shut_down(plugin)
+            plugin.info = replace(plugin.info, state="failed", error=_last_line(error), hooks=())
+            plugin.hooks = {}
+            if self._pluggy.is_registered(plugin.module):
+                self._pluggy.unregister(plugin.module)
+
+    def _shut_down(self, plugin: _Plugin) -> None:
+        if plugin.started:
+            plugin.started = False
+            try:
+                self._call(plugin, "shutdown")
+            except BaseException:
+                log.exception("plugin '%s' failed in shutdown", plugin.info.name)
+
+
+def _last_line(error: BaseException) -> str:
+    if isinstance(error, PluginError):
+        return str(error)
+    return traceback.format_exception_only(error)[-1].strip().splitlines()[-1]

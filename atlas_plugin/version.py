@@ -1,0 +1,6 @@
+"""The versions that other parts compare with."""
+
+__version__ = "0.1.0"
+
+ABI_VERSION = 1
+"""Equals `ATLAS_ABI_VERSION` of the server's `atlas-abi.h`; a server with another number is refused."""

@@ -1,0 +1,113 @@
+/* atlas-abi.h: the only contract between the C++ host and the embedded Python.
+ *
+ * Conventions, by number, as comments elsewhere cite them:
+ *
+ *  1. Status. A function that can fail returns int32_t and ATLAS_OK (1) means success. Zero never means success:
+ *     cffi returns zero when the interpreter is missing, when a thread could not be attached and when Python raised.
+ *  2. Text is UTF-8 in an atlas_slice: a pointer and a size in bytes, no terminating zero. A null pointer goes only
+ *     with size 0. Sizes are at most PTRDIFF_MAX.
+ *  3. Ownership. Slices and structs passed to a function are borrowed and valid until it returns; the callee copies
+ *     what it keeps. Nothing allocated on one side is freed on the other: results travel through a sink (4).
+ *  4. A sink is an opaque host object that a callee writes its result to, through the host functions that take one.
+ *     It is valid until the call that received it returns, and is used by one thread only.
+ *  5. Threads. The host calls Python from any thread, several at once; Python takes the GIL itself. Host functions
+ *     may be called from any Python thread, never block on Python, and may be called with the GIL held.
+ *     The token loop thread calls nothing in this header.
+ *  6. Exceptions cross in neither direction: Python's become a status, C++'s do not leave the host.
+ *  7. Life. atlas_python_start once; then any number of calls; then atlas_python_stop once. After stop was called
+ *     the host makes no further call, and its log function drops what still arrives. The interpreter is never
+ *     finalised: a call after Py_FinalizeEx is a SIGSEGV, and daemon threads may live until the process ends.
+ *  8. Version. Both sides compare abi_version with their own ATLAS_ABI_VERSION and refuse to work when it differs.
+ *     Any change of this header raises it.
+ *
+ * The part between the two markers is C as cffi's parser understands it: declarations and integer constants only.
+ */
+#ifndef ATLAS_ABI_H
+#define ATLAS_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: types begin */
+
+#define ATLAS_ABI_VERSION 1
+
+#define ATLAS_OK          1  /* done */
+#define ATLAS_STREAM_END  2  /* atlas_python_stream_next: done, and nothing follows */
+#define ATLAS_FAILED     -1  /* the reason is in the sink or in the log */
+
+#define ATLAS_LOG_DEBUG 1
+#define ATLAS_LOG_INFO  2
+#define ATLAS_LOG_WARN  3
+#define ATLAS_LOG_ERROR 4
+
+/* what atlas_host_api.query answers */
+#define ATLAS_QUERY_STATUS   1 /* JSON object: initialized, model_loaded, context_pool_size, uptime_seconds, … (live) */
+#define ATLAS_QUERY_SETTINGS 2 /* JSON array, one object a setting: name, flag, env, type, value, default, origin,
+                                  secret, reloadable, help, min, max */
+
+typedef struct atlas_slice {
+    const char * data;
+    size_t       size;
+} atlas_slice;
+
+typedef struct atlas_header {
+    atlas_slice name;  /* requests: lower case */
+    atlas_slice value;
+} atlas_header;
+
+typedef struct atlas_http_request {
+    atlas_slice          method;        /* GET, POST or DELETE */
+    atlas_slice          path;          /* decoded, without the server's --api-prefix: starts with /v1/atlas */
+    atlas_slice          query;         /* what stood behind the '?', still encoded */
+    atlas_slice          body;          /* raw bytes */
+    const atlas_header * headers;
+    size_t               n_headers;
+} atlas_http_request;
+
+/* What Python may call. The struct outlives the process's last Python call. */
+typedef struct atlas_host_api {
+    uint32_t abi_version;
+    void (*log)(int32_t level, atlas_slice text);                          /* one record; may hold newlines */
+    int32_t (*query)(int32_t what, void * sink);                           /* appends JSON to the sink's body */
+    void (*sink_status)(void * sink, int32_t http_status);                 /* default 200 */
+    void (*sink_header)(void * sink, atlas_slice name, atlas_slice value); /* Content-Type included */
+    void (*sink_body)(void * sink, atlas_slice bytes);                     /* appends */
+    void (*sink_stream)(void * sink, uint64_t stream);                     /* the body follows by stream_next */
+    void * (*sink_new)(void);                                              /* a sink of Python's own, for query */
+    atlas_slice (*sink_text)(void * sink);                                 /* its body; borrowed until the next call */
+    void (*sink_free)(void * sink);
+} atlas_host_api;
+
+/* cffi: types end */
+
+/* cffi: functions begin */
+
+/* Loads the plugins and runs their startup hooks. settings: what ATLAS_QUERY_SETTINGS answers. On failure the sink's
+ * body is one line that says why and what to do. Plugins that fail are disabled and reported, they do not fail this. */
+int32_t atlas_python_start(const atlas_host_api * host, void * sink);
+
+/* Answers one HTTP request. On ATLAS_FAILED (Python itself is broken) the host answers 500 by itself. */
+int32_t atlas_python_request(const atlas_http_request * request, void * sink);
+
+/* Appends the next piece of a streamed body to the sink: ATLAS_OK (the piece may be empty, call again),
+ * ATLAS_STREAM_END, or ATLAS_FAILED (the connection is cut). Called by one thread at a time for each stream. */
+int32_t atlas_python_stream_next(uint64_t stream, void * sink);
+
+/* Gives a stream back, ended or not; exactly once for each sink_stream. */
+void atlas_python_stream_close(uint64_t stream);
+
+/* Runs the shutdown hooks and makes durable what is not. */
+int32_t atlas_python_stop(void);
+
+/* cffi: functions end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ATLAS_ABI_H */

@@ -1,0 +1,26 @@
+// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace atlas {
+
+// An error that the client sees. Thrown on HTTP threads, before a task is posted.
+struct error : std::runtime_error {
+    // code is the HTTP status: 400, 401, 404, 413, 429, 500 or 503
+    error(int code, const std::string & message) : std::runtime_error(message), code(code) {}
+
+    int code;
+};
+
+// 400 in the form "Validation error in field 'atlas.memory_layers': value must be between 1 and 10".
+error validation_error(const std::string & field, const std::string & problem);
+
+// "validation_error", "not_found", … for an HTTP status; "server_error" where none fits.
+const char * error_type(int code);
+
+// The JSON text of an error answer, with the present time as its timestamp (Unix seconds).
+std::string error_body(int code, const std::string & message);
+
+} // namespace atlas

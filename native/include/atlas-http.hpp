@@ -1,0 +1,33 @@
+// HTTP requests and answers as ATLAS sees them, whatever server they came through.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace atlas {
+
+struct http_request {
+    std::string method; // GET, POST or DELETE
+    std::string path;   // decoded, without a server-wide prefix: starts with /v1/atlas
+    std::string query;  // what stood behind the '?', still encoded
+    std::string body;
+    std::vector<std::pair<std::string, std::string>> headers; // names in lower case
+};
+
+struct http_response {
+    int         status       = 200;
+    std::string content_type = "application/json; charset=utf-8";
+    std::string body;
+    std::vector<std::pair<std::string, std::string>> headers; // without Content-Type
+
+    // Set for a streamed body: appends the next piece (which may be empty) and returns whether more follows.
+    // Called by one thread at a time. Destroying the last copy gives the stream back.
+    std::function<bool(std::string & piece)> next;
+};
+
+// An error answer in the one error format (atlas-error.hpp).
+http_response error_response(int status, const std::string & message);
+
+} // namespace atlas

@@ -1,0 +1,59 @@
+// The embedded Python: starting it, calling it, stopping it. The only user of atlas-abi.h on the C++ side.
+#pragma once
+
+#include "atlas-abi.h"
+#include "atlas-http.hpp"
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace atlas {
+
+// Where the interpreter is and runs.
+struct python_options {
+    std::string module;      // path of the libatlas-python module
+    std::string environment; // directory that holds bin/python; found by find_python_environment
+};
+
+// The environment to run in and where that was decided ("--atlas-python-home", "VIRTUAL_ENV" or "the build").
+struct python_environment {
+    std::string path;
+    std::string decided_by;
+};
+
+python_environment find_python_environment(const std::string & python_home, const std::string & build_environment);
+
+// Answers what Python asks through atlas_host_api.query; returns JSON, or nothing when it does not know.
+using host_query = std::function<std::string(int32_t what)>;
+
+// One per process: the interpreter cannot be started twice. Calls may come from any thread, several at once; a call
+// after stop began is answered with 503, and none reaches Python after stop returned.
+class python {
+  public:
+    explicit python(host_query query);
+    ~python();
+
+    // Starts the interpreter and the plugins, in the calling thread, which must be the main one. Leaves the process's
+    // signal handlers as they were. Returns an empty text, or one line that says why there is no Python.
+    std::string start(const python_options & options);
+
+    bool running() const;
+
+    // Lets Python answer a request. Never throws.
+    http_response handle(const http_request & request);
+
+    // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all.
+    // Returns whether all came to an end. Does nothing when Python does not run.
+    bool stop(double timeout_s);
+
+  private:
+    struct functions;
+    struct state; // shared with streams, which may outlive a request
+
+    std::shared_ptr<state> shared;
+};
+
+} // namespace atlas

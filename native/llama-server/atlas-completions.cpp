@@ -1,0 +1,69 @@
+// The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
+#include "atlas-error.hpp"
+#include "atlas-llama-server.h"
+#include "atlas-runtime.hpp"
+#include "server-common.h"
+#include "server-http.h"
+#include "server-task.h"
+
+#include <utility>
+
+std::unique_ptr<atlas::runtime> & atlas_active() {
+    static std::unique_ptr<atlas::runtime> active;
+    return active;
+}
+
+std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && from) {
+    auto res          = std::make_unique<server_http_res>();
+    res->status       = from.status;
+    res->content_type = from.content_type;
+    res->data         = std::move(from.body);
+    for (auto & [name, value] : from.headers) {
+        res->headers[name] = value;
+    }
+    res->next = std::move(from.next);
+    return res;
+}
+
+std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error) {
+    return atlas_server_response(atlas::error_response(error.code, error.what()));
+}
+
+common_json atlas_parse_body(const server_http_req & req) {
+    const auto began = atlas::request::clock::now();
+    json       body  = json::parse(req.body);
+    auto & active = atlas_active();
+    if (active && body.is_object() && body.contains("atlas")) {
+        req.atlas = active->begin_request(body.at("atlas").dump(), began);
+        body.erase("atlas");
+    }
+    return body;
+}
+
+void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
+    if (request == nullptr) {
+        return;
+    }
+    const auto began = atlas::request::clock::now();
+    if (const auto * final_result = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
+        request->add_usage({final_result->n_prompt_tokens, final_result->n_prompt_tokens_cache});
+    }
+    if (!is_last) {
+        return;
+    }
+    request->add_overhead(atlas::request::clock::now() - began);
+
+    json * target = &out;
+    while (target->is_array() && !target->empty()) {
+        target = &target->back();
+    }
+    // an event of /v1/responses or /v1/messages: into what the client sees as the event's data, and where that
+    // carries the whole response, into the response, as in the answer that is not streamed
+    if (target->contains("event") && target->contains("data")) {
+        target = &target->at("data");
+    }
+    if (target->contains("response") && target->at("response").is_object()) {
+        target = &target->at("response");
+    }
+    (*target)["atlas"] = json::parse(request->answer());
+}

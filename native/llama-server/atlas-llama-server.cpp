@@ -1,0 +1,216 @@
+#include "atlas-llama-server.h"
+
+#include "arg.h"
+#include "atlas-build.h"
+#include "atlas-error.hpp"
+#include "atlas-log.hpp"
+#include "atlas-runtime.hpp"
+#include "build-info.h"
+#include "log.h"
+#include "server-common.h"
+#include "server-http.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+static const std::string ROUTE_ROOT = "/v1/atlas";
+
+// The server's --api-prefix.
+static std::string & route_prefix() {
+    static std::string prefix;
+    return prefix;
+}
+
+// What the command line gave, until start() settles the settings.
+static atlas::settings & pending_settings() {
+    static atlas::settings settings;
+    return settings;
+}
+
+static std::string & config_file() {
+    static std::string path;
+    return path;
+}
+
+//
+// options
+//
+
+// common_arg takes plain function pointers, so each row of the table gets a function of its own
+template <size_t I> static void set_text(common_params &, const std::string & value) {
+    pending_settings().set(I, value, atlas::setting_origin::flag);
+}
+
+template <size_t I> static void set_bool(common_params &, bool value) {
+    pending_settings().set(I, value ? "1" : "0", atlas::setting_origin::flag);
+}
+
+template <size_t I> static common_arg make_option() {
+    const auto &      info = atlas::settings::table()[I];
+    const std::string help = std::string(info.help) + "\n(env: " + info.env + ")";
+    if (std::string(info.type) == "bool") {
+        static const std::string negative = "--no-" + info.flag.substr(2);
+        return common_arg({info.flag.c_str()}, {negative.c_str()}, help, set_bool<I>);
+    }
+    return common_arg({info.flag.c_str()}, info.type, help, set_text<I>);
+}
+
+template <size_t... I> static void add_table(common_params_context & ctx_arg, std::index_sequence<I...>) {
+    (ctx_arg.options.push_back(make_option<I>()), ...);
+}
+
+static constexpr size_t N_SETTINGS = 0
+#define ATLAS_SETTING(...) +1
+#include "atlas-settings.def"
+#undef ATLAS_SETTING
+    ;
+
+void atlas_add_options(common_params_context & ctx_arg) {
+    ctx_arg.options.push_back(common_arg({"--atlas-config"}, "FILE",
+                                         "TOML file with settings, by the names that GET /v1/atlas/config shows\n"
+                                         "(env: ATLAS_CONFIG)",
+                                         [](common_params &, const std::string & value) { config_file() = value; }));
+    add_table(ctx_arg, std::make_index_sequence<N_SETTINGS>());
+}
+
+//
+// life
+//
+
+static void write_log(atlas::LogLevel level, const std::string & text) {
+    static const std::map<atlas::LogLevel, ggml_log_level> LEVELS = {
+        {atlas::LogLevel::DEBUG, GGML_LOG_LEVEL_DEBUG},
+        {atlas::LogLevel::INFO, GGML_LOG_LEVEL_INFO},
+        {atlas::LogLevel::WARN, GGML_LOG_LEVEL_WARN},
+        {atlas::LogLevel::ERROR, GGML_LOG_LEVEL_ERROR},
+    };
+    // not LOG_INF and its like: --atlas-log-level decides, not -lv
+    common_log_add(common_log_main(), LEVELS.at(level), "[ATLAS] %s\n", text.c_str());
+}
+
+// The directory of the library that holds this code: the Python module is built beside it.
+static std::string library_directory() {
+    Dl_info info;
+    if (dladdr(reinterpret_cast<void *>(&library_directory), &info) == 0 || info.dli_fname == nullptr) {
+        return ".";
+    }
+    return std::filesystem::absolute(info.dli_fname).parent_path().string();
+}
+
+// Throws std::invalid_argument.
+static void settle_settings(atlas::settings & settings) {
+    for (const auto & name : settings.read_environment()) {
+        atlas::logf(atlas::LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
+    }
+    const char * file = std::getenv("ATLAS_CONFIG");
+    if (config_file().empty() && file != nullptr) {
+        config_file() = file;
+    }
+    if (!config_file().empty()) {
+        settings.read_file(config_file());
+    }
+}
+
+bool atlas_server::start(bool is_run_by_cli) {
+    if (is_run_by_cli) {
+        return true;
+    }
+    atlas::set_log_sink(write_log);
+    auto & settings = pending_settings();
+    try {
+        settle_settings(settings);
+    } catch (const std::exception & e) {
+        atlas::log(atlas::LogLevel::ERROR, e.what());
+        return false;
+    }
+    const auto & config = settings.values();
+    if (!config.enabled) {
+        return true;
+    }
+    atlas::set_log_level(config.verbose_logging ? atlas::LogLevel::DEBUG : config.log_level);
+
+    atlas_active() = std::make_unique<atlas::runtime>(
+        settings, llama_build_info(),
+        atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
+    return atlas_active()->start();
+}
+
+void atlas_server::ready(const std::string & model_name, int n_slots) const {
+    if (auto & active = atlas_active()) {
+        active->set_model({model_name, n_slots});
+    }
+}
+
+void atlas_server::stop() const {
+    if (auto & active = atlas_active(); active && !active->stop()) {
+        // a thread that is inside Python cannot be joined; what had to be made durable is
+        common_log_flush(common_log_main());
+        _exit(0);
+    }
+}
+
+//
+// routes
+//
+
+static std::string lower(std::string text) {
+    for (char & c : text) {
+        c = c >= 'A' && c <= 'Z' ? (char) (c - 'A' + 'a') : c;
+    }
+    return text;
+}
+
+void atlas_server::add_routes(const server_http_context & ctx_http) const {
+    if (!atlas_active()) {
+        return;
+    }
+    route_prefix()     = ctx_http.path_prefix;
+    const auto handler = [](const char * method) {
+        return [method](const server_http_req & req) {
+            atlas::http_request request;
+            request.method = method;
+            request.path   = req.path.substr(route_prefix().size());
+            request.query  = req.query_string;
+            request.body   = req.body;
+            for (const auto & [name, value] : req.headers) {
+                request.headers.emplace_back(lower(name), value);
+            }
+            return atlas_server_response(atlas_active()->handle(request));
+        };
+    };
+    const std::string pattern = ROUTE_ROOT + "/.*";
+    ctx_http.get(pattern, handler("GET"));
+    ctx_http.post(pattern, handler("POST"));
+    ctx_http.del(pattern, handler("DELETE"));
+}
+
+// Whether the path, as it came in, belongs to ATLAS.
+static bool is_atlas_path(const std::string & path) {
+    const std::string root = route_prefix() + ROUTE_ROOT;
+    return path.compare(0, root.size(), root) == 0 && (path.size() == root.size() || path[root.size()] == '/');
+}
+
+bool atlas_format_error(const std::string & path, int status, std::string & body) {
+    if (!atlas_active() || !is_atlas_path(path)) {
+        return false;
+    }
+    if (body.empty()) {
+        body = atlas::error_body(status, "there is no such route for this method");
+        return true;
+    }
+    // upstream's errors have no timestamp; what is in another form was made by a plugin and stays as it is
+    const json parsed = json::parse_no_throw(body);
+    if (!parsed.is_discarded() && parsed.is_object() && parsed.contains("error")) {
+        const json & error = parsed.at("error");
+        if (error.is_object() && error.contains("message") && error.contains("type") && !error.contains("timestamp")) {
+            body = atlas::error_body(status, error.at("message").get<std::string>());
+        }
+    }
+    return true;
+}

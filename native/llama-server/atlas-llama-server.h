@@ -1,0 +1,70 @@
+// Where llama-server meets ATLAS: the only file of ours that the patches include.
+//
+// The seams in llama-server are one-line calls of the functions below; everything that knows llama-server's own types
+// is in atlas-llama-server.cpp, and everything that does not is in the library `atlas` (native/include).
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "json.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+struct common_params;
+struct common_params_context;
+struct server_http_context;
+struct server_http_req;
+struct server_http_res;
+struct server_task_result;
+
+namespace atlas {
+struct error;
+struct http_response;
+class request;
+class runtime;
+} // namespace atlas
+
+// The process's ATLAS, empty when it takes no part. Set before the HTTP server starts and never unset: requests may be
+// running until the end.
+std::unique_ptr<atlas::runtime> & atlas_active();
+
+std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && from);
+
+// arg.cpp: adds the --atlas-… options. To be assigned to common_params_add_options before the command line is parsed.
+void atlas_add_options(common_params_context & ctx_arg);
+
+// server.cpp: one per run of the server; does nothing in a server that runs inside the CLI or with ATLAS_ENABLED=0.
+class atlas_server {
+  public:
+    // Settles the settings and starts Python. Returns false when the server must not start; the log says why.
+    bool start(bool is_run_by_cli);
+
+    // Registers the routes under /v1/atlas.
+    void add_routes(const server_http_context & ctx_http) const;
+
+    // The model is loaded; n_slots may be 0 in a router.
+    void ready(const std::string & model_name, int n_slots) const;
+
+    // Begins shutdown: no call reaches Python afterwards. Ends the process by itself when a Python call hangs.
+    void stop() const;
+};
+
+// server-http.cpp: whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error
+// handler must leave it alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.
+bool atlas_format_error(const std::string & path, int status, std::string & body);
+
+// server.cpp, ex_wrapper: the answer to an atlas::error.
+std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error);
+
+// server-context.cpp: parses the body of a completion request, takes its `atlas` object out of it and keeps it in the
+// request. Throws what parsing throws, and atlas::error for a bad `atlas` object.
+common_json atlas_parse_body(const server_http_req & req);
+
+// server-context.cpp: notes one result; on the last one of a request puts the `atlas` object into its JSON (an
+// object, or an array whose last entry takes it). Does nothing for a request that had no `atlas` object.
+void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & json, bool is_last);
+
+#endif // LLAMA_ATLAS

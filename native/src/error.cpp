@@ -1,0 +1,35 @@
+#include "atlas-error.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <ctime>
+
+namespace atlas {
+
+error validation_error(const std::string & field, const std::string & problem) {
+    return error(400, "Validation error in field '" + field + "': " + problem);
+}
+
+const char * error_type(int code) {
+    switch (code) {
+        case 401:
+        case 403: return "authentication_error";
+        case 404: return "not_found";
+        case 429: return "rate_limit_error";
+        case 503: return "service_unavailable";
+        default:  return code >= 400 && code < 500 ? "validation_error" : "server_error";
+    }
+}
+
+std::string error_body(int code, const std::string & message) {
+    const nlohmann::ordered_json body = {{"error",
+                                          {
+                                              {"code", code},
+                                              {"message", message},
+                                              {"type", error_type(code)},
+                                              {"timestamp", (int64_t) std::time(nullptr)},
+                                          }}};
+    return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+} // namespace atlas

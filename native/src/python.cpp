@@ -1,0 +1,290 @@
+#include "atlas-python.hpp"
+
+#include "atlas-error.hpp"
+#include "atlas-log.hpp"
+#include "atlas-python-boot.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace atlas {
+
+http_response error_response(int status, const std::string & message) {
+    http_response response;
+    response.status = status;
+    response.body   = error_body(status, message);
+    return response;
+}
+
+python_environment find_python_environment(const std::string & python_home, const std::string & build_environment) {
+    if (!python_home.empty()) {
+        return {python_home, "--atlas-python-home or ATLAS_PYTHON_HOME"};
+    }
+    const char * virtual_env = std::getenv("VIRTUAL_ENV");
+    if (virtual_env != nullptr && *virtual_env != '\0') {
+        return {virtual_env, "VIRTUAL_ENV"};
+    }
+    return {build_environment, "the build"};
+}
+
+namespace {
+
+atlas_slice slice(const std::string & text) { return {text.data(), text.size()}; }
+
+std::string text(atlas_slice from) { return from.size == 0 ? std::string() : std::string(from.data, from.size); }
+
+// What Python writes an answer to (convention 4).
+struct sink {
+    http_response response;
+    uint64_t      stream     = 0;
+    bool          has_stream = false;
+};
+
+sink & as_sink(void * opaque) { return *static_cast<sink *>(opaque); }
+
+void sink_header(void * opaque, atlas_slice name, atlas_slice value) {
+    auto & response = as_sink(opaque).response;
+    if (text(name) == "Content-Type") {
+        response.content_type = text(value);
+    } else {
+        response.headers.emplace_back(text(name), text(value));
+    }
+}
+
+std::atomic<bool> log_open{true};
+
+void host_log(int32_t level, atlas_slice message) {
+    if (log_open) {
+        log(static_cast<LogLevel>(level), text(message));
+    }
+}
+
+host_query & process_query() {
+    static host_query query;
+    return query;
+}
+
+int32_t query_host(int32_t what, void * opaque) {
+    try {
+        const std::string answer = process_query()(what);
+        as_sink(opaque).response.body += answer;
+        return answer.empty() ? ATLAS_FAILED : ATLAS_OK;
+    } catch (const std::exception & e) {
+        log(LogLevel::ERROR, std::string("host query failed: ") + e.what());
+        return ATLAS_FAILED;
+    }
+}
+
+const atlas_host_api HOST_API = {
+    ATLAS_ABI_VERSION,
+    host_log,
+    query_host,
+    [](void * opaque, int32_t status) { as_sink(opaque).response.status = status; },
+    sink_header,
+    [](void * opaque, atlas_slice bytes) { as_sink(opaque).response.body += text(bytes); },
+    [](void * opaque, uint64_t stream) {
+        as_sink(opaque).stream     = stream;
+        as_sink(opaque).has_stream = true;
+    },
+    []() -> void * { return new sink(); },
+    [](void * opaque) { return slice(as_sink(opaque).response.body); },
+    [](void * opaque) { delete static_cast<sink *>(opaque); },
+};
+
+// Keeps the signal handlers of the host: importing asyncio, or a plugin, may replace them.
+class signal_guard {
+  public:
+    signal_guard() {
+        for (size_t i = 0; i < SIGNALS.size(); i++) {
+            sigaction(SIGNALS[i], nullptr, &saved[i]);
+        }
+    }
+    ~signal_guard() {
+        for (size_t i = 0; i < SIGNALS.size(); i++) {
+            sigaction(SIGNALS[i], &saved[i], nullptr);
+        }
+    }
+
+  private:
+    static constexpr std::array<int, 4> SIGNALS = {SIGINT, SIGTERM, SIGPIPE, SIGHUP};
+
+    struct sigaction saved[4];
+};
+
+} // namespace
+
+// The functions of atlas-abi.h, as found in the module.
+struct python::functions {
+    decltype(&atlas_python_boot)         boot         = nullptr;
+    decltype(&atlas_python_start)        start        = nullptr;
+    decltype(&atlas_python_request)      request      = nullptr;
+    decltype(&atlas_python_stream_next)  stream_next  = nullptr;
+    decltype(&atlas_python_stream_close) stream_close = nullptr;
+    decltype(&atlas_python_stop)         stop         = nullptr;
+};
+
+struct python::state {
+    functions call;
+
+    std::mutex              mutex;
+    std::condition_variable idle;
+    bool                    open    = false; // calls may enter
+    size_t                  running = 0;     // calls inside Python
+
+    bool enter() {
+        const std::lock_guard<std::mutex> lock(mutex);
+        running += open ? 1 : 0;
+        return open;
+    }
+
+    void leave() {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (--running == 0) {
+            idle.notify_all();
+        }
+    }
+};
+
+python::python(host_query query) : shared(std::make_shared<state>()) { process_query() = std::move(query); }
+
+python::~python() = default;
+
+bool python::running() const {
+    const std::lock_guard<std::mutex> lock(shared->mutex);
+    return shared->open;
+}
+
+std::string python::start(const python_options & options) {
+    const signal_guard guard;
+
+    // RTLD_GLOBAL: C extension modules expect libpython's symbols in the global scope
+    void * module = dlopen(options.module.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (module == nullptr) {
+        return std::string("cannot load the Python module of this build: ") + dlerror();
+    }
+    auto &     call = shared->call;
+    const auto find = [module](auto & function, const char * name) {
+        function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(module, name));
+        return function != nullptr;
+    };
+    if (!find(call.boot, "atlas_python_boot") || !find(call.start, "atlas_python_start") ||
+        !find(call.request, "atlas_python_request") || !find(call.stream_next, "atlas_python_stream_next") ||
+        !find(call.stream_close, "atlas_python_stream_close") || !find(call.stop, "atlas_python_stop")) {
+        return options.module + " is from another build of ATLAS: rebuild the target llama-server";
+    }
+
+    char reason[2048] = "";
+    if (call.boot(options.environment.c_str(), reason, sizeof(reason)) != ATLAS_OK) {
+        return reason;
+    }
+    sink answer;
+    if (call.start(&HOST_API, &answer) != ATLAS_OK) {
+        return answer.response.body.empty() ? "the package atlas_plugin failed to start; the log above says why"
+                                            : answer.response.body;
+    }
+    const std::lock_guard<std::mutex> lock(shared->mutex);
+    shared->open = true;
+    return "";
+}
+
+http_response python::handle(const http_request & request) {
+    if (!shared->enter()) {
+        return error_response(503, "the server is shutting down");
+    }
+    std::vector<atlas_header> headers;
+    headers.reserve(request.headers.size());
+    for (const auto & [name, value] : request.headers) {
+        headers.push_back({slice(name), slice(value)});
+    }
+    const atlas_http_request borrowed = {slice(request.method), slice(request.path), slice(request.query),
+                                         slice(request.body),   headers.data(),      headers.size()};
+    sink                     answer;
+    const int32_t            status = shared->call.request(&borrowed, &answer);
+
+    if (answer.has_stream) {
+        // gives the stream back when the last copy of `next` goes, whether it ended or the client left
+        struct stream_handle {
+            std::shared_ptr<state> owner;
+            uint64_t               id;
+
+            stream_handle(std::shared_ptr<state> owner, uint64_t id) : owner(std::move(owner)), id(id) {}
+            stream_handle(const stream_handle &)             = delete;
+            stream_handle & operator=(const stream_handle &) = delete;
+
+            ~stream_handle() {
+                if (owner->enter()) {
+                    owner->call.stream_close(id);
+                    owner->leave();
+                }
+            }
+        };
+        auto stream          = std::make_shared<stream_handle>(shared, answer.stream);
+        answer.response.next = [stream](std::string & piece) {
+            if (!stream->owner->enter()) {
+                return false;
+            }
+            sink          next;
+            const int32_t result = stream->owner->call.stream_next(stream->id, &next);
+            stream->owner->leave();
+            piece = std::move(next.response.body);
+            return result == ATLAS_OK;
+        };
+    }
+    shared->leave();
+    if (status != ATLAS_OK) {
+        return error_response(500, "Internal server error");
+    }
+    return std::move(answer.response);
+}
+
+bool python::stop(double timeout_s) {
+    using clock         = std::chrono::steady_clock;
+    const auto deadline = clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
+    {
+        std::unique_lock<std::mutex> lock(shared->mutex);
+        if (!shared->open) {
+            return true;
+        }
+        shared->open = false;
+        if (!shared->idle.wait_until(lock, deadline, [this] { return shared->running == 0; })) {
+            logf(LogLevel::WARN, "%zu Python call(s) did not end within %.1f s; going on without them",
+                 shared->running, timeout_s);
+        }
+    }
+    // on a thread of its own, as a shutdown hook may hang; shared ownership, as it may then outlive this object
+    struct outcome {
+        std::mutex              mutex;
+        std::condition_variable ended;
+        bool                    done = false;
+    };
+    auto result = std::make_shared<outcome>();
+    std::thread([result, owner = shared] {
+        owner->call.stop();
+        const std::lock_guard<std::mutex> lock(result->mutex);
+        result->done = true;
+        result->ended.notify_all();
+    }).detach();
+
+    // a shutdown hook gets at least a second, even when running calls have used the time up
+    const auto hooks_deadline = std::max(deadline, clock::now() + std::chrono::seconds(1));
+
+    std::unique_lock<std::mutex> lock(result->mutex);
+    const bool done = result->ended.wait_until(lock, hooks_deadline, [&] { return result->done; });
+    if (!done) {
+        logf(LogLevel::WARN, "the shutdown hooks did not end within %.1f s; going on without them", timeout_s);
+    }
+    log_open = false;
+    const std::lock_guard<std::mutex> calls(shared->mutex);
+    return done && shared->running == 0;
+}
+
+} // namespace atlas

@@ -1,0 +1,40 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.harness import STOCK_BINARY, Server
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers that the test's end kills; takes the arguments of Server but `directory`."""
+    servers: list[Server] = []
+
+    def start(*arguments: Any, **options: Any) -> Server:
+        server = Server(*arguments, directory=tmp_path, **options)
+        servers.append(server)
+        return server.start()
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.client.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with memory on disk and default settings, shared by the tests that change nothing in it."""
+    directory = tmp_path_factory.mktemp("server")
+    with Server(["--atlas-memory-path", directory / "memory"], directory=directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Untouched upstream, to compare with."""
+    with Server(directory=tmp_path_factory.mktemp("stock"), binary=STOCK_BINARY) as running:
+        yield running

@@ -1,0 +1,140 @@
+"""Starts the real llama-server as a subprocess and talks HTTP to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("ATLAS_TEST_BINARY", REPOSITORY / "build/bin/llama-server"))
+STOCK_BINARY = Path(os.environ.get("ATLAS_TEST_STOCK_BINARY", REPOSITORY / "build-stock/bin/llama-server"))
+MODEL = REPOSITORY / "models/demo-2m-f16.gguf"
+
+START_TIMEOUT_S = 60.0
+
+
+class ServerExitedError(RuntimeError):
+    """The server ended before it was ready. The message holds its log."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One llama-server. As a context manager it is started and killed.
+
+    `arguments` go to the server after the model, address and two slots; `environment` is added to the test's
+    own, from which every ATLAS_… variable and VIRTUAL_ENV was taken.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path] = (),
+        environment: Mapping[str, str] | None = None,
+        *,
+        directory: Path,
+        binary: Path = BINARY,
+        model: Path = MODEL,
+        api_key: str | None = None,
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = directory / f"server-{self.port}.log"
+        command = [binary, "-m", model, "--host", "127.0.0.1", "--port", self.port, "-np", "2", "-c", "4096"]
+        headers = {}
+        if api_key is not None:
+            command += ["--api-key", api_key]
+            headers["Authorization"] = f"Bearer {api_key}"
+        self.command = [str(word) for word in [*command, *arguments]]
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("ATLAS_") and name != "VIRTUAL_ENV"
+        } | dict(environment or {})
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60.0)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> None:
+        """Start the process and return at once."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def start(self) -> Self:
+        """Start the process and wait until the model is loaded. Raises ServerExitedError."""
+        self.spawn()
+        self.wait_until(lambda: self.answers("/health"))
+        return self
+
+    def answers(self, path: str) -> bool:
+        """Whether a GET is answered with 200 now."""
+        try:
+            return self.client.get(path).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_until(self, condition: Any, timeout: float = START_TIMEOUT_S) -> None:
+        """Wait until `condition()` holds. Raises TimeoutError, or ServerExitedError when the process ends."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self.process is not None and self.process.poll() is not None:
+                raise ServerExitedError(f"exit status {self.process.returncode}\n{self.log}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(self.log)
+            time.sleep(0.01)
+
+    @property
+    def log(self) -> str:
+        """Everything the server printed so far."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Wait for the end of the process; its exit status, negative for a signal."""
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """kill -9; does nothing when the process has ended."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """GET."""
+        return self.client.get(path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        """POST of a JSON body."""
+        return self.client.post(path, json={} if body is None else body, **options)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        self.client.close()

@@ -1,0 +1,53 @@
+"""Fixtures shared by the unit tests."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from atlas_plugin import Response
+from atlas_plugin.http import Request
+from atlas_plugin.testing import Application, FakeHost
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Take back what starting an application does to the process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    hooks = threading.excepthook, sys.unraisablehook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    threading.excepthook, sys.unraisablehook = hooks
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[FakeHost], Application]]:
+    """Start an application over a fake host; it is stopped after the test."""
+    applications: list[Application] = []
+
+    def started(host: FakeHost) -> Application:
+        applications.append(Application(host))
+        applications[-1].start()
+        return applications[-1]
+
+    yield started
+    for application in applications:
+        application.stop()
+
+
+@pytest.fixture
+def call() -> Callable[..., Response]:
+    """Send a request to an application: call(application, "POST", path, body=…)."""
+
+    def called(application: Application, method: str, path: str, **fields: Any) -> Response:
+        response = application.handle(Request(method, path, **fields))
+        assert isinstance(response, Response)
+        return response
+
+    return called

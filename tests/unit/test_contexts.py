@@ -1,0 +1,323 @@
+"""Saved contexts: the store, and the routes over it."""
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from atlas_plugin import Response, ServerError, UnavailableError
+from atlas_plugin.contexts import SCHEMA_VERSION, ContextStore
+from atlas_plugin.testing import Application, FakeHost
+
+Start = Callable[[FakeHost], Application]
+Call = Callable[..., Response]
+Memory = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ContextStore]:
+    opened = ContextStore(tmp_path / "memory")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def memory(tmp_path: Path, start: Start, call: Call) -> Memory:
+    """memory(operation, **fields): the status and the document of the answer."""
+    application = start(FakeHost(memory_save_path=str(tmp_path / "memory"), max_state_bytes=2000))
+
+    def operate(operation: str, body: bytes | None = None, **fields: Any) -> tuple[int, Any]:
+        sent = orjson.dumps(fields) if body is None else body
+        response = call(application, "POST", f"/v1/atlas/memory/{operation}", body=sent)
+        return response.status, orjson.loads(response.body)
+
+    return operate
+
+
+class TestStore:
+    def test_save_keeps_created(self, store: ContextStore) -> None:
+        first = store.save("a", b"{}")
+        second = store.save("a", b'{"n":1}')
+        assert second.created == first.created <= first.updated <= second.updated
+        assert second.bytes == 7
+        assert store.load("a") == (second, b'{"n":1}')
+
+    def test_what_is_not_there(self, store: ContextStore) -> None:
+        assert store.load("a") is None
+        assert not store.delete("a")
+        store.save("a", b"{}")
+        assert store.delete("a")
+        assert store.load("a") is None
+
+    def test_pages_are_in_order_of_ids(self, store: ContextStore) -> None:
+        for name in ("b", "B", "a:1", "a"):
+            store.save(name, b"{}")
+        assert [info.context_id for info in store.page(3)] == ["B", "a", "a:1"]
+        assert [info.context_id for info in store.page(3, "a")] == ["a:1", "b"]
+
+    def test_it_is_on_disk_when_save_returns(self, store: ContextStore) -> None:
+        saved = store.save("a", b'{"n":1}')
+        other = ContextStore(store.path.parent)
+        assert other.load("a") == (saved, b'{"n":1}')
+        other.close()
+        store.close()
+        assert store.load("a") == (saved, b'{"n":1}'), "a closed store opens itself again"
+
+    def test_durability_settings(self, store: ContextStore) -> None:
+        with store._use("look") as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+    def test_only_the_owner_can_read(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            store = ContextStore(tmp_path / "deep" / "memory")
+            store.save("a", b"{}")
+        finally:
+            os.umask(before)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in store.path.parent.iterdir()}
+        assert modes == dict.fromkeys(
+            ("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600
+        )
+        assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
+        store.close()
+
+    def test_an_open_directory_is_left_alone_and_reported(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tmp_path.chmod(0o755)
+        store = ContextStore(tmp_path)
+        store.open()
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+        assert f"{tmp_path} is open to other users" in caplog.text
+        store.close()
+        store.path.chmod(0o644)
+        store.open()
+        assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+        store.close()
+
+    def test_a_newer_schema_is_refused_and_untouched(self, store: ContextStore) -> None:
+        store.close()
+        with sqlite3.connect(store.path) as connection:
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        connection.close()
+        before = store.path.read_bytes()
+        with pytest.raises(
+            UnavailableError, match=f"schema version {SCHEMA_VERSION + 1}.* run the newer ATLAS"
+        ):
+            store.save("a", b"{}")
+        assert "schema version" in (store.problem() or "")
+        assert store.path.read_bytes() == before
+
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        store = ContextStore(tmp_path)
+        store.path.write_bytes(b"not a database, but long enough to be looked at " * 100)
+        with pytest.raises(ServerError, match="Failed to open the context store: file is not a database"):
+            store.open()
+        assert "not a database" in (store.problem() or "")
+        store.path.unlink()
+        assert store.problem() is None, "a repaired disk needs no restart"
+        store.close()
+
+    def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        store = ContextStore(tmp_path / "file" / "memory")
+        with pytest.raises(ServerError, match=r"Failed to open the context store: .*file/memory"):
+            store.open()
+
+    def test_a_failed_write_is_reported_until_one_succeeds(self, store: ContextStore) -> None:
+        store.save("a", b'{"n":1}')
+        with store._use("limit the size of the file") as connection:
+            connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(
+            ServerError, match="Failed to save context state: database or disk is full; check"
+        ):
+            store.save("a", b"[" + b"0," * 20000 + b"0]")
+        assert "disk is full" in (store.problem() or "")
+        loaded = store.load("a")
+        assert loaded is not None
+        assert loaded[1] == b'{"n":1}'
+        store.save("a", b'{"n":2}')
+        assert store.problem() is None
+
+    def test_a_file_that_was_removed_is_made_anew(self, store: ContextStore) -> None:
+        store.save("a", b"{}")
+        for path in store.path.parent.iterdir():
+            path.unlink()
+        store.save("b", b"{}")
+        assert store.path.exists()
+        assert [info.context_id for info in store.page(10)] == ["b"]
+
+    def test_status_does_not_wait_for_an_operation(self, store: ContextStore) -> None:
+        answers: list[str | None] = []
+        with store._use("hold it"):
+            thread = threading.Thread(target=lambda: answers.append(store.problem()))
+            thread.start()
+            thread.join()
+        assert answers == [None]
+
+    def test_many_threads(self, store: ContextStore) -> None:
+        def work(thread: int) -> None:
+            for i in range(20):
+                store.save(f"{thread}-{i}", b"{}")
+                store.save("shared", b"{}")
+                store.page(10)
+                if i % 2:
+                    assert store.delete(f"{thread}-{i}")
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(store.page(1000)) == 8 * 10 + 1
+
+
+class TestRoutes:
+    def test_save_load_list_delete(self, memory: Memory) -> None:
+        state = {"text": "ü\u0000", "numbers": [1, 2.5, -0.0, 2**63], "nested": {"": None}}
+        status, saved = memory("save", context_id="a.b:c_D-1", state=state)
+        assert status == 200
+        assert saved["status"] == "success"
+        size = len(orjson.dumps(state))
+        info = {"context_id": "a.b:c_D-1", "bytes": size, "created": saved["data"]["created"]}
+        assert saved["data"] == {**info, "updated": info["created"]}
+        status, loaded = memory("load", context_id="a.b:c_D-1")
+        assert status == 200
+        assert loaded["data"] == {**saved["data"], "state": state}
+        status, listed = memory("list")
+        assert status == 200
+        assert listed["data"] == {"contexts": [saved["data"]], "next_cursor": None}
+        assert memory("list", b"")[0] == 200
+        assert memory("delete", context_id="a.b:c_D-1") == (
+            200,
+            {"status": "success", "data": {"context_id": "a.b:c_D-1"}},
+        )
+        for operation in ("load", "delete"):
+            status, missing = memory(operation, context_id="a.b:c_D-1")
+            assert (status, missing["error"]["type"]) == (404, "not_found")
+            assert "a.b:c_D-1" in missing["error"]["message"]
+
+    def test_list_is_paged(self, memory: Memory) -> None:
+        names = [f"{number:03}" for number in range(7)]
+        for name in names:
+            memory("save", context_id=name, state={})
+        seen: list[list[str]] = []
+        cursor: str | None = None
+        while cursor is not None or not seen:
+            page = memory("list", limit=3, cursor=cursor)[1]["data"]
+            seen.append([item["context_id"] for item in page["contexts"]])
+            cursor = page["next_cursor"]
+            memory("delete", context_id=seen[-1][-1])
+        assert seen == [names[:3], names[3:6], names[6:]], "deleting the last of a page loses nothing"
+
+    @pytest.mark.parametrize(
+        ("operation", "body", "field"),
+        [
+            ("save", b"", "context_id"),
+            ("save", b"{", "body"),
+            ("save", b"[]", "body"),
+            ("save", b'{"context_id": "a"}', "state"),
+            ("save", b'{"context_id": "a", "state": []}', "state"),
+            ("save", b'{"context_id": "a", "state": null}', "state"),
+            ("save", b'{"context_id": "a", "state": ' + b'{"a":' * 300 + b"{}" + b"}" * 300 + b"}", "state"),
+            ("save", b'{"context_id": "a", "state": {}, "stat": 1}', "stat"),
+            ("load", b'{"context_id": ""}', "context_id"),
+            ("load", b'{"context_id": "a/../b"}', "context_id"),
+            ("load", b'{"context_id": "a\\n"}', "context_id"),
+            ("load", '{"context_id": "ü"}'.encode(), "context_id"),
+            ("load", b'{"context_id": 1}', "context_id"),
+            ("load", b'{"context_id": "' + b"a" * 129 + b'"}', "context_id"),
+            ("list", b'{"limit": 0}', "limit"),
+            ("list", b'{"limit": 1001}', "limit"),
+            ("list", b'{"limit": true}', "limit"),
+            ("list", b'{"limit": null}', "limit"),
+            ("list", b'{"limit": 1.0}', "limit"),
+            ("list", b'{"cursor": "!"}', "cursor"),
+            ("list", b'{"cursor": "YQ"}', "cursor"),
+            ("list", b'{"cursor": "Lw=="}', "cursor"),
+            ("list", '{"cursor": "ü"}'.encode(), "cursor"),
+            ("list", b'{"cursor": 1}', "cursor"),
+            ("delete", b'{"id": "a"}', "id"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, memory: Memory, operation: str, body: bytes, field: str) -> None:
+        status, answer = memory(operation, body)
+        assert (status, answer["error"]["type"]) == (400, "validation_error")
+        assert answer["error"]["message"].startswith(f"Validation error in field '{field}': ")
+
+    def test_the_longest_id(self, memory: Memory) -> None:
+        assert memory("save", context_id="a" * 128, state={})[0] == 200
+
+    def test_the_largest_state(self, memory: Memory) -> None:
+        assert memory("save", context_id="a", state={"t": "a" * 1992})[0] == 200
+        status, answer = memory("save", context_id="a", state={"t": "a" * 1993})
+        assert (status, answer["error"]["code"], answer["error"]["type"]) == (413, 413, "validation_error")
+        assert "2001 bytes; the limit for a state is 2000 bytes" in answer["error"]["message"]
+        assert "ATLAS_MAX_STATE_BYTES" in answer["error"]["message"]
+        assert len(memory("load", context_id="a")[1]["data"]["state"]["t"]) == 1992
+
+    def test_a_huge_body_is_not_even_parsed(self, memory: Memory) -> None:
+        status, answer = memory("save", b"{" * (2000 + 64 * 1024 + 1))
+        assert (status, answer["error"]["type"]) == (413, "validation_error")
+
+    def test_unknown_operation(self, memory: Memory) -> None:
+        status, answer = memory("flush")
+        assert (status, answer["error"]["type"]) == (404, "not_found")
+        assert "save, load, list, delete" in answer["error"]["message"]
+
+    def test_a_failing_disk_does_not_stop_the_server(self, tmp_path: Path, start: Start, call: Call) -> None:
+        directory = tmp_path / "memory"
+        directory.touch()
+        host = FakeHost(memory_save_path=str(directory))
+        application = start(host)
+        assert "Failed to open the context store" in host.log_text
+        save = b'{"context_id": "a", "state": {}}'
+        failed = call(application, "POST", "/v1/atlas/memory/save", body=save)
+        assert failed.status == 500
+        assert orjson.loads(failed.body)["error"]["type"] == "server_error"
+        status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+        assert status["status"] == "degraded"
+        assert status["data"]["memory_persistence"] is False
+        assert str(directory) in status["problems"][0]
+        directory.unlink()
+        assert call(application, "POST", "/v1/atlas/memory/save", body=save).status == 200
+        status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+        assert (status["status"], status["data"]["memory_persistence"]) == ("healthy", True)
+
+    @pytest.mark.parametrize(
+        ("settings", "advice"),
+        [
+            ({}, "start the server with --atlas-memory-path DIR or set ATLAS_MEMORY_PATH"),
+            (
+                {"memory_save_path": "unused", "enable_memory_persistence": False},
+                "turn it on with --atlas-memory-persistence or ATLAS_MEMORY_PERSISTENCE",
+            ),
+        ],
+    )
+    def test_without_a_place(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        start: Start,
+        call: Call,
+        settings: dict[str, Any],
+        advice: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        application = start(FakeHost(**settings))
+        response = call(application, "POST", "/v1/atlas/memory/list", body=b"{}")
+        error = orjson.loads(response.body)["error"]
+        assert (response.status, error["type"]) == (503, "service_unavailable")
+        assert error["message"] == f"memory persistence is off: {advice}"
+        status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+        assert (status["status"], status["data"]["memory_persistence"]) == ("healthy", False)
+        assert not list(tmp_path.iterdir())
