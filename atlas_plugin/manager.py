@@ -126,7 +126,10 @@ class PluginManager:
                 raise PluginError(
                     name, f"the name is taken by {other.info.location}: rename one, or use no:{name}"
                 )
-        plugin.module = plugin.candidate.load()
+        module = plugin.candidate.load()
+        if other_name := self._pluggy.get_name(module):
+            raise PluginError(name, f"it is loaded already, as plugin '{other_name}'")
+        plugin.module = module
         self._pluggy.register(plugin.module, name)
         for caller in self._pluggy.get_hookcallers(plugin.module) or ():
             for impl in caller.get_hookimpls():

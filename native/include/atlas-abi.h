@@ -36,8 +36,8 @@ extern "C" {
 
 #define ATLAS_ABI_VERSION 1
 
-#define ATLAS_OK          1  /* done */
-#define ATLAS_STREAM_END  2  /* atlas_python_stream_next: done, and nothing follows */
+#define ATLAS_OK         1  /* done */
+#define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
 #define ATLAS_FAILED     -1  /* the reason is in the sink or in the log */
 
 #define ATLAS_LOG_DEBUG 1
@@ -45,10 +45,11 @@ extern "C" {
 #define ATLAS_LOG_WARN  3
 #define ATLAS_LOG_ERROR 4
 
-/* what atlas_host_api.query answers */
-#define ATLAS_QUERY_STATUS   1 /* JSON object: initialized, model_loaded, context_pool_size, uptime_seconds, … (live) */
-#define ATLAS_QUERY_SETTINGS 2 /* JSON array, one object a setting: name, flag, env, type, value, default, origin,
-                                  secret, reloadable, help, min, max */
+/* What atlas_host_api.query answers. STATUS: a JSON object with initialized, model, context_pool_size, uptime_seconds
+ * and the like, live. SETTINGS: a JSON array, one object a setting, with name, flag, env, type, value, default, origin,
+ * secret, help and, where there are limits, min and max. */
+#define ATLAS_QUERY_STATUS   1
+#define ATLAS_QUERY_SETTINGS 2
 
 typedef struct atlas_slice {
     const char * data;
@@ -79,7 +80,7 @@ typedef struct atlas_host_api {
     void (*sink_body)(void * sink, atlas_slice bytes);                     /* appends */
     void (*sink_stream)(void * sink, uint64_t stream);                     /* the body follows by stream_next */
     void * (*sink_new)(void);                                              /* a sink of Python's own, for query */
-    atlas_slice (*sink_text)(void * sink);                                 /* its body; borrowed until the next call */
+    atlas_slice (*sink_text)(void * sink); /* its body; borrowed until the next call */
     void (*sink_free)(void * sink);
 } atlas_host_api;
 

@@ -17,9 +17,9 @@ struct http_request {
 };
 
 struct http_response {
-    int         status       = 200;
-    std::string content_type = "application/json; charset=utf-8";
-    std::string body;
+    int                                              status       = 200;
+    std::string                                      content_type = "application/json; charset=utf-8";
+    std::string                                      body;
     std::vector<std::pair<std::string, std::string>> headers; // without Content-Type
 
     // Set for a streamed body: appends the next piece (which may be empty) and returns whether more follows.

@@ -6,6 +6,7 @@
 #include "server-http.h"
 #include "server-task.h"
 
+#include <string>
 #include <utility>
 
 std::unique_ptr<atlas::runtime> & atlas_active() {
@@ -29,12 +30,28 @@ std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error
     return atlas_server_response(atlas::error_response(error.code, error.what()));
 }
 
+// The text of what stands under `atlas`. No field of it takes an array or an object, so these are written empty: dump()
+// recurses, and a client that nests deep enough would use up the thread's stack.
+static std::string shallow_text(json & value) {
+    if (value.is_array()) {
+        return "[]";
+    }
+    if (value.is_object()) {
+        for (const auto & entry : value.items()) {
+            if (entry.value().is_array() || entry.value().is_object()) {
+                entry.value().clear();
+            }
+        }
+    }
+    return value.dump();
+}
+
 common_json atlas_parse_body(const server_http_req & req) {
-    const auto began = atlas::request::clock::now();
-    json       body  = json::parse(req.body);
-    auto & active = atlas_active();
+    const auto began  = atlas::request::clock::now();
+    json       body   = json::parse(req.body);
+    auto &     active = atlas_active();
     if (active && body.is_object() && body.contains("atlas")) {
-        req.atlas = active->begin_request(body.at("atlas").dump(), began);
+        req.atlas = active->begin_request(shallow_text(body.at("atlas")), began);
         body.erase("atlas");
     }
     return body;

@@ -166,6 +166,10 @@ static std::string lower(std::string text) {
     return text;
 }
 
+// Whether the error that this thread is answering came from a handler of ours. cpp-httplib calls its error handler on the
+// thread that ran the handler, after it.
+static thread_local bool is_error_of_handler = false;
+
 void atlas_server::add_routes(const server_http_context & ctx_http) const {
     if (!atlas_active()) {
         return;
@@ -181,7 +185,9 @@ void atlas_server::add_routes(const server_http_context & ctx_http) const {
             for (const auto & [name, value] : req.headers) {
                 request.headers.emplace_back(lower(name), value);
             }
-            return atlas_server_response(atlas_active()->handle(request));
+            auto response       = atlas_active()->handle(request);
+            is_error_of_handler = response.status >= 400;
+            return atlas_server_response(std::move(response));
         };
     };
     const std::string pattern = ROUTE_ROOT + "/.*";
@@ -197,20 +203,18 @@ static bool is_atlas_path(const std::string & path) {
 }
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {
+    const bool is_final = std::exchange(is_error_of_handler, false);
     if (!atlas_active() || !is_atlas_path(path)) {
         return false;
     }
-    if (body.empty()) {
-        body = atlas::error_body(status, "there is no such route for this method");
+    if (is_final) {
         return true;
     }
-    // upstream's errors have no timestamp; what is in another form was made by a plugin and stays as it is
-    const json parsed = json::parse_no_throw(body);
-    if (!parsed.is_discarded() && parsed.is_object() && parsed.contains("error")) {
-        const json & error = parsed.at("error");
-        if (error.is_object() && error.contains("message") && error.contains("type") && !error.contains("timestamp")) {
-            body = atlas::error_body(status, error.at("message").get<std::string>());
-        }
+    std::string message = status == 404 ? "there is no such route for this method" : "the request cannot be processed";
+    const json  parsed  = json::parse_no_throw(body);
+    if (parsed.is_object() && parsed.contains("error") && parsed.at("error").is_object()) {
+        message = parsed.at("error").value("message", message.c_str());
     }
+    body = atlas::error_body(status, message);
     return true;
 }

@@ -40,7 +40,7 @@ static void describe_exception(char * text, size_t size) {
 }
 
 static int exists(const char * environment, const char * name) {
-    char path[4096];
+    char      path[4096];
     const int length = snprintf(path, sizeof(path), "%s/%s", environment, name);
     return length > 0 && (size_t) length < sizeof(path) && access(path, F_OK) == 0;
 }
@@ -84,13 +84,15 @@ int32_t atlas_python_boot(const char * environment, char * reason, size_t reason
                     environment);
     }
 
-    char      problem[1024] = "";
-    PyObject * package      = PyImport_ImportModule("atlas_plugin");
+    char       problem[1024] = "";
+    PyObject * package       = PyImport_ImportModule("atlas_plugin");
     if (package == NULL) {
         char exception[768];
         describe_exception(exception, sizeof(exception));
-        snprintf(problem, sizeof(problem), "cannot import atlas_plugin: %s; install it there with bin/python -m pip "
-                 "install, from the source tree of ATLAS", exception);
+        snprintf(problem, sizeof(problem),
+                 "cannot import atlas_plugin: %s; install it there with bin/python -m pip "
+                 "install, from the source tree of ATLAS",
+                 exception);
     }
     Py_XDECREF(package);
     PyEval_SaveThread(); /* cffi takes the GIL itself, as every later caller does */

@@ -247,8 +247,9 @@ http_response python::handle(const http_request & request) {
 }
 
 bool python::stop(double timeout_s) {
-    using clock         = std::chrono::steady_clock;
-    const auto deadline = clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
+    using clock = std::chrono::steady_clock;
+    const auto deadline =
+        clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
     {
         std::unique_lock<std::mutex> lock(shared->mutex);
         if (!shared->open) {
@@ -256,8 +257,8 @@ bool python::stop(double timeout_s) {
         }
         shared->open = false;
         if (!shared->idle.wait_until(lock, deadline, [this] { return shared->running == 0; })) {
-            logf(LogLevel::WARN, "%zu Python call(s) did not end within %.1f s; going on without them",
-                 shared->running, timeout_s);
+            logf(LogLevel::WARN, "%zu Python call(s) did not end within %.1f s; going on without them", shared->running,
+                 timeout_s);
         }
     }
     // on a thread of its own, as a shutdown hook may hang; shared ownership, as it may then outlive this object
@@ -278,7 +279,7 @@ bool python::stop(double timeout_s) {
     const auto hooks_deadline = std::max(deadline, clock::now() + std::chrono::seconds(1));
 
     std::unique_lock<std::mutex> lock(result->mutex);
-    const bool done = result->ended.wait_until(lock, hooks_deadline, [&] { return result->done; });
+    const bool                   done = result->ended.wait_until(lock, hooks_deadline, [&] { return result->done; });
     if (!done) {
         logf(LogLevel::WARN, "the shutdown hooks did not end within %.1f s; going on without them", timeout_s);
     }

@@ -24,7 +24,10 @@ const char * type_name(const string_list *) { return "list"; }
 const char * type_name(const LogLevel *) { return "level"; }
 
 const std::vector<std::pair<const char *, LogLevel>> LEVELS = {
-    {"debug", LogLevel::DEBUG}, {"info", LogLevel::INFO}, {"warn", LogLevel::WARN}, {"error", LogLevel::ERROR},
+    {"debug", LogLevel::DEBUG},
+    {"info", LogLevel::INFO},
+    {"warn", LogLevel::WARN},
+    {"error", LogLevel::ERROR},
 };
 
 std::invalid_argument bad(const std::string & text, const std::string & allowed) {
@@ -57,8 +60,8 @@ void parse(bool & out, const std::string & text, const setting_info &) {
 }
 
 void parse(int64_t & out, const std::string & text, const setting_info & info) {
-    char * end = nullptr;
-    errno = 0;
+    char * end            = nullptr;
+    errno                 = 0;
     const long long value = std::strtoll(text.c_str(), &end, 10);
     if (text.empty() || *end != '\0' || errno != 0) {
         throw bad(text, "give a whole number");
@@ -68,7 +71,7 @@ void parse(int64_t & out, const std::string & text, const setting_info & info) {
 }
 
 void parse(double & out, const std::string & text, const setting_info & info) {
-    char * end = nullptr;
+    char *       end   = nullptr;
     const double value = std::strtod(text.c_str(), &end);
     if (text.empty() || *end != '\0' || !std::isfinite(value)) {
         throw bad(text, "give a number");

@@ -100,10 +100,16 @@ class TestSources:
         self, write: Write, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write("atlas_test_module.py", ROUTE)
+        write("atlas_test_alias.py", "import sys; sys.modules[__name__] = __import__('atlas_test_module')")
         monkeypatch.syspath_prepend(str(tmp_path))
-        application = start(FakeHost(plugins=["atlas_test_module"]))
+        application = start(FakeHost(plugins=["atlas_test_module", "atlas_test_alias"]))
         assert info(application, "atlas_test_module").source == "module"
         assert info(application, "atlas_test_module").state == "active"
+        assert (
+            info(application, "atlas_test_alias").error
+            == "it is loaded already, as plugin 'atlas_test_module'"
+        )
+        del sys.modules["atlas_test_alias"]
         del sys.modules["atlas_test_module"]
 
     def test_an_entry_point(
