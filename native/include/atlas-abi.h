@@ -96,7 +96,7 @@ int32_t atlas_python_start(const atlas_host_api * host, void * sink);
 int32_t atlas_python_request(const atlas_http_request * request, void * sink);
 
 /* Appends the next piece of a streamed body to the sink: ATLAS_OK (the piece may be empty, call again),
- * ATLAS_STREAM_END, or ATLAS_FAILED (the connection is cut). Called by one thread at a time for each stream. */
+ * ATLAS_STREAM_END, or ATLAS_FAILED (the body ends here; the log says why). Called by one thread at a time for each stream. */
 int32_t atlas_python_stream_next(uint64_t stream, void * sink);
 
 /* Gives a stream back, ended or not; exactly once for each sink_stream. */

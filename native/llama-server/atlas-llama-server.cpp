@@ -85,13 +85,14 @@ void atlas_add_options(common_params_context & ctx_arg) {
 
 static void write_log(atlas::LogLevel level, const std::string & text) {
     static const std::map<atlas::LogLevel, ggml_log_level> LEVELS = {
-        {atlas::LogLevel::DEBUG, GGML_LOG_LEVEL_DEBUG},
+        {atlas::LogLevel::DEBUG, GGML_LOG_LEVEL_INFO}, // upstream drops debug lines unless -lv asks for them
         {atlas::LogLevel::INFO, GGML_LOG_LEVEL_INFO},
         {atlas::LogLevel::WARN, GGML_LOG_LEVEL_WARN},
         {atlas::LogLevel::ERROR, GGML_LOG_LEVEL_ERROR},
     };
+    const char * mark = level == atlas::LogLevel::DEBUG ? "debug: " : "";
     // not LOG_INF and its like: --atlas-log-level decides, not -lv
-    common_log_add(common_log_main(), LEVELS.at(level), "[ATLAS] %s\n", text.c_str());
+    common_log_add(common_log_main(), LEVELS.at(level), "[ATLAS] %s%s\n", mark, text.c_str());
 }
 
 // The directory of the library that holds this code: the Python module is built beside it.
@@ -105,15 +106,18 @@ static std::string library_directory() {
 
 // Throws std::invalid_argument.
 static void settle_settings(atlas::settings & settings) {
-    for (const auto & name : settings.read_environment()) {
-        atlas::logf(atlas::LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
-    }
-    const char * file = std::getenv("ATLAS_CONFIG");
+    const auto   unknown = settings.read_environment();
+    const char * file    = std::getenv("ATLAS_CONFIG");
     if (config_file().empty() && file != nullptr) {
         config_file() = file;
     }
     if (!config_file().empty()) {
         settings.read_file(config_file());
+    }
+    const auto & config = settings.values();
+    atlas::set_log_level(config.verbose_logging ? atlas::LogLevel::DEBUG : config.log_level);
+    for (const auto & name : unknown) {
+        atlas::logf(atlas::LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
     }
 }
 
@@ -133,7 +137,6 @@ bool atlas_server::start(bool is_run_by_cli) {
     if (!config.enabled) {
         return true;
     }
-    atlas::set_log_level(config.verbose_logging ? atlas::LogLevel::DEBUG : config.log_level);
 
     atlas_active() = std::make_unique<atlas::runtime>(
         settings, llama_build_info(),

@@ -69,6 +69,16 @@ static PyStatus initialize(const char * environment) {
     return status;
 }
 
+/* The module _signal takes SIGINT over when it is first imported, whatever the configuration says, and Ctrl-C would
+ * become a KeyboardInterrupt of the plugin that is starting. Told through the module itself, as asyncio.run() installs
+ * its own handler only where it finds Python's. */
+static void give_back_interrupt(void) {
+    PyRun_SimpleString("import signal as _signals\n"
+                       "if _signals.getsignal(_signals.SIGINT) is _signals.default_int_handler:\n"
+                       "    _signals.signal(_signals.SIGINT, _signals.SIG_DFL)\n"
+                       "del _signals\n");
+}
+
 int32_t atlas_python_boot(const char * environment, char * reason, size_t reason_size) {
     if (!exists(environment, "bin/python") && !exists(environment, "bin/python3")) {
         return fail(reason, reason_size, "there is no bin/python in the Python environment", environment);
@@ -83,18 +93,23 @@ int32_t atlas_python_boot(const char * environment, char * reason, size_t reason
         return fail(reason, reason_size, status.err_msg == NULL ? "CPython did not start" : status.err_msg,
                     environment);
     }
+    give_back_interrupt();
 
-    char       problem[1024] = "";
-    PyObject * package       = PyImport_ImportModule("atlas_plugin");
-    if (package == NULL) {
-        char exception[768];
-        describe_exception(exception, sizeof(exception));
-        snprintf(problem, sizeof(problem),
-                 "cannot import atlas_plugin: %s; install it there with bin/python -m pip "
-                 "install, from the source tree of ATLAS",
-                 exception);
+    /* the second is what cffi's own start would miss, and report to standard error only */
+    static const char * const MODULES[] = {"atlas_plugin", "_cffi_backend"};
+
+    char problem[1024] = "";
+    for (size_t i = 0; i < 2 && problem[0] == '\0'; i++) {
+        PyObject * module = PyImport_ImportModule(MODULES[i]);
+        if (module == NULL) {
+            char exception[768];
+            describe_exception(exception, sizeof(exception));
+            snprintf(problem, sizeof(problem),
+                     "cannot import %s: %s; install ATLAS there with bin/python -m pip install, from its source tree",
+                     MODULES[i], exception);
+        }
+        Py_XDECREF(module);
     }
-    Py_XDECREF(package);
     PyEval_SaveThread(); /* cffi takes the GIL itself, as every later caller does */
 
     if (problem[0] != '\0') {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <sstream>
 #include <stdexcept>
 
@@ -215,6 +216,10 @@ std::vector<std::string> settings::read_environment() {
 }
 
 void settings::read_file(const std::string & path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) {
+        throw std::invalid_argument("ATLAS configuration file " + path + ": this is a directory; name a TOML file");
+    }
     toml::table document;
     try {
         document = toml::parse_file(path);

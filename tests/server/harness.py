@@ -1,11 +1,14 @@
 """Starts the real llama-server as a subprocess and talks HTTP to it."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,12 +27,48 @@ class ServerExitedError(RuntimeError):
     """The server ended before it was ready. The message holds its log."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table of settings; `flag` and `env` in full."""
+
+    name: str
+    type: str
+    default: str
+    flag: str
+    env: str
+
+
+def settings_table() -> list[Setting]:
+    """The rows of native/include/atlas-settings.def, as they are written there."""
+    text = (REPOSITORY / "native/include/atlas-settings.def").read_text(encoding="utf-8")
+    rows = re.findall(
+        r'^ATLAS_SETTING\((\w+), ([\w:]+), (.*?), "([a-z-]+)", "([A-Z_]+)", ', text, re.MULTILINE
+    )
+    return [
+        Setting(name, kind, default, f"--atlas-{flag}", f"ATLAS_{env}")
+        for name, kind, default, flag, env in rows
+    ]
+
+
+def stream_events(text: str) -> list[Any]:
+    """The JSON documents of an event stream, without the closing [DONE]."""
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    return [json.loads(document) for document in data if document != "[DONE]"]
+
+
 def free_port() -> int:
     """A TCP port of the loopback interface that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def write_plugin(directory: Path, source: str, name: str = "probe") -> Path:
+    """A plugin file of that source; `--atlas-plugin` takes its path."""
+    path = directory / f"{name}.py"
+    path.write_text(source, encoding="utf-8")
+    return path
 
 
 class Server:
@@ -63,7 +102,10 @@ class Server:
             for name, value in os.environ.items()
             if not name.startswith("ATLAS_") and name != "VIRTUAL_ENV"
         } | dict(environment or {})
-        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60.0)
+        # No connection is used twice: llama-server, stock too, closes some after a streamed answer while the
+        # next request is on its way.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60.0, limits=limits)
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:

@@ -1,0 +1,101 @@
+"""README and docs say what the code does."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.server.harness import REPOSITORY, settings_table
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PLUGINS = (REPOSITORY / "docs/plugins.md").read_text(encoding="utf-8")
+EXAMPLE = (REPOSITORY / "examples/plugins/hello.py").read_text(encoding="utf-8")
+DOCUMENTS = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *(p for place in ("docs", "models", "tests") for p in (REPOSITORY / place).rglob("*.md")),
+    ]
+)
+DECISIONS = sorted((REPOSITORY / "docs/adr").glob("*.md"))
+
+# Defaults of the table as the README writes them, where they are expressions of C++.
+DEFAULTS = {'""': "", "{}": "", "8 * 1024 * 1024": "8388608", "10.0": "10", "LogLevel::INFO": "info"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading of the second level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_settings_table() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(.+?)` \| `(\w+)` \| (?:`(.*?)` )?\|", section(README, "Settings"), re.M
+    )
+    expected = [
+        (row.name, row.flag, row.env, DEFAULTS.get(row.default, row.default)) for row in settings_table()
+    ]
+    assert rows == expected
+
+
+def test_plugin_of_the_plugins_page_is_the_example() -> None:
+    assert code_blocks(section(PLUGINS, "A first plugin"), "python") == [EXAMPLE]
+
+
+def test_plugin_of_the_readme_is_the_example() -> None:
+    (shown,) = code_blocks(section(README, "A first plugin"), "python")
+    name, _, code = shown.partition("\n")
+    assert name == "# examples/plugins/hello.py"
+    assert EXAMPLE.endswith(f'"""\n\n{code}')
+
+
+def test_routes_of_the_readme_exist() -> None:
+    documented = set(re.findall(r"^\| `((?:GET|POST|DELETE) /\S+)` \|", section(README, "Routes"), re.M))
+    names = "save", "load", "list", "delete"
+    memory = {f"POST /v1/atlas/memory/{name}" for name in names}
+    assert documented == memory | {f"GET /v1/atlas/{name}" for name in ("status", "plugins", "config")}
+
+
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
+    rows = (REPOSITORY / "docs/dependencies.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| ([\w-]+) \|", rows, re.M))
+    assert {re.split(r"[<>=~!\[; ]", requirement)[0] for requirement in declared} <= explained
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=name_of)
+def test_decision_has_four_parts(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    number = int(path.name.partition("-")[0])
+    assert re.match(rf"# {number}\. \S.*\n\nStatus: (accepted|superseded), \d{{4}}-\d\d-\d\d", text)
+    assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.M) == ["Context", "Decision", "Consequences"]
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = [int(path.name.partition("-")[0]) for path in DECISIONS]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_document_names_no_place_of_one_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"(?<![\w.])/(?:home|root|tmp|work|Users|opt)/\S+", text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
