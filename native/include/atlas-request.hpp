@@ -1,10 +1,14 @@
 // The `atlas` object of a completion request and of its answer.
 #pragma once
 
+#include "atlas-ticket.hpp"
+
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace atlas {
 
@@ -42,6 +46,13 @@ class request {
 
     void add_usage(const request_usage & more);
 
+    // What the memory found for the request's (first) prompt.
+    void set_ticket(std::shared_ptr<const memory_ticket> found) {
+        if (!ticket) {
+            ticket = std::move(found);
+        }
+    }
+
     // Adds to the time spent in ATLAS for this request.
     void add_overhead(clock::duration spent) { overhead += spent; }
 
@@ -54,6 +65,9 @@ class request {
     request_options opts;
     std::string     degraded_reason;
     request_usage   usage;
+
+    std::shared_ptr<const memory_ticket> ticket;
+
     clock::duration overhead;
 };
 

@@ -3,9 +3,13 @@
 
 #include "atlas-config.hpp"
 #include "atlas-http.hpp"
+#include "atlas-memory.hpp"
+#include "atlas-publishing.hpp"
 #include "atlas-python.hpp"
 #include "atlas-request.hpp"
+#include "atlas-ticket.hpp"
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -25,9 +29,13 @@ class runtime {
     // server_version: the version text of the embedding server. options: where the Python of this build is.
     runtime(settings settings, std::string server_version, python_options options);
 
-    // Starts Python and the plugins; call it from the main thread, before requests. Logs why when there is no Python.
-    // Returns false when the server must not start (require_python).
-    bool start();
+    const AtlasServerConfig & config() const { return all_settings.values(); }
+
+    // Opens the memory (ram_bytes: the budget of layer 1 where the settings have none), then starts Python and the
+    // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
+    // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
+    // start (require_python).
+    bool start(bool has_model, uint64_t ram_bytes);
 
     // Tells that a model is loaded. Any thread.
     void set_model(const model_info & model);
@@ -35,10 +43,23 @@ class runtime {
     // Begins a completion request from the JSON text of its `atlas` object. Throws atlas::error. Any thread.
     std::unique_ptr<request> begin_request(const std::string & json, request::clock::time_point began);
 
+    // The memory, or nullptr when there is no memory path or enable_auto_memory is off. Lives as long as this object.
+    memory_store * memory() { return store.get(); }
+
+    // The loop's and the flushing threads' side of publishing.
+    publishing & published() { return loop_publishing; }
+
+    // Tells under which root the loaded model's state is kept, or why none is. Any thread.
+    void set_memory_root(const std::string & root, const std::string & problem);
+
+    // Counts how one task fared. Never waits: for the token loop.
+    void count_restore(restore_result result) { restores[static_cast<size_t>(result)]++; }
+
     // Answers a request to /v1/atlas/…. Never throws. Any thread.
     http_response handle(const http_request & request);
 
-    // Ends Python within the shutdown timeout. Returns whether every call into it came to an end.
+    // Makes durable what is not and ends Python, within the shutdown timeout for each. Returns whether every call into
+    // Python came to an end.
     bool stop();
 
   private:
@@ -53,6 +74,15 @@ class runtime {
     std::mutex model_mutex;
     model_info model;
     bool       model_loaded = false;
+
+    std::unique_ptr<memory_store> store;
+    publishing                    loop_publishing;
+    std::string                   memory_root;    // guarded by model_mutex
+    std::string                   memory_problem; // guarded by model_mutex; why the loaded model's state is not kept
+
+    std::array<std::atomic<uint64_t>, N_RESTORE_RESULTS> restores = {};
+
+    http_response flush(const http_request & request);
 
     std::string query(int32_t what);
     std::string status_json();

@@ -11,12 +11,14 @@
 #include "server-http.h"
 
 #include <dlfcn.h>
+#include <semaphore.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
+#include <functional>
+#include <thread>
 #include <utility>
 
 static const std::string ROUTE_ROOT = "/v1/atlas";
@@ -121,7 +123,12 @@ static void settle_settings(atlas::settings & settings) {
     }
 }
 
-bool atlas_server::start(bool is_run_by_cli) {
+// The budget of stock's prompt cache in bytes; it has none (unlimited) with -1.
+static uint64_t cache_ram_bytes(const common_params & params) {
+    return params.cache_ram_mib < 0 ? UINT64_MAX : (uint64_t) params.cache_ram_mib << 20;
+}
+
+bool atlas_server::start(const common_params & params, bool is_run_by_cli) {
     if (is_run_by_cli) {
         return true;
     }
@@ -141,7 +148,9 @@ bool atlas_server::start(bool is_run_by_cli) {
     atlas_active() = std::make_unique<atlas::runtime>(
         settings, llama_build_info(),
         atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
-    return atlas_active()->start();
+    const bool is_router =
+        params.model.path.empty() && params.model.hf_repo.empty() && params.model.docker_repo.empty();
+    return atlas_active()->start(!is_router, cache_ram_bytes(params));
 }
 
 void atlas_server::ready(const std::string & model_name, int n_slots) const {
@@ -151,11 +160,35 @@ void atlas_server::ready(const std::string & model_name, int n_slots) const {
 }
 
 void atlas_server::stop() const {
-    if (auto & active = atlas_active(); active && !active->stop()) {
-        // a thread that is inside Python cannot be joined; what had to be made durable is
+    auto & active = atlas_active();
+    if (!active) {
+        return;
+    }
+    const auto end_process = [](const char * why) {
+        // what had to be made durable is; a thread that is inside Python or waits for a client cannot be joined
+        atlas::log(atlas::LogLevel::WARN, why);
         common_log_flush(common_log_main());
         _exit(0);
+    };
+    if (!active->stop()) {
+        end_process("ending although a call into Python has not come to its end");
     }
+    // stock waits for the clients of running requests, which get nothing more, and for as long as they like
+    std::thread([end_process, timeout_s = active->config().shutdown_timeout_s] {
+        std::this_thread::sleep_for(std::chrono::duration<double>(timeout_s));
+        end_process("ending although requests are still open");
+    }).detach();
+}
+
+std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler) {
+    static sem_t requested; // sem_post is one of the few things that a signal handler may do
+    sem_init(&requested, 0, 0);
+    std::thread([handler = std::move(handler)] {
+        while (sem_wait(&requested) != 0) {
+        }
+        handler(0);
+    }).detach();
+    return [](int) { sem_post(&requested); };
 }
 
 //

@@ -39,8 +39,9 @@ void atlas_add_options(common_params_context & ctx_arg);
 // server.cpp: one per run of the server; does nothing in a server that runs inside the CLI or with ATLAS_ENABLED=0.
 class atlas_server {
   public:
-    // Settles the settings and starts Python. Returns false when the server must not start; the log says why.
-    bool start(bool is_run_by_cli);
+    // Settles the settings, opens the memory and starts Python. Returns false when the server must not start; the log
+    // says why.
+    bool start(const common_params & params, bool is_run_by_cli);
 
     // Registers the routes under /v1/atlas.
     void add_routes(const server_http_context & ctx_http) const;
@@ -48,9 +49,14 @@ class atlas_server {
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
 
-    // Begins shutdown: no call reaches Python afterwards. Ends the process by itself when a Python call hangs.
+    // Begins shutdown: makes the memory durable and ends Python, after which no call reaches it. Ends the process by
+    // itself when a Python call hangs, or when requests keep the server from ending for the shutdown timeout.
     void stop() const;
 };
+
+// server.cpp: wraps a shutdown handler so that a signal handler may call it. Upstream's locks the mutex of the task queue;
+// when the signal interrupts the loop while it holds that, the process hangs and the signal is lost.
+std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler);
 
 // server-http.cpp: whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error
 // handler must leave it alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.

@@ -95,6 +95,16 @@ void request::add_usage(const request_usage & more) {
     usage.reused_tokens += more.reused_tokens;
 }
 
+// Why something that was asked for, or could have been had, was not; null when nothing was missed.
+static json reason_json(const std::string & degraded_reason, const memory_ticket * ticket) {
+    if (!degraded_reason.empty()) {
+        return degraded_reason;
+    }
+    const bool is_fine = ticket == nullptr || ticket->result == restore_result::restored ||
+                         ticket->result == restore_result::slot_has_it;
+    return is_fine ? json() : json(RESTORE_RESULT_NAMES[static_cast<size_t>(ticket->result)]);
+}
+
 std::string request::answer() const {
     const double overhead_ms = std::chrono::duration<double, std::milli>(overhead).count();
     const bool   cache_hit   = usage.reused_tokens > 0;
@@ -107,9 +117,13 @@ std::string request::answer() const {
     out["cache_hit"]     = cache_hit;
     out["reused_tokens"] = usage.reused_tokens;
     out["prompt_tokens"] = usage.prompt_tokens;
-    out["overhead_ms"]   = overhead_ms;
-    out["degraded"]      = !degraded_reason.empty();
-    out["reason"]        = degraded_reason.empty() ? json() : json(degraded_reason);
+    if (ticket) {
+        out["layer"]      = ticket->layer;
+        out["restore_ms"] = ticket->restore_ms;
+    }
+    out["overhead_ms"] = overhead_ms;
+    out["degraded"]    = !degraded_reason.empty();
+    out["reason"]      = reason_json(degraded_reason, ticket.get());
 
     logf(LogLevel::INFO, "Request processed in %.3f ms (session=%s, memory_layers=%s, cache_hit=%s)", overhead_ms,
          opts.session_id ? opts.session_id->c_str() : "none",

@@ -15,9 +15,18 @@ runtime::runtime(settings settings, std::string server_version, python_options o
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
       embedded([this](int32_t what) { return query(what); }) {}
 
-bool runtime::start() {
+bool runtime::start(bool has_model, uint64_t ram_bytes) {
     const auto & config = all_settings.values();
-    const auto   where  = find_python_environment(config.python_home, python_where.environment);
+    if (has_model && config.enable_memory_persistence && config.enable_auto_memory &&
+        !config.memory_save_path.empty()) {
+        memory_options options;
+        options.path         = config.memory_save_path;
+        options.ram_bytes    = config.l1_cache_size > 0 ? config.l1_cache_size : ram_bytes;
+        options.disk_bytes   = config.l2_cache_size;
+        options.block_tokens = config.block_tokens;
+        store                = std::make_unique<memory_store>(options);
+    }
+    const auto where = find_python_environment(config.python_home, python_where.environment);
 
     python_where.environment = where.path;
     python_problem           = embedded.start(python_where);
@@ -42,13 +51,66 @@ void runtime::set_model(const model_info & new_model) {
 }
 
 std::unique_ptr<request> runtime::begin_request(const std::string & text, request::clock::time_point began) {
-    request_options options  = parse_request_options(text);
-    const bool      degraded = options.session_id && !embedded.running();
-    return std::make_unique<request>(std::move(options), began,
-                                     degraded ? "sessions are not stored: Python is not running" : "");
+    request_options options = parse_request_options(text);
+    std::string     degraded;
+    if (options.session_id && !embedded.running()) {
+        degraded = "sessions are not stored: Python is not running";
+    } else if (store) {
+        const std::lock_guard<std::mutex> lock(model_mutex);
+        degraded = memory_problem.empty() ? "" : "the memory of this model's state is off: " + memory_problem;
+    }
+    return std::make_unique<request>(std::move(options), began, std::move(degraded));
+}
+
+void runtime::set_memory_root(const std::string & root, const std::string & problem) {
+    const std::lock_guard<std::mutex> lock(model_mutex);
+    memory_root    = root;
+    memory_problem = problem;
+    if (problem.empty()) {
+        logf(LogLevel::INFO, "Memory is kept in %s (root %.12s)", store->options().path.c_str(), root.c_str());
+    } else {
+        logf(LogLevel::WARN, "Memory of this model's state is off: %s", problem.c_str());
+    }
+}
+
+// POST /v1/atlas/memory/flush: {"timeout_s": number} or nothing.
+http_response runtime::flush(const http_request & request) {
+    if (!store) {
+        return error_response(503, "there is no memory to flush: start the server with --atlas-memory-path DIR");
+    }
+    double timeout_s = all_settings.values().shutdown_timeout_s;
+    if (!request.body.empty()) {
+        const json body = json::parse(request.body, nullptr, false);
+        if (!body.is_object()) {
+            return error_response(400, validation_error("body", "must be a JSON object").what());
+        }
+        for (const auto & [key, value] : body.items()) {
+            if (key != "timeout_s" || !value.is_number() || !(value > 0 && value <= 3600)) {
+                return error_response(
+                    400, validation_error(key, "flush takes timeout_s, a number above 0 and up to 3600").what());
+            }
+            timeout_s = value;
+        }
+    }
+    if (!loop_publishing.wait(timeout_s)) {
+        return error_response(500, "Failed to flush the memory: the running batch took longer than timeout_s");
+    }
+    const flush_result result = store->flush(timeout_s);
+    if (!result.complete) {
+        const std::string problem = store->stats().disk_problem;
+        return error_response(500, "Failed to make all of the memory durable: " +
+                                       (problem.empty() ? "it took longer than timeout_s" : problem));
+    }
+    http_response response;
+    response.body =
+        json{{"status", "success"}, {"data", {{"entries", result.entries}, {"bytes", result.bytes}}}}.dump();
+    return response;
 }
 
 http_response runtime::handle(const http_request & request) {
+    if (request.method == "POST" && request.path == "/v1/atlas/memory/flush") {
+        return flush(request);
+    }
     if (python_problem.empty()) {
         return embedded.handle(request);
     }
@@ -66,7 +128,35 @@ http_response runtime::handle(const http_request & request) {
     return response;
 }
 
-bool runtime::stop() { return embedded.stop(all_settings.values().shutdown_timeout_s); }
+bool runtime::stop() {
+    const double timeout_s = all_settings.values().shutdown_timeout_s;
+    if (store && !store->flush(timeout_s).complete) {
+        logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
+             (unsigned long long) store->stats().pending_entries, timeout_s);
+    }
+    return embedded.stop(timeout_s);
+}
+
+static json stats_json(const memory_stats & stats) {
+    return {
+        {"ram", {{"entries", stats.ram_entries}, {"bytes", stats.ram_bytes}, {"evicted", stats.evicted_ram}}},
+        {"disk",
+         {{"entries", stats.disk_entries},
+          {"bytes", stats.disk_bytes},
+          {"evicted", stats.evicted_disk},
+          {"index_complete", stats.index_complete},
+          {"problem", stats.disk_problem.empty() ? json() : json(stats.disk_problem)}}},
+        {"pending", {{"entries", stats.pending_entries}, {"bytes", stats.pending_bytes}}},
+        {"written",
+         {{"entries", stats.written_entries},
+          {"bytes", stats.written_bytes},
+          {"failures", stats.write_failures},
+          {"drops", stats.write_drops}}},
+        {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}}},
+        {"damaged_files", stats.bad_checksum},
+        {"foreign_files", stats.foreign_files},
+    };
+}
 
 std::string runtime::query(int32_t what) {
     switch (what) {
@@ -79,7 +169,20 @@ std::string runtime::query(int32_t what) {
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
+    json                                memory;
+    if (store && !memory_root.empty()) {
+        memory            = stats_json(store->stats());
+        memory["path"]    = store->options().path;
+        memory["root"]    = memory_root;
+        memory["results"] = json::object();
+        for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
+            memory["results"][RESTORE_RESULT_NAMES[i]] = restores[i].load();
+        }
+    } else if (!memory_problem.empty()) {
+        memory = {{"problem", memory_problem}};
+    }
     return json{
+        {"memory", memory},
         {"initialized", model_loaded},
         {"context_pool_size", model.context_pool_size},
         {"metrics_enabled", false},

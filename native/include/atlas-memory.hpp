@@ -1,0 +1,136 @@
+// The memory: pieces of conversations' KV state, kept in host RAM (layer 1) and on local disk (layer 2), found again by
+// the tokens that made them. Knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers.
+//
+// A conversation is a chain. Its root stands for everything that makes KV incompatible (model, settings, tenant); each
+// entry names its parent by key and holds the tokens that it adds. Entries are immutable and content-addressed:
+//
+//     key(root)  = the root itself
+//     key(entry) = SHA-256(kind, key(parent), tokens), as 64 lower-case hexadecimal digits
+//
+// A root is 64 such digits as well: the SHA-256 of what it stands for, which includes block_tokens. Names are hints, tokens are the proof: find() compares every token. Only full blocks have children.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace atlas {
+
+using memory_tokens = std::vector<int32_t>;
+
+enum class entry_kind : uint8_t {
+    block      = 0, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
+    tail       = 1, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
+    checkpoint = 2, // what cannot be rolled back, exactly at a position: that of the parent plus its own tokens, which
+    // are 0 to block_tokens - 1; has no children
+};
+
+// One piece of state. Shared and immutable once stored; `data` is never touched again by who put it.
+struct memory_entry {
+    entry_kind           kind = entry_kind::block;
+    std::string          parent;
+    memory_tokens        tokens; // added to the parent's; a checkpoint's may be empty
+    uint64_t             position = 0; // tokens before these; 0 also where the caller does not tell
+    std::vector<uint8_t> data;
+
+    // Computed by the store.
+    std::string key;
+};
+
+using memory_entry_ptr = std::shared_ptr<const memory_entry>; // holding one is a lease: it stays in RAM
+
+// What find() found: enough to rebuild the state of the first `n_tokens` of what was asked for.
+struct memory_match {
+    size_t                        n_tokens = 0;
+    std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
+    memory_entry_ptr              checkpoint; // exactly at n_tokens; set only when one was asked for
+    int                           layer = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
+};
+
+struct memory_options {
+    std::string path; // directory of layer 2; empty: there is none
+    uint64_t    ram_bytes         = 0; // budget of layer 1, in bytes of data and tokens; 0: nothing is kept in RAM
+    uint64_t    disk_bytes        = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
+    size_t      block_tokens      = 256; // 16 to 1024
+    uint64_t    write_queue_bytes = 256ull << 20; // entries waiting for the disk; more (and what alone is larger) are
+    // kept in RAM only, counted, and written when next used
+    bool sync_each = true; // sync each file before it is renamed into place; else only flush() syncs
+};
+
+// Counters since start and present sizes. Reasons count what was not found or not kept.
+struct memory_stats {
+    uint64_t ram_entries = 0, ram_bytes = 0;
+    uint64_t disk_entries = 0, disk_bytes = 0;
+    uint64_t pending_entries = 0, pending_bytes = 0; // waiting for the disk
+    uint64_t written_entries = 0, written_bytes = 0;
+    uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
+    uint64_t write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
+    uint64_t evicted_ram = 0, evicted_disk = 0;
+    uint64_t orphan_drops = 0; // not kept at all: known not to be the first of a conversation, and without its parent
+    uint64_t ram_drops    = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
+    uint64_t read_entries = 0, read_bytes = 0;
+    uint64_t bad_checksum   = 0; // damaged files met; they are removed
+    uint64_t foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
+    bool     index_complete = false; // the index has been rebuilt from the disk
+    std::string disk_problem; // why layer 2 cannot be written now; empty: it can
+};
+
+struct flush_result {
+    bool complete = false; // nothing that was put before the call waits for the disk any more: it is durable, was
+    // superseded or is in write_drops; false where there is no layer 2
+    uint64_t entries = 0, bytes = 0; // made durable while the call waited
+};
+
+// Every member may be called from any thread, except where it says otherwise; none throws after construction, other
+// than std::bad_alloc.
+class memory_store {
+  public:
+    // Opens the directory (made with mode 0700 where it is missing; files 0600) and rebuilds the index in a background
+    // thread; entries are found as soon as they are indexed. A directory that cannot be used is reported in
+    // stats().disk_problem and tried again with backoff: layer 1 works without it. Several servers may share it; what
+    // one writes the others find after their next start. Throws std::invalid_argument for a bad block_tokens.
+    explicit memory_store(memory_options options);
+
+    // Stops the threads; what is still waiting for the disk is lost unless flush() was called.
+    ~memory_store();
+
+    memory_store(const memory_store &)             = delete;
+    memory_store & operator=(const memory_store &) = delete;
+
+    // The key that an entry would get, and whether it is stored in any layer (or on its way to one). Both take
+    // microseconds and no disk access, and may be called by the token loop.
+    static std::string key_of(entry_kind kind, const std::string & parent, const int32_t * tokens, size_t n_tokens);
+    bool               contains(const std::string & key) const;
+
+    // Stores an entry in RAM at once and queues it for the disk. Never waits for the disk: may be called by the token
+    // loop. Returns its key, or "" where its parent is no key or its number of tokens is not one that its kind may have:
+    // it is not stored then. Storing what is stored already only touches it. `supersedes` names a tail or checkpoint
+    // which is then no longer needed and is dropped: from RAM at once, from disk when this one is durable; empty: none.
+    // Budgets are enforced before it returns (layer 1) or before the write (layer 2); least recently used first, leaf
+    // first, never an entry that is leased (layer 1) or has children in the same layer. Files count once they are
+    // indexed: what is too much after that is removed at once.
+    std::string put(memory_entry entry, const std::string & supersedes = "");
+
+    // Finds the longest prefix of the tokens whose state can be rebuilt, reading from disk what is not in RAM and
+    // checking it. With need_checkpoint the prefix ends where a checkpoint is; with a limit, at most that many tokens.
+    // For HTTP threads: may wait for the disk. A damaged or missing file shortens the match and is counted.
+    memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint);
+
+    // Waits, at most timeout_s seconds, until all that was put before is durable. Tries a failing disk at once, and
+    // returns when everything was tried and something failed.
+    flush_result flush(double timeout_s);
+
+    memory_stats stats() const;
+
+    const memory_options & options() const;
+
+  private:
+    struct impl;
+    std::unique_ptr<impl> self;
+};
+
+} // namespace atlas

@@ -1,0 +1,96 @@
+#include "atlas-fingerprint.h"
+
+#include "build-info.h"
+#include "common.h"
+#include "hash/hash.h"
+#include "llama.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+// Raised whenever what the memory stores changes its meaning.
+static const int MEMORY_FORMAT = 1;
+
+// Enough to tell two models apart without reading gigabytes: the header with all metadata, and pieces of the weights
+// from the whole file, as training touches all of them.
+static const size_t HEADER_BYTES = 1 << 20;
+static const size_t N_SAMPLES    = 256;
+static const size_t SAMPLE_BYTES = 4096;
+
+static std::string hash_file(const std::string & path) {
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    if (!file) {
+        return "unreadable " + path;
+    }
+    const uint64_t    size = file.tellg();
+    std::vector<char> bytes(HEADER_BYTES);
+    file.seekg(0);
+    file.read(bytes.data(), bytes.size());
+    bytes.resize(file.gcount());
+    file.clear();
+    for (size_t i = 0; i < N_SAMPLES && size > HEADER_BYTES; i++) {
+        char sample[SAMPLE_BYTES];
+        file.seekg((std::streamoff) (HEADER_BYTES + (size - HEADER_BYTES) / N_SAMPLES * i));
+        file.read(sample, sizeof(sample));
+        bytes.insert(bytes.end(), sample, sample + file.gcount());
+        file.clear();
+    }
+    return std::to_string(size) + ":" + hash_sha256_hex(bytes.data(), bytes.size());
+}
+
+// All files of a model that is split, else the one.
+static std::vector<std::string> model_files(const std::string & path) {
+    int        n_files = 0;
+    const auto of      = path.rfind("-of-");
+    if (of != std::string::npos) {
+        n_files = std::atoi(path.c_str() + of + 4);
+    }
+    char prefix[4096];
+    if (n_files < 2 || llama_split_prefix(prefix, sizeof(prefix), path.c_str(), 0, n_files) == 0) {
+        return {path};
+    }
+    std::vector<std::string> files;
+    for (int i = 0; i < n_files; i++) {
+        char file[4096];
+        llama_split_path(file, sizeof(file), prefix, i, n_files);
+        files.push_back(file);
+    }
+    return files;
+}
+
+std::string atlas_fingerprint(const common_params & params, const llama_context * ctx, size_t block_tokens,
+                              bool has_checkpoints) {
+    std::ostringstream text;
+    text.precision(17);
+    text << "format=" << MEMORY_FORMAT << " build=" << llama_build_info() << " block=" << block_tokens;
+    for (const auto & file : model_files(params.model.path)) {
+        text << " model=" << hash_file(file);
+    }
+    if (has_checkpoints) {
+        // blocks fit any number of slots, checkpoints carry the number of streams
+        text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << params.kv_unified;
+    }
+    text << " n_ctx=" << llama_n_ctx_seq(ctx) << " k=" << params.cache_type_k << " v=" << params.cache_type_v
+         << " fa=" << params.flash_attn_type << " swa_full=" << params.swa_full << " rope=" << params.rope_scaling_type
+         << "," << params.rope_freq_base << "," << params.rope_freq_scale << " yarn=" << params.yarn_ext_factor << ","
+         << params.yarn_attn_factor << "," << params.yarn_beta_fast << "," << params.yarn_beta_slow << ","
+         << params.yarn_orig_ctx;
+
+    for (const auto & override : params.kv_overrides) {
+        text << " override=" << override.key << "," << override.tag << "," << std::string(override.val_str, 128);
+    }
+
+    // not recorded in the state, and accepted wrongly by llama.cpp
+    const char * rotation = std::getenv("LLAMA_ATTN_ROT_DISABLE");
+    text << " rotation=" << (rotation == nullptr ? "" : rotation);
+
+    for (const auto & vector : params.control_vectors) {
+        text << " control=" << vector.strength << "," << hash_file(vector.fname);
+    }
+    text << " layers=" << params.control_vector_layer_start << "," << params.control_vector_layer_end;
+    const std::string all = text.str();
+    return hash_sha256_hex(all.data(), all.size());
+}

@@ -1,0 +1,58 @@
+// The slots' side of the memory: publishing what they compute, and putting back what was computed before.
+//
+// All but the first two are called by the loop thread only. They copy memory, and never touch a file, enter Python or
+// wait for a lock that either can hold.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include <cstddef>
+#include <cstdint>
+
+struct common_params;
+struct llama_context;
+struct server_http_req;
+struct server_prompt;
+struct server_task;
+
+// HTTP thread: looks up what the memory has for the task's prompt and leases it. Does nothing when there is no memory.
+void atlas_memory_find(server_task & task, const server_http_req & req);
+
+// Any thread: whether the memory takes part, in place of stock's --cache-ram.
+bool atlas_memory_active();
+
+// A model was loaded: decides whether the memory takes part, and under which root. Sets params.cache_ram_mib to 0 if so.
+void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft);
+
+// Before a task is launched on an idle slot: publishes what the slot holds, then, when the memory has more of the task's
+// prompt than the slot can reuse, rebuilds that state in the slot. After a failure the slot is empty.
+void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task);
+
+// Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
+bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);
+
+// One pass over all slots between two batches: publishes what they computed since the last. While something generates it
+// takes about ATLAS_PUBLISH_BUDGET_US, what is left over comes in the next pass.
+class atlas_publish_pass {
+  public:
+    // is_busy: whether any slot works on a task.
+    explicit atlas_publish_pass(bool is_busy);
+    ~atlas_publish_pass();
+
+    // The slot's tokens must be those of its KV cells. n_prompt: the tokens of the prompt that the slot works on; 0: it
+    // is idle. Where a checkpoint is wanted, and when the slot is idle, everything is published up to the last token.
+    void publish(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const;
+
+  private:
+    const bool     is_busy;
+    const uint64_t answering;
+    const bool     is_asked;
+    const int64_t  deadline_us; // of ggml_time_us
+};
+
+// Publishes all that an idle slot holds, before that is lost.
+void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt);
+
+constexpr int64_t ATLAS_PUBLISH_BUDGET_US = 1000;
+
+#endif // LLAMA_ATLAS

@@ -1,0 +1,228 @@
+#include "catalog.hpp"
+
+#include <algorithm>
+
+namespace atlas::memory {
+
+catalog::catalog(const memory_options & options) : queue(options.write_queue_bytes), options(options) {
+    has_disk = !options.path.empty() && options.disk_bytes > 0;
+}
+
+memory_stats catalog::stats() const {
+    memory_stats stats    = counters;
+    stats.ram_entries     = ram.entries();
+    stats.ram_bytes       = ram.bytes();
+    stats.disk_entries    = disk.entries();
+    stats.disk_bytes      = disk.bytes() + doomed_bytes - unstarted_bytes;
+    stats.pending_entries = queue.entries();
+    stats.pending_bytes   = queue.bytes();
+    return stats;
+}
+
+bool catalog::contains(const digest & key) const {
+    const index_node * node = index.find(key);
+    return node && node->is_stored() && !node->is_superseded;
+}
+
+void catalog::touch(index_node & node) {
+    ram.change(node, [&] { disk.change(node, [&] { node.last_use = ++clock; }); });
+}
+
+// Layer 1
+
+void catalog::put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
+                  const std::optional<digest> & supersedes, released_state & released) {
+    index_node & node   = index.add(key, parent, entry->kind, entry->tokens);
+    const bool   is_new = !node.is_stored();
+    if (is_new && entry->position > 0 && !node.parent->is_stored()) {
+        counters.orphan_drops++;
+        index.release(node);
+        return;
+    }
+    index_node * old = supersedes ? index.find(*supersedes) : nullptr;
+    // only what nothing builds on; not being a block, it never will have children
+    if (old && (old == &node || !old->is_stored() || old->kind == entry_kind::block)) {
+        old = nullptr;
+    }
+    node.is_superseded = false;
+    touch(node);
+    if (old) {
+        drop_from_ram(*old, released);
+    }
+    if (is_new) {
+        keep_in_ram(node, entry, released);
+    }
+    write_later(node, entry);
+    if (old) {
+        supersede(*old, node);
+        if (index_node * rest = index.find(*supersedes)) {
+            index.release(*rest);
+        }
+    }
+    index.release(node);
+}
+
+bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released) {
+    const uint64_t bytes = memory_bytes(*entry);
+    if (bytes > options.ram_bytes) {
+        counters.ram_drops += options.ram_bytes > 0;
+        return false;
+    }
+    node.in_ram = entry;
+    ram.add(node, bytes);
+    while (ram.bytes() > options.ram_bytes) {
+        index_node * victim =
+            ram.oldest([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
+        if (!victim) {
+            drop_from_ram(node, released);
+            counters.ram_drops++;
+            return false;
+        }
+        drop_from_ram(*victim, released);
+        counters.evicted_ram++;
+        index.release(*victim);
+    }
+    return true;
+}
+
+void catalog::drop_from_ram(index_node & node, released_state & released) {
+    if (node.in_ram) {
+        ram.remove(node);
+        released.push_back(std::move(node.in_ram));
+        node.in_ram.reset();
+    }
+}
+
+// A lease is counted apart from what the layers and the writer hold, so that the node can tell whether there is one.
+memory_entry_ptr catalog::lease(index_node & node) const {
+    if (memory_entry_ptr held = node.lease.lock()) {
+        return held;
+    }
+    if (!node.in_ram && !node.pending) {
+        return nullptr;
+    }
+    const auto             holder = std::make_shared<memory_entry_ptr>(node.in_ram ? node.in_ram : node.pending->entry);
+    const memory_entry_ptr leased(holder, holder->get());
+    node.lease = leased;
+    return leased;
+}
+
+// What is found
+
+match_piece catalog::piece_of(index_node & node, size_t begin) const {
+    match_piece piece = {*node.key, *node.parent->key, node.kind, {}, begin, lease(node)};
+    if (!piece.entry) {
+        piece.tokens = node.tokens; // to compare with the file's
+    }
+    return piece;
+}
+
+match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint) {
+    const size_t              block_tokens = options.block_tokens;
+    std::vector<index_node *> chain        = {index.find(root)}; // the root, then blocks
+    size_t                    covered      = 0;
+    if (!chain[0]) {
+        return {};
+    }
+    while (n_tokens - covered >= block_tokens) {
+        index_node * next = index.block(*chain.back(), tokens + covered, block_tokens);
+        if (!next) {
+            break;
+        }
+        chain.push_back(next);
+        covered += block_tokens;
+    }
+    const size_t n_full = chain.size() - 1;
+    const auto   end    = index.nearest(*chain.back(), tokens + covered, n_tokens - covered);
+    if (end.node) {
+        chain.push_back(end.node);
+        covered += end.common;
+    }
+
+    match_plan plan;
+    plan.n_tokens = covered;
+    if (need_checkpoint) {
+        plan.n_tokens = 0;
+        for (size_t i = n_full + 1; i-- > 0 && plan.n_tokens == 0;) {
+            const size_t begin = i * block_tokens;
+            index_node * found = index.checkpoint(*chain[i], tokens + begin, std::min(covered - begin, block_tokens));
+            if (found && begin + found->tokens.size() > 0) {
+                plan.n_tokens   = begin + found->tokens.size();
+                plan.checkpoint = piece_of(*found, begin);
+            }
+        }
+    }
+    for (size_t begin = 0; begin < plan.n_tokens; begin += block_tokens) {
+        plan.blocks.push_back(piece_of(*chain[plan.blocks.size() + 1], begin));
+    }
+    return plan;
+}
+
+void catalog::use(match_plan & plan, released_state & released) {
+    std::vector<match_piece *> pieces;
+    for (match_piece & piece : plan.blocks) {
+        pieces.push_back(&piece);
+    }
+    if (plan.checkpoint) {
+        pieces.push_back(&*plan.checkpoint);
+    }
+    for (match_piece * piece : pieces) {
+        if (piece->was_read) {
+            index_node & node = index.add(piece->key, piece->parent, piece->kind, piece->tokens);
+            if (!node.in_ram && !node.pending) {
+                keep_in_ram(node, piece->entry, released);
+            }
+            if (memory_entry_ptr leased = lease(node)) {
+                piece->entry = std::move(leased);
+            }
+            index.release(node);
+        }
+    }
+    // deepest first, so that what is shared is used last
+    for (auto it = pieces.rbegin(); it != pieces.rend(); ++it) {
+        if (index_node * node = index.find((*it)->key); node && node->is_stored()) {
+            touch(*node);
+            if (node->in_ram) {
+                write_later(*node, node->in_ram); // where an earlier write was dropped
+            }
+        }
+    }
+}
+
+// What follows from files that the indexer or a reader met
+
+void catalog::add_file(const file_header & header, uint64_t bytes, uint64_t last_use) {
+    if (removed.count(header.key)) {
+        return;
+    }
+    index_node & node = index.add(header.key, header.parent, header.kind, header.tokens);
+    if (node.disk.present) {
+        return;
+    }
+    if (node.position == 0) {
+        node.position = header.position;
+    }
+    if (node.last_use == 0) {
+        node.last_use = last_use;
+    }
+    add_to_disk(node, bytes);
+}
+
+void catalog::lose_file(const digest & key) {
+    index_node * node = index.find(key);
+    if (node && node->disk.present && !node->pending) {
+        take_from_disk(*node);
+        index.release(*node);
+    }
+}
+
+void catalog::remove_damaged_file(const digest & key) {
+    counters.bad_checksum++;
+    index_node * node = index.find(key);
+    if (node && node->disk.present && !node->pending) {
+        remove_later(*node);
+        index.release(*node);
+    }
+}
+
+} // namespace atlas::memory

@@ -1,0 +1,106 @@
+// What the store knows and decides: which entry is in which layer, what leaves it, what is written and what is found.
+// In memory only: nothing here opens a file or takes a lock; the store's mutex guards all of it.
+#pragma once
+
+#include "entry-file.hpp"
+#include "lru-layer.hpp"
+#include "write-queue.hpp"
+
+#include <unordered_set>
+
+namespace atlas::memory {
+
+// State that left a layer; to be freed where no lock is held.
+using released_state = std::vector<memory_entry_ptr>;
+
+// One entry that a match needs.
+struct match_piece {
+    digest           key, parent;
+    entry_kind       kind;
+    memory_tokens    tokens; // empty where the entry is given
+    size_t           begin;  // tokens before it
+    memory_entry_ptr entry; // leased; null: it has to be read from disk
+    bool             was_read = false;
+};
+
+struct match_plan {
+    size_t                     n_tokens = 0;
+    std::vector<match_piece>   blocks;
+    std::optional<match_piece> checkpoint;
+};
+
+// One file to write, once the victims are gone.
+struct write_task {
+    digest                   key;
+    file_header              header;
+    memory_entry_ptr         entry;
+    std::vector<doomed_file> victims;
+};
+
+class catalog {
+  public:
+    explicit catalog(const memory_options & options);
+
+    memory_stats counters;        // what is counted since start; the present sizes are filled in by stats()
+    bool         has_disk = true; // layer 2 is wanted
+
+    memory_stats stats() const;
+    bool         contains(const digest & key) const;
+
+    // As memory_store::put().
+    void put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
+             const std::optional<digest> & supersedes, released_state & released);
+
+    // The longest prefix that can be rebuilt if all that is to be read turns out to be there.
+    match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint);
+    // Counts a match as used and keeps in RAM what was read for it.
+    void use(match_plan & plan, released_state & released);
+
+    // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
+    void add_file(const file_header & header, uint64_t bytes, uint64_t last_use);
+    void lose_file(const digest & key);
+    void remove_damaged_file(const digest & key);
+
+    // Once all files are known: finds the orphans among these, and from then on as they come and go.
+    void find_orphans(const digest * keys, size_t n_keys);
+
+    // For the writer. begin_write() makes room and returns nothing when the write is not needed or has no room.
+    write_queue               queue;
+    std::optional<write_task> begin_write(const disk_job & job);
+    // The victims are gone: from now on the file is counted.
+    void start_write() { unstarted_bytes = 0; }
+    void end_write(const disk_job & job, bool is_written);
+    // At most so many files that are over the budget.
+    std::vector<doomed_file> trim(size_t max_files);
+    void                     end_removal(const doomed_file & file);
+
+  private:
+    const memory_options options;
+    entry_index          index;
+    lru_layer            ram{&index_node::ram};
+    lru_layer            disk{&index_node::disk};
+    uint64_t             clock           = 1ull << 63; // later than the time of any file
+    uint64_t             doomed_bytes    = 0; // of files that are to be removed
+    uint64_t             unstarted_bytes = 0; // of a file that waits until its victims are removed
+    bool                 knows_files     = false; // so that what has no parent on disk is known to be an orphan
+
+    // What was removed while the indexer may still have its header.
+    std::unordered_set<digest, digest_hash> removed;
+
+    void             touch(index_node & node);
+    bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released);
+    void             drop_from_ram(index_node & node, released_state & released);
+    void             write_later(index_node & node, const memory_entry_ptr & entry);
+    void             supersede(index_node & old, index_node & by);
+    void             remove_replaced(const digest & key);
+    void             remove_later(index_node & node);
+    doomed_file      doom(index_node & node);
+    void             add_to_disk(index_node & node, uint64_t bytes);
+    void             take_from_disk(index_node & node);
+    void             settle_orphan(index_node & node);
+    void             settle_orphans_below(index_node & node);
+    match_piece      piece_of(index_node & node, size_t begin) const;
+    memory_entry_ptr lease(index_node & node) const;
+};
+
+} // namespace atlas::memory

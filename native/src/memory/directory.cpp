@@ -1,0 +1,245 @@
+#include "directory.hpp"
+
+#include "file-descriptor.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+namespace atlas::memory {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const char LEFTOVER_PREFIX[] = "atlas-";
+const char LEFTOVER_SUFFIX[] = ".tmp";
+
+[[noreturn]] void fail(const std::string & what, const std::string & path, int code) {
+    throw std::system_error(code, std::generic_category(), "cannot " + what + " " + path);
+}
+
+bool make_directory(const std::string & path) {
+    if (::mkdir(path.c_str(), 0700) == 0) {
+        return true;
+    }
+    const int code = errno;
+    if (std::error_code ignored; fs::is_directory(path, ignored)) {
+        return false;
+    }
+    fail("make directory", path, code == EEXIST ? ENOTDIR : code);
+}
+
+void write_all(int fd, const std::vector<uint8_t> & bytes, const std::string & path) {
+    for (size_t done = 0; done < bytes.size();) {
+        const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
+        if (n < 0 && errno != EINTR) {
+            fail("write", path, errno);
+        }
+        done += n > 0 ? n : 0;
+    }
+}
+
+// Returns how many bytes there were, or -1.
+ssize_t read_all(int fd, uint8_t * to, size_t n_bytes, off_t offset) {
+    size_t done = 0;
+    while (done < n_bytes) {
+        const ssize_t n = ::pread(fd, to + done, n_bytes - done, offset + (off_t) done);
+        if (n < 0 && errno != EINTR) {
+            return -1;
+        }
+        if (n == 0) {
+            break;
+        }
+        done += n > 0 ? n : 0;
+    }
+    return (ssize_t) done;
+}
+
+// Opens a new file and locks it, which tells others that it is no leftover; there are file systems without locks.
+file_descriptor open_temporary(const std::string & directory, std::string & path) {
+    while (true) {
+        path = directory + "/" + LEFTOVER_PREFIX + "XXXXXX" + LEFTOVER_SUFFIX;
+        file_descriptor file(::mkostemps(path.data(), sizeof(LEFTOVER_SUFFIX) - 1, O_CLOEXEC));
+        if (!file.is_open()) {
+            fail("make a file in", directory, errno);
+        }
+        const bool  is_taken = ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        struct stat info;
+        if (!is_taken && (::fstat(file.get(), &info) != 0 || info.st_nlink > 0)) {
+            return file;
+        }
+        // another server removes leftovers, and came between
+    }
+}
+
+// A temporary file that is removed unless it was renamed.
+class temporary_file {
+  public:
+    explicit temporary_file(const std::string & directory) : fd(open_temporary(directory, path)) {}
+    temporary_file(const temporary_file &)             = delete;
+    temporary_file & operator=(const temporary_file &) = delete;
+    ~temporary_file() {
+        if (!path.empty()) {
+            ::unlink(path.c_str());
+        }
+    }
+
+    void write(const std::vector<uint8_t> & bytes) const { write_all(fd.get(), bytes, path); }
+
+    void sync() const {
+        if (::fdatasync(fd.get()) != 0) {
+            fail("sync", path, errno);
+        }
+    }
+
+    bool rename(const std::string & target) {
+        if (::rename(path.c_str(), target.c_str()) != 0) {
+            return false;
+        }
+        path.clear();
+        return true;
+    }
+
+  private:
+    std::string     path; // before fd, which fills it in
+    file_descriptor fd;
+};
+
+} // namespace
+
+std::string directory::file_path(const digest & key) const {
+    const std::string name = digest_hex(key);
+    return blocks_path() + "/" + name.substr(0, 2) + "/" + name.substr(2, 2) + "/" + name + ".kv";
+}
+
+void directory::make() const {
+    for (size_t end = root.find('/', 1); end != std::string::npos; end = root.find('/', end + 1)) {
+        make_directory(root.substr(0, end));
+    }
+    make_directory(root);
+    make_directory(root + "/tmp");
+    make_directory(blocks_path());
+}
+
+void directory::remove_leftovers() const {
+    for (const auto & entry : fs::directory_iterator(root + "/tmp")) {
+        const std::string name = entry.path().filename();
+        const size_t      n    = name.size();
+        if (n < sizeof(LEFTOVER_PREFIX) + sizeof(LEFTOVER_SUFFIX) || name.rfind(LEFTOVER_PREFIX, 0) != 0 ||
+            name.substr(n - sizeof(LEFTOVER_SUFFIX) + 1) != LEFTOVER_SUFFIX) {
+            continue;
+        }
+        const file_descriptor file(::open(entry.path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        if (file.is_open() && (::flock(file.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) {
+            ::unlink(entry.path().c_str());
+        }
+    }
+}
+
+void directory::add_unsynced(const std::string & path) {
+    if (sync_each) {
+        unsynced.insert(path);
+    }
+}
+
+void directory::make_in_blocks(const std::string & path) {
+    if (make_directory(path)) {
+        add_unsynced(path.substr(0, path.rfind('/')));
+    }
+}
+
+void directory::write(const digest & key, const std::vector<uint8_t> & header, const std::vector<uint8_t> & data) {
+    const std::string target = file_path(key);
+    const std::string leaf   = target.substr(0, target.rfind('/'));
+    if (std::error_code ignored; !fs::is_directory(root + "/tmp", ignored)) {
+        make();
+        add_unsynced(root);
+    }
+    temporary_file file(root + "/tmp");
+    file.write(header);
+    file.write(data);
+    if (sync_each) {
+        file.sync();
+    }
+    if (!file.rename(target)) {
+        if (errno != ENOENT) {
+            fail("rename to", target, errno);
+        }
+        make_in_blocks(blocks_path());
+        make_in_blocks(leaf.substr(0, leaf.rfind('/')));
+        make_in_blocks(leaf);
+        if (!file.rename(target)) {
+            fail("rename to", target, errno);
+        }
+    }
+    add_unsynced(leaf);
+}
+
+void directory::remove(const digest & key) const {
+    const std::string path = file_path(key);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
+        fail("remove", path, errno);
+    }
+}
+
+void directory::sync() {
+    if (!sync_each) {
+        const file_descriptor opened(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!opened.is_open() || ::syncfs(opened.get()) != 0) {
+            fail("sync the file system of", root, errno);
+        }
+    }
+    while (!unsynced.empty()) {
+        const std::string &   path = *unsynced.begin();
+        const file_descriptor opened(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!opened.is_open() ? errno != ENOENT && errno != ENOTDIR : ::fsync(opened.get()) != 0) {
+            fail("sync directory", path, errno);
+        }
+        unsynced.erase(unsynced.begin());
+    }
+}
+
+read_result read_file(const std::string & path, file_header & header, file_facts & facts, std::vector<uint8_t> * data) {
+    const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!file.is_open()) {
+        return errno == ENOENT || errno == ENOTDIR ? read_result::missing : read_result::failed;
+    }
+    struct stat info;
+    uint8_t     start[header_bytes(MAX_TOKENS)];
+    if (::fstat(file.get(), &info) != 0) {
+        return read_result::failed;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return read_result::foreign;
+    }
+    facts.bytes           = info.st_size;
+    facts.modified_ns     = info.st_mtim.tv_sec * 1000000000ull + info.st_mtim.tv_nsec;
+    const ssize_t n_start = read_all(file.get(), start, sizeof(start), 0);
+    if (n_start < 0) {
+        return read_result::failed;
+    }
+    switch (decode_header(start, n_start, facts.bytes, header)) {
+        case file_state::foreign: return read_result::foreign;
+        case file_state::damaged: return read_result::damaged;
+        case file_state::good:    break;
+    }
+    if (data) {
+        data->resize(header.data_bytes);
+        const ssize_t n = read_all(file.get(), data->data(), data->size(), header_bytes(header.tokens.size()));
+        if (n < 0) {
+            return read_result::failed;
+        }
+        if ((uint64_t) n != header.data_bytes || checksum(data->data(), data->size()) != header.data_checksum) {
+            return read_result::damaged;
+        }
+        ::futimens(file.get(), nullptr); // the index of the next start goes by it; no harm where it is not allowed
+    }
+    return read_result::good;
+}
+
+} // namespace atlas::memory

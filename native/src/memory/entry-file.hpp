@@ -1,0 +1,39 @@
+// The format of an entry's file: docs/memory-format.md. Bytes in, bytes out; no file is opened here.
+#pragma once
+
+#include "atlas-memory.hpp"
+#include "digest.hpp"
+
+namespace atlas::memory {
+
+constexpr size_t MAX_TOKENS = 1024; // of one entry
+
+struct file_header {
+    digest        key    = {};
+    digest        parent = {};
+    entry_kind    kind   = entry_kind::block;
+    memory_tokens tokens;
+    uint64_t      position      = 0; // tokens of the conversation before these; 0 also where that was not known
+    uint64_t      data_bytes    = 0;
+    uint64_t      data_checksum = 0;
+};
+
+// good; foreign: not a file of this format and version; damaged: such a file, but not as it was written.
+enum class file_state { good, foreign, damaged };
+
+constexpr size_t FIXED_HEADER_BYTES = 112;
+constexpr size_t CHECKSUM_BYTES     = 8;
+
+// What is before the data, and the whole file, in bytes.
+constexpr size_t   header_bytes(size_t n_tokens) { return FIXED_HEADER_BYTES + 4 * n_tokens + CHECKSUM_BYTES; }
+constexpr uint64_t file_bytes(size_t n_tokens, uint64_t data_bytes) { return header_bytes(n_tokens) + data_bytes; }
+
+uint64_t checksum(const void * data, size_t n_bytes);
+
+std::vector<uint8_t> encode_header(const file_header & header);
+
+// Reads a header from the first n_bytes bytes of a file of file_size bytes; header_bytes(MAX_TOKENS) of them, or the
+// whole file, must be given. Fills in `header` only where the result is good. Does not see the data.
+file_state decode_header(const uint8_t * bytes, size_t n_bytes, uint64_t file_size, file_header & header);
+
+} // namespace atlas::memory

@@ -1,0 +1,95 @@
+// Which entries there are, and how they continue one another. In memory only, no budgets, no locks.
+#pragma once
+
+#include "atlas-memory.hpp"
+#include "digest.hpp"
+
+#include <set>
+#include <unordered_map>
+
+namespace atlas::memory {
+
+struct index_node;
+
+// How a layer holds an entry. Belongs to lru_layer.
+struct layer_state {
+    uint64_t bytes     = 0;
+    uint32_t children  = 0;     // in the same layer
+    bool     present   = false; // in the layer
+    bool     is_orphan = false; // cannot be reached from its root in the layer
+};
+
+// An entry that waits for the disk, and keeps its state in memory meanwhile.
+struct pending_write {
+    memory_entry_ptr    entry;
+    uint64_t            sequence; // in the order of put()
+    std::vector<digest> replaces; // removed from the disk once this one is durable
+    bool                is_being_written = false;
+};
+
+struct by_tokens {
+    using is_transparent = void;
+    struct place {
+        bool            is_checkpoint;
+        const int32_t * tokens;
+        size_t          n_tokens;
+    };
+    static place of(const index_node * node);
+
+    bool operator()(const place & a, const place & b) const;
+    bool operator()(const index_node * a, const index_node * b) const { return (*this)(of(a), of(b)); }
+    bool operator()(const index_node * a, const place & b) const { return (*this)(of(a), b); }
+    bool operator()(const place & a, const index_node * b) const { return (*this)(a, of(b)); }
+};
+
+// A key. One without a parent is known only as the parent of others: a root, or an entry that is not stored.
+struct index_node {
+    const digest * key    = nullptr;
+    index_node *   parent = nullptr;
+    entry_kind     kind   = entry_kind::block;
+    memory_tokens  tokens;
+    uint64_t       position = 0; // tokens before these; 0 also where the parent was not stored
+
+    std::set<index_node *, by_tokens> children;
+
+    uint64_t                          last_use = 0;
+    layer_state                       ram, disk;
+    memory_entry_ptr                  in_ram;
+    std::unique_ptr<pending_write>    pending;
+    std::weak_ptr<const memory_entry> lease;
+    bool                              is_superseded = false; // still on disk, until what replaces it is durable
+
+    bool is_stored() const { return in_ram || pending || disk.present; }
+};
+
+class entry_index {
+  public:
+    index_node *       find(const digest & key);
+    const index_node * find(const digest & key) const;
+
+    // The node of an entry, made where it is missing.
+    index_node & add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
+
+    // Forgets a node that is stored nowhere, and what only led to it. The node may be gone afterwards.
+    void release(index_node & node);
+
+    // The block of exactly these tokens.
+    index_node * block(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
+
+    struct nearest_match {
+        index_node * node   = nullptr;
+        size_t       common = 0; // tokens, from 1
+    };
+    // The block or tail that has the most leading tokens in common with these.
+    nearest_match nearest(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
+
+    // The checkpoint with the most tokens of which all lead these.
+    index_node * checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
+
+  private:
+    std::unordered_map<digest, index_node, digest_hash> nodes;
+
+    index_node & at(const digest & key);
+};
+
+} // namespace atlas::memory

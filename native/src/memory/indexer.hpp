@@ -1,0 +1,40 @@
+// The thread that finds at start what is on disk.
+#pragma once
+
+#include "backoff.hpp"
+#include "shared-state.hpp"
+
+#include <thread>
+
+namespace atlas::memory {
+
+// Reads the header of every file under blocks/. Files that are damaged are removed; foreign ones are left alone.
+class indexer {
+  public:
+    explicit indexer(shared_state & state) : state(state), thread([this] { run(); }) {}
+
+    // state.is_stopping must be set, and state.stop notified, before.
+    ~indexer() { thread.join(); }
+
+  private:
+    struct found_file {
+        file_header header;
+        uint64_t    bytes;
+        uint64_t    modified_ns;
+    };
+
+    shared_state &          state;
+    std::vector<found_file> found; // not yet told to the catalog
+    std::vector<digest>     keys;
+    uint64_t                damaged = 0, foreign = 0;
+    std::thread             thread; // last: it uses the others
+
+    void run();
+    bool scan(const std::string & path, int level);
+    void look_at(const std::string & path, const std::string & name);
+    void remove_damaged(const digest & key);
+    bool tell();
+    void finish();
+};
+
+} // namespace atlas::memory

@@ -1,0 +1,60 @@
+// What the writer has to do, in order. No locks.
+#pragma once
+
+#include "entry-index.hpp"
+
+#include <deque>
+#include <optional>
+#include <set>
+
+namespace atlas::memory {
+
+// A file that is no longer in the index but still takes room.
+struct doomed_file {
+    digest   key;
+    uint64_t bytes;
+};
+
+struct disk_job {
+    digest   key;
+    bool     is_removal = false;
+    uint64_t sequence   = 0; // of the pending write
+    uint64_t file_bytes = 0; // of the file to remove
+};
+
+class write_queue {
+  public:
+    explicit write_queue(uint64_t max_bytes) : max_bytes(max_bytes) {}
+
+    // Makes the entry of the node pending. Returns false when that would be more than max_bytes.
+    bool push(index_node & node, memory_entry_ptr entry);
+
+    // Before all writes, which may need the room, or be of the same key.
+    void push_removal(const doomed_file & file) { jobs.push_front({file.key, true, 0, file.bytes}); }
+
+    std::optional<disk_job> pop();
+    void                    push_again(const disk_job & failed) { jobs.push_back(failed); }
+
+    // Ends the node's pending write, done or not needed any more. Its job, where there still is one, means nothing then.
+    void settle(index_node & node);
+
+    size_t   n_jobs() const { return jobs.size(); }
+    uint64_t entries() const { return outstanding.size(); }
+    uint64_t bytes() const { return n_bytes; }
+
+    // Sequences count from 1, in the order of push(). Every write up to settled_through() has been settled.
+    uint64_t last_sequence() const { return sequence; }
+    uint64_t settled_through() const { return outstanding.empty() ? sequence : *outstanding.begin() - 1; }
+
+  private:
+    const uint64_t       max_bytes;
+    uint64_t             n_bytes  = 0;
+    uint64_t             sequence = 0;
+    std::deque<disk_job> jobs;
+    std::set<uint64_t>   outstanding;
+};
+
+// What an entry counts in memory, in bytes.
+uint64_t memory_bytes(const memory_entry & entry);
+
+} // namespace atlas::memory

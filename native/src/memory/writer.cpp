@@ -1,0 +1,157 @@
+#include "writer.hpp"
+
+#include <exception>
+
+namespace atlas::memory {
+
+constexpr size_t MAX_UNSYNCED = 64; // directories that wait for a sync while there is more to write
+constexpr size_t MAX_TRIM     = 64; // files removed without a look at the queue
+
+// Runs `action` without the lock. Returns what went wrong, or nothing.
+template <typename F> static std::string unlocked(std::unique_lock<std::mutex> & held, F action) {
+    std::string problem;
+    held.unlock();
+    try {
+        action();
+    } catch (const std::exception & error) {
+        problem = error.what();
+    }
+    held.lock();
+    return problem;
+}
+
+void writer::run() {
+    lock held(state.mutex);
+    while (!state.is_stopping) {
+        if (state.hasty_tries == 0 && std::chrono::steady_clock::now() < retry_at) {
+            state.work.wait_until(held, retry_at);
+        } else if (!step(held)) {
+            state.work.wait(held);
+        }
+    }
+}
+
+// Does the next thing that there is to do. Returns false when there is none.
+bool writer::step(lock & held) {
+    write_queue &  queue      = state.entries.queue;
+    const uint64_t settled    = queue.settled_through();
+    const bool     is_awaited = state.asked > state.durable && settled >= state.asked;
+    const bool     is_due     = queue.n_jobs() == 0 || state.files.n_unsynced() >= MAX_UNSYNCED;
+    if (settled > state.durable && (is_awaited || (is_due && state.files.syncs_each()))) {
+        sync(held);
+        return true;
+    }
+    if (const auto job = queue.pop()) {
+        if (!job->is_removal) {
+            write(held, *job);
+        } else if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
+            queue.push_again(*job);
+        } else {
+            remove(held, {doomed_file{job->key, job->file_bytes}});
+        }
+        return true;
+    }
+    const auto victims = state.entries.trim(MAX_TRIM);
+    remove(held, victims);
+    if (victims.empty() && has_problem) {
+        succeeded(); // whatever failed has been done, or is not needed any more
+    }
+    return !victims.empty();
+}
+
+void writer::write(lock & held, const disk_job & job) {
+    catalog & entries = state.entries;
+    auto      task    = entries.begin_write(job);
+    if (!task) {
+        state.progress.notify_all();
+        return;
+    }
+    if (!remove(held, task->victims)) {
+        entries.end_write(job, false);
+        return;
+    }
+    entries.start_write();
+    uint64_t          n_bytes = 0;
+    const std::string problem = unlocked(held, [&] {
+        const auto & data          = task->entry->data;
+        task->header.data_checksum = checksum(data.data(), data.size());
+        const auto header          = encode_header(task->header);
+        n_bytes                    = header.size() + data.size();
+        state.files.write(task->key, header, data);
+    });
+    entries.end_write(job, problem.empty());
+    if (problem.empty()) {
+        entries.counters.written_entries++;
+        entries.counters.written_bytes += n_bytes;
+        succeeded();
+    } else {
+        failed(problem);
+    }
+    // what it held may be the last of a large state
+    held.unlock();
+    task.reset();
+    held.lock();
+}
+
+// Returns false when one could not be removed: it is tried again later, and takes room until then.
+bool writer::remove(lock & held, const std::vector<doomed_file> & files) {
+    if (files.empty()) {
+        return true;
+    }
+    std::vector<std::string> problems;
+    unlocked(held, [&] {
+        for (const doomed_file & file : files) {
+            problems.emplace_back();
+            try {
+                state.files.remove(file.key);
+            } catch (const std::exception & error) {
+                problems.back() = error.what();
+            }
+        }
+    });
+    bool is_done = true;
+    for (size_t i = 0; i < files.size(); i++) {
+        if (problems[i].empty()) {
+            state.entries.end_removal(files[i]);
+        } else {
+            state.entries.queue.push_again({files[i].key, true, 0, files[i].bytes});
+            failed(problems[i]);
+            is_done = false;
+        }
+    }
+    return is_done;
+}
+
+bool writer::sync(lock & held) {
+    const uint64_t    settled = state.entries.queue.settled_through();
+    const std::string problem = unlocked(held, [&] { state.files.sync(); });
+    if (!problem.empty()) {
+        failed(problem);
+        return false;
+    }
+    state.durable = settled;
+    if (state.durable >= state.asked) {
+        state.hasty_tries = 0;
+    }
+    state.progress.notify_all();
+    return true;
+}
+
+void writer::failed(const std::string & problem) {
+    state.entries.counters.write_failures++;
+    state.entries.counters.disk_problem = problem;
+    state.hasty_tries -= state.hasty_tries > 0;
+    has_problem = true;
+    retry_at    = std::chrono::steady_clock::now() + delays.next();
+    state.progress.notify_all();
+}
+
+void writer::succeeded() {
+    state.entries.counters.disk_problem.clear();
+    state.hasty_tries -= state.hasty_tries > 0;
+    delays.reset();
+    has_problem = false;
+    retry_at    = {};
+}
+
+} // namespace atlas::memory

@@ -1,0 +1,36 @@
+// The thread that writes and removes files.
+#pragma once
+
+#include "backoff.hpp"
+#include "shared-state.hpp"
+
+#include <thread>
+
+namespace atlas::memory {
+
+class writer {
+  public:
+    explicit writer(shared_state & state) : state(state), thread([this] { run(); }) {}
+
+    // state.is_stopping must be set, and state.work notified, before.
+    ~writer() { thread.join(); }
+
+  private:
+    using lock = std::unique_lock<std::mutex>;
+
+    shared_state &                        state;
+    backoff                               delays;
+    std::chrono::steady_clock::time_point retry_at    = {};
+    bool                                  has_problem = false;
+    std::thread                           thread; // last: it uses the others
+
+    void run();
+    bool step(lock & held);
+    void write(lock & held, const disk_job & job);
+    bool remove(lock & held, const std::vector<doomed_file> & files);
+    bool sync(lock & held);
+    void failed(const std::string & problem);
+    void succeeded();
+};
+
+} // namespace atlas::memory

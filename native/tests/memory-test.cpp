@@ -1,0 +1,209 @@
+// Tests of the memory. `atlas-memory-test --list` names the cases; `atlas-memory-test CASE DIR` runs one in an empty
+// directory; `writer DIR` puts and flushes until it is killed and prints what is durable; `verify DIR` looks for it.
+#include "memory-test.hpp"
+
+#include "directory.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+#include <random>
+
+namespace fs = std::filesystem;
+
+namespace memory_test {
+
+static std::map<std::string, void (*)(const std::string &)> & cases() {
+    static std::map<std::string, void (*)(const std::string &)> all;
+    return all;
+}
+
+registration::registration(const char * name, void (*run)(const std::string &)) { cases()[name] = run; }
+
+memory_options options(const std::string & dir, uint64_t ram_bytes, uint64_t disk_bytes) {
+    memory_options options;
+    options.path         = dir;
+    options.ram_bytes    = ram_bytes;
+    options.disk_bytes   = disk_bytes;
+    options.block_tokens = BLOCK;
+    options.sync_each    = false;
+    return options;
+}
+
+std::string root_of(int n) { return memory_store::key_of(entry_kind::block, "root", &n, 1); }
+
+const std::string ROOT = root_of(0);
+
+memory_tokens some_tokens(uint32_t seed, size_t n) {
+    std::minstd_rand random(seed + 1);
+    memory_tokens    tokens(n);
+    for (auto & token : tokens) {
+        token = (int32_t) (random() % 32000);
+    }
+    return tokens;
+}
+
+// What an entry holds follows from its key, so that every reader can check it.
+std::vector<uint8_t> data_of(const std::string & key, size_t n_bytes) {
+    std::mt19937         random((uint32_t) std::stoul(key.substr(0, 8), nullptr, 16));
+    std::vector<uint8_t> data(n_bytes);
+    for (auto & byte : data) {
+        byte = (uint8_t) random();
+    }
+    return data;
+}
+
+memory_entry make_entry(entry_kind kind, const std::string & parent, const memory_tokens & tokens, size_t n_bytes) {
+    memory_entry entry;
+    entry.kind   = kind;
+    entry.parent = parent;
+    entry.tokens = tokens;
+    entry.data   = data_of(memory_store::key_of(kind, parent, tokens.data(), tokens.size()), n_bytes);
+    return entry;
+}
+
+std::string put(memory_store & store, entry_kind kind, const std::string & parent, const memory_tokens & tokens,
+                size_t n_bytes, const std::string & supersedes) {
+    const std::string key = store.put(make_entry(kind, parent, tokens, n_bytes), supersedes);
+    CHECK(key == memory_store::key_of(kind, parent, tokens.data(), tokens.size()));
+    return key;
+}
+
+memory_tokens slice(const memory_tokens & tokens, size_t begin, size_t end) {
+    return {tokens.begin() + begin, tokens.begin() + end};
+}
+
+// Puts a conversation as blocks and a tail; returns their keys.
+std::vector<std::string> put_all(memory_store & store, const memory_tokens & tokens, size_t n_bytes) {
+    std::vector<std::string> keys;
+    for (size_t begin = 0; begin < tokens.size(); begin += BLOCK) {
+        const bool is_full = begin + BLOCK <= tokens.size();
+        keys.push_back(put(store, is_full ? entry_kind::block : entry_kind::tail, keys.empty() ? ROOT : keys.back(),
+                           slice(tokens, begin, is_full ? begin + BLOCK : tokens.size()), n_bytes));
+    }
+    return keys;
+}
+
+// Finds, and checks whatever is found.
+memory_match find(memory_store & store, const memory_tokens & tokens, bool need_checkpoint, const std::string & root) {
+    const memory_match match  = store.find(root, tokens.data(), tokens.size(), need_checkpoint);
+    std::string        parent = root;
+    size_t             begin  = 0;
+    CHECK(match.n_tokens <= tokens.size());
+    CHECK((match.layer == 0) == (match.n_tokens == 0));
+    CHECK((match.checkpoint != nullptr) == (need_checkpoint && match.n_tokens > 0));
+    CHECK(match.blocks.size() == (match.n_tokens + BLOCK - 1) / BLOCK);
+    for (const auto & entry : match.blocks) {
+        const size_t n = std::min(entry->tokens.size(), match.n_tokens - begin);
+        CHECK(entry->parent == parent && entry->data == data_of(entry->key, entry->data.size()));
+        CHECK(slice(entry->tokens, 0, n) == slice(tokens, begin, begin + n));
+        begin += n;
+        parent = entry->key;
+    }
+    CHECK(begin == match.n_tokens);
+    if (match.checkpoint) {
+        const auto & checkpoint = *match.checkpoint;
+        const size_t n          = checkpoint.tokens.size();
+        const size_t i          = (match.n_tokens - n) / BLOCK;
+        CHECK(checkpoint.parent == (i == 0 ? root : match.blocks[i - 1]->key) && i * BLOCK + n == match.n_tokens);
+        CHECK(checkpoint.tokens == slice(tokens, match.n_tokens - n, match.n_tokens));
+        CHECK(checkpoint.data == data_of(checkpoint.key, checkpoint.data.size()));
+    }
+    return match;
+}
+
+void wait_indexed(const memory_store & store) {
+    wait_until([&] { return store.stats().index_complete; });
+}
+
+void flush(memory_store & store) { CHECK(store.flush(60).complete); }
+
+std::vector<fs::path> files_of(const std::string & dir) {
+    std::vector<fs::path> files;
+    for (const auto & entry : fs::recursive_directory_iterator(dir)) {
+        if (entry.is_regular_file()) {
+            files.push_back(entry.path());
+        }
+    }
+    return files;
+}
+
+uint64_t bytes_of(const std::string & dir) {
+    uint64_t n_bytes = 0;
+    for (const auto & path : files_of(dir)) {
+        std::error_code vanished; // while the writer works
+        const auto      size = fs::file_size(path, vanished);
+        n_bytes += vanished ? 0 : size;
+    }
+    return n_bytes;
+}
+
+std::string file_of(const std::string & dir, const std::string & key) {
+    return memory::directory(dir, false).file_path(*memory::digest_from_hex(key));
+}
+
+static int run_writer(const std::string & dir) {
+    memory_options durable = options(dir, 64 * MiB, 65536 * MiB);
+    durable.sync_each      = true;
+    memory_store store(durable);
+    for (uint32_t seed = (uint32_t) ::getpid();; seed += 100003) {
+        std::vector<std::string> keys = {ROOT};
+        std::string              tail;
+        // a conversation of two turns, the first of which ends in a tail that the second extends
+        for (const size_t n : {BLOCK + 5, BLOCK + 9, 2 * BLOCK + 3}) {
+            const auto tokens = some_tokens(seed, n);
+            while (keys.size() * BLOCK <= n) {
+                const size_t begin = (keys.size() - 1) * BLOCK;
+                keys.push_back(
+                    put(store, entry_kind::block, keys.back(), slice(tokens, begin, begin + BLOCK), 5000, tail));
+                tail.clear();
+            }
+            tail = put(store, entry_kind::tail, keys.back(), slice(tokens, (keys.size() - 1) * BLOCK, n), 3000, tail);
+            if (!store.flush(60).complete) {
+                return 1;
+            }
+            std::cout << seed << ' ' << n << std::endl;
+        }
+    }
+}
+
+static int run_verify(const std::string & dir) {
+    memory_store store(options(dir, 0, 65536 * MiB));
+    wait_indexed(store);
+    uint32_t seed;
+    size_t   n;
+    while (std::cin >> seed >> n) {
+        CHECK(find(store, some_tokens(seed, n)).n_tokens == n);
+    }
+    CHECK(store.stats().bad_checksum == 0 && store.stats().foreign_files == 0);
+    for (const auto & path : files_of(dir)) {
+        CHECK(path.extension() == ".kv");
+    }
+    return 0;
+}
+
+} // namespace memory_test
+
+int main(int argc, char ** argv) {
+    using namespace memory_test;
+    const std::string name = argc > 1 ? argv[1] : "";
+    if (name == "--list") {
+        for (const auto & [known, run] : cases()) {
+            std::cout << known << '\n';
+        }
+        return 0;
+    }
+    if (argc == 3 && name == "writer") {
+        return run_writer(argv[2]);
+    }
+    if (argc == 3 && name == "verify") {
+        return run_verify(argv[2]);
+    }
+    if (argc != 3 || !cases().count(name)) {
+        std::cerr << "usage: " << argv[0] << " --list | CASE DIR | writer DIR | verify DIR\n";
+        return 2;
+    }
+    cases()[name](argv[2]);
+    return 0;
+}
