@@ -29,12 +29,12 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock test check format bench lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs check format bench bench-resume lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  MODEL=FILE HOST=ADDRESS PORT=NUMBER ARGS="..."   for serve; ARGS go to llama-server as they are'
 	@echo '  CMAKE_ARGS="-DGGML_CUDA=ON" UI=ON JOBS=NUMBER    for builds; UI=ON builds the web UI and needs npm'
@@ -58,6 +58,10 @@ build: build/build.ninja ## build build/bin/llama-server
 build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from the untouched upstream source
 	@$(BIN)/cmake --build build-stock --target llama-server --parallel $(JOBS)
 
+# the memory's own tests, and the program that writes the models of tests/archs
+build-tests: build/build.ninja
+	@$(BIN)/cmake --build build --target atlas-memory-test test-llama-archs --parallel $(JOBS)
+
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
 
@@ -71,8 +75,11 @@ build-stock/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 .venv/.atlas-dev: FORCE
 	@tools/bootstrap --dev
 
-test: .venv/.atlas-dev build build-stock ## build and run the tests
+test: .venv/.atlas-dev build build-tests build-stock ## build and run the tests
 	@$(RUN) pytest $(T)
+
+test-archs: .venv/.atlas-dev build build-tests build-stock ## restore the state of every architecture of llama.cpp
+	@$(RUN) pytest tests/archs --all-archs
 
 check: .venv/.atlas-dev ## lint and type-check everything, change nothing
 	$(RUN) ruff check
@@ -91,6 +98,9 @@ CLANG_FORMAT := find native -type f \( -name '*.[ch]' -o -name '*.[ch]pp' \) -ex
 
 bench: .venv/.atlas-dev build build-stock ## compare the two builds; ARGS="..." go to the benchmark
 	@$(BIN)/python load/bench.py $(ARGS)
+
+bench-resume: .venv/.atlas-dev build build-stock ## measure resuming and stalls with a 1B model; ARGS="..." likewise
+	@$(BIN)/python load/resume.py $(ARGS)
 
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \

@@ -105,8 +105,9 @@ class StreamResponse:
     """An answer that is sent piece by piece, as `chunks` yields bytes or text (sent as UTF-8).
 
     Each piece is pulled on an HTTP thread, which the iterator may block. A generator's `close` is called when
-    the client goes away or the server stops, so clean-up belongs in its `finally`. An exception ends
-    the answer there, which the client cannot tell from its proper end. Raises ValueError as Response does, and TypeError for `chunks` that are no iterable of pieces.
+    the client goes away or the server stops, so clean-up belongs in its `finally`. An exception ends the
+    answer, which the client cannot tell from its proper end. Raises ValueError as Response does, and
+    TypeError for `chunks` that are no iterable of pieces.
     """
 
     chunks: Iterable[bytes | str]

@@ -23,10 +23,11 @@ namespace atlas {
 using memory_tokens = std::vector<int32_t>;
 
 enum class entry_kind : uint8_t {
-    block      = 0, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
-    tail       = 1, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
-    checkpoint = 2, // what cannot be rolled back, exactly at a position: that of the parent plus its own tokens, which
-    // are 0 to block_tokens - 1; has no children
+    block = 0, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
+    tail  = 1, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
+    // what cannot be rolled back, exactly at a position: that of the parent plus its own tokens, of which there are 0 to
+    // block_tokens - 1; has no children
+    checkpoint = 2,
 };
 
 // One piece of state. Shared and immutable once stored; `data` is never touched again by who put it.
@@ -34,8 +35,11 @@ struct memory_entry {
     entry_kind           kind = entry_kind::block;
     std::string          parent;
     memory_tokens        tokens; // added to the parent's; a checkpoint's may be empty
-    uint64_t             position = 0; // tokens before these; 0 also where the caller does not tell
     std::vector<uint8_t> data;
+
+    // Tokens of the conversation before these, 0 also where the caller does not tell. Where it does, an entry whose
+    // parent is stored nowhere, so that it could never be found, is not kept.
+    uint64_t position = 0;
 
     // Computed by the store.
     std::string key;
@@ -53,12 +57,15 @@ struct memory_match {
 
 struct memory_options {
     std::string path; // directory of layer 2; empty: there is none
-    uint64_t    ram_bytes         = 0; // budget of layer 1, in bytes of data and tokens; 0: nothing is kept in RAM
-    uint64_t    disk_bytes        = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
-    size_t      block_tokens      = 256; // 16 to 1024
-    uint64_t    write_queue_bytes = 256ull << 20; // entries waiting for the disk; more (and what alone is larger) are
-    // kept in RAM only, counted, and written when next used
-    bool sync_each = true; // sync each file before it is renamed into place; else only flush() syncs
+    uint64_t    ram_bytes    = 0; // budget of layer 1, in bytes of data and tokens; 0: nothing is kept in RAM
+    uint64_t    disk_bytes   = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
+    size_t      block_tokens = 256; // 16 to 1024
+
+    // Entries waiting for the disk, in bytes of data and tokens. What is more (and one that alone is larger) is kept in
+    // RAM only, counted, and written when next used.
+    uint64_t write_queue_bytes = 256ull << 20;
+
+    bool sync_each = true; // sync files and directories; else a power cut may lose what was written, flush() or not
 };
 
 // Counters since start and present sizes. Reasons count what was not found or not kept.
@@ -80,8 +87,10 @@ struct memory_stats {
 };
 
 struct flush_result {
-    bool complete = false; // nothing that was put before the call waits for the disk any more: it is durable, was
-    // superseded or is in write_drops; false where there is no layer 2
+    // Nothing that was put before the call waits for the disk any more: it is durable, was superseded or is in
+    // write_drops. False where there is no layer 2.
+    bool complete = false;
+
     uint64_t entries = 0, bytes = 0; // made durable while the call waited
 };
 

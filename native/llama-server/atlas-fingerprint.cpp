@@ -15,7 +15,7 @@
 static const int MEMORY_FORMAT = 1;
 
 // Enough to tell two models apart without reading gigabytes: the header with all metadata, and pieces of the weights
-// from the whole file, as training touches all of them.
+// from the whole file to its end, as training touches all of them. A file that is not much longer is read as a whole.
 static const size_t HEADER_BYTES = 1 << 20;
 static const size_t N_SAMPLES    = 256;
 static const size_t SAMPLE_BYTES = 4096;
@@ -26,17 +26,21 @@ static std::string hash_file(const std::string & path) {
         return "unreadable " + path;
     }
     const uint64_t    size = file.tellg();
-    std::vector<char> bytes(HEADER_BYTES);
-    file.seekg(0);
-    file.read(bytes.data(), bytes.size());
-    bytes.resize(file.gcount());
-    file.clear();
-    for (size_t i = 0; i < N_SAMPLES && size > HEADER_BYTES; i++) {
-        char sample[SAMPLE_BYTES];
-        file.seekg((std::streamoff) (HEADER_BYTES + (size - HEADER_BYTES) / N_SAMPLES * i));
-        file.read(sample, sizeof(sample));
-        bytes.insert(bytes.end(), sample, sample + file.gcount());
-        file.clear();
+    std::vector<char> bytes;
+    const auto        read = [&](uint64_t begin, uint64_t n_bytes) {
+        const size_t n_before = bytes.size();
+        bytes.resize(n_before + n_bytes);
+        file.seekg((std::streamoff) begin);
+        file.read(bytes.data() + n_before, (std::streamsize) n_bytes);
+    };
+    if (size <= HEADER_BYTES + 8 * N_SAMPLES * SAMPLE_BYTES) {
+        read(0, size);
+    } else {
+        read(0, HEADER_BYTES);
+        for (size_t i = 1; i <= N_SAMPLES; i++) {
+            read(HEADER_BYTES + (size - HEADER_BYTES) / N_SAMPLES * i - SAMPLE_BYTES, SAMPLE_BYTES);
+        }
+        read(size - SAMPLE_BYTES, SAMPLE_BYTES);
     }
     return std::to_string(size) + ":" + hash_sha256_hex(bytes.data(), bytes.size());
 }

@@ -19,6 +19,9 @@ struct atlas_prompt_state {
     // Holds what a fresh prefill would not give (shifted positions, a copied sequence, a slot file): not published.
     bool is_tainted = false;
 
+    // The present task asked for no caching. Its state is exact all the same, and the next task may publish it.
+    bool is_unwanted = false;
+
     static atlas_prompt_state tainted() {
         atlas_prompt_state state;
         state.is_tainted = true;

@@ -263,9 +263,15 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
 
     // the task may leave the slot's tokens at any point, so what is published is found anew from the start; the tail is
     // superseded only by what continues it
-    const size_t       common = prompt.tokens.get_common_prefix(task.tokens);
+    size_t             common = prompt.tokens.get_common_prefix(task.tokens);
     atlas_prompt_state fresh;
-    fresh.is_tainted = (prompt.atlas.is_tainted && common > 0) || !task.params.cache_prompt;
+    // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
+    if (prompt.atlas.is_tainted && common < MIN_GAIN_TOKENS) {
+        forget(ctx, id_slot, prompt);
+        common = 0;
+    }
+    fresh.is_tainted  = prompt.atlas.is_tainted;
+    fresh.is_unwanted = !task.params.cache_prompt;
     if (common >= prompt.atlas.n_published + prompt.atlas.n_tail) {
         fresh.tail = prompt.atlas.tail;
     }
@@ -278,7 +284,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     const auto match  = std::exchange(ticket.match, {});
     if (match.n_tokens > 0) {
         const int64_t began = ggml_time_us();
-        if (match.n_tokens < count_reusable(ctx, id_slot, prompt, common) + MIN_GAIN_TOKENS) {
+        if (match.n_tokens < MIN_GAIN_TOKENS) {
+            ticket.result = restore_result::no_match;
+        } else if (match.n_tokens < count_reusable(ctx, id_slot, prompt, common) + MIN_GAIN_TOKENS) {
             ticket.result = restore_result::slot_has_it;
         } else if (!has_room(ctx, id_slot, match.n_tokens)) {
             ticket.result = restore_result::no_room;
@@ -336,8 +344,9 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
 
     if (!setup.store->contains(key)) {
         memory_entry entry;
-        entry.kind   = kind;
-        entry.parent = parent;
+        entry.kind     = kind;
+        entry.parent   = parent;
+        entry.position = prompt.atlas.n_published;
         entry.tokens.assign(first, first + n_tokens);
         if (!read_range(ctx, id_slot, state.n_published, state.n_published + n_tokens, entry.data)) {
             state.is_tainted = true;
@@ -361,8 +370,9 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
 static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, std::vector<uint8_t> data) {
     const auto & tokens = prompt.tokens.get_tokens();
     memory_entry entry;
-    entry.kind   = entry_kind::checkpoint;
-    entry.parent = parent_key(prompt);
+    entry.kind     = entry_kind::checkpoint;
+    entry.parent   = parent_key(prompt);
+    entry.position = prompt.atlas.n_published;
     entry.tokens.assign(tokens.begin() + prompt.atlas.n_published, tokens.begin() + n_tokens);
     entry.data = std::move(data);
     setup.store->put(std::move(entry));
@@ -405,7 +415,7 @@ static void publish_until(llama_context * ctx, int id_slot, server_prompt & prom
                           int64_t deadline_us) {
     auto &       state    = prompt.atlas;
     const size_t n_tokens = prompt.tokens.size();
-    if (!atlas_memory_active() || state.is_tainted || prompt.tokens.has_mtmd || n_tokens == 0 ||
+    if (!atlas_memory_active() || state.is_tainted || state.is_unwanted || prompt.tokens.has_mtmd || n_tokens == 0 ||
         state.n_published + state.n_tail == n_tokens) {
         return;
     }
@@ -439,6 +449,10 @@ static void publish_until(llama_context * ctx, int id_slot, server_prompt & prom
 
 void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt) {
     publish_until(ctx, id_slot, prompt, 0, NO_DEADLINE);
+}
+
+void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    publish_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_PUBLISH_BUDGET_US);
 }
 
 atlas_publish_pass::atlas_publish_pass(bool is_busy)

@@ -50,6 +50,10 @@ class atlas_publish_pass {
     const int64_t  deadline_us; // of ggml_time_us
 };
 
+// Before an answer is complete for its client, who may at once ask for more: publishes what the slot holds, unless that
+// is so much that it has to wait for the next passes.
+void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt);
+
 // Publishes all that an idle slot holds, before that is lost.
 void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt);
 

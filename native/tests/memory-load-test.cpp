@@ -59,7 +59,7 @@ static uint64_t resident_bytes() {
 }
 
 CASE(many_entries) {
-    constexpr int N = 100000;
+    constexpr int N = 20000;
     {
         memory_options large    = options(dir, 0, 1024 * MiB);
         large.write_queue_bytes = 1024 * MiB;

@@ -26,7 +26,7 @@ def configure(directory: Path, options: str, *arguments: str) -> str:
     module = REPOSITORY / "cmake/AtlasAmx.cmake"
     (directory / "backend.c").touch()
     (directory / "CMakeLists.txt").write_text(PROJECT.format(module=module, options=options))
-    command = [CMAKE, "-S", directory, "-B", directory / "build", *arguments]
+    command = [str(word) for word in (CMAKE, "-S", directory, "-B", directory / "build", *arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -188,12 +188,6 @@ void directory::remove(const digest & key) const {
 }
 
 void directory::sync() {
-    if (!sync_each) {
-        const file_descriptor opened(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        if (!opened.is_open() || ::syncfs(opened.get()) != 0) {
-            fail("sync the file system of", root, errno);
-        }
-    }
     while (!unsynced.empty()) {
         const std::string &   path = *unsynced.begin();
         const file_descriptor opened(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

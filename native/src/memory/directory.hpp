@@ -28,11 +28,9 @@ class directory {
     // Removes a file; that it is not there is fine. Any thread.
     void remove(const digest & key) const;
 
-    // Makes the names of the files durable, or, without sync_each, all of the file system. One thread at a time, with
-    // write().
+    // Makes the names of the files durable; does nothing without sync_each. One thread at a time, with write().
     void   sync();
     size_t n_unsynced() const { return unsynced.size(); }
-    bool   syncs_each() const { return sync_each; }
 
   private:
     std::string           root;

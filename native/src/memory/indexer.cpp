@@ -37,7 +37,7 @@ void indexer::run() {
 bool indexer::scan(const std::string & path, int level) {
     std::error_code        error;
     fs::directory_iterator it(path, error);
-    // another server may remove a directory; without the first there is nothing to be told
+    // below, a directory may vanish or be closed to us; without the first nothing can be found
     if (error && level == 0) {
         throw fs::filesystem_error("cannot read directory", path, error);
     }

@@ -37,7 +37,7 @@ bool writer::step(lock & held) {
     const uint64_t settled    = queue.settled_through();
     const bool     is_awaited = state.asked > state.durable && settled >= state.asked;
     const bool     is_due     = queue.n_jobs() == 0 || state.files.n_unsynced() >= MAX_UNSYNCED;
-    if (settled > state.durable && (is_awaited || (is_due && state.files.syncs_each()))) {
+    if (settled > state.durable && (is_awaited || is_due)) {
         sync(held);
         return true;
     }

@@ -1,0 +1,292 @@
+"""Measures how soon a known conversation goes on, and what keeping it costs another one's stream.
+
+The model is random with the shape of Llama 3.2 1B, Q4_0. A conversation of N tokens is computed once (cold)
+and then continued by --new-tokens tokens each round: in the slot that still holds it (warm), after kill -9
+and a restart (disk), and after another conversation took its slot (RAM). Stock is measured beside, its slot
+saved once and restored by hand after each restart; the time of that restore counts. Then a stream's inter-
+token gaps are compared: quiet, and while a second conversation of 2,048 tokens is continued, restored, or
+captured and written.
+
+Times to first token are wall clock from the request to the first streamed token. Files come from the page
+cache.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from load.random_model import VOCABULARY, write_random_model  # noqa: E402
+from tests.server.harness import STOCK_BINARY, Server  # noqa: E402
+
+SIZES = (2048, 8192)
+STALL_TOKENS = 2048
+STREAM_TOKENS = 8192
+STREAM_SLOT, OTHER_SLOT = 0, 1
+# Capturing and writing 2,048 tokens takes less.
+CAPTURE_WINDOW_S = 1.0
+QUIET_S = 8.0
+SAVED = {"filename": "conversation"}
+
+Samples = dict[str, list[float]]
+
+
+def tokens(count: int) -> list[int]:
+    """Random tokens."""
+    return [random.randrange(VOCABULARY) for _ in range(count)]
+
+
+def request(slot: int, prompt: Sequence[int], n_predict: int) -> dict[str, Any]:
+    """Body of a streamed, greedy completion."""
+    options = {"n_predict": n_predict, "temperature": 0, "ignore_eos": True, "stream": True}
+    return options | {"id_slot": slot, "prompt": prompt, "atlas": {}}
+
+
+def first_token_ms(
+    server: Server, slot: int, prompt: Sequence[int], *, reused: int = 0, layer: int | None = None
+) -> float:
+    """Time until the first token of an answer. Raises RuntimeError unless `reused` came from `layer`."""
+    began = time.perf_counter()
+    with server.client.stream("POST", "/completion", json=request(slot, prompt, 1)) as response:
+        response.raise_for_status()
+        lines = (line for line in response.iter_lines() if line)
+        next(lines)
+        elapsed = time.perf_counter() - began
+        last = json.loads(list(lines)[-1].removeprefix("data: "))
+    met = last["timings"]["cache_n"], layer and last["atlas"]["layer"]
+    if met != (reused, layer):
+        raise RuntimeError(f"{met[0]} tokens reused from layer {met[1]}, expected {reused} from {layer}")
+    return elapsed * 1e3
+
+
+def timed_ms(call: Callable[[], Any]) -> float:
+    """How long a request takes. Raises for one that fails."""
+    began = time.perf_counter()
+    call().raise_for_status()
+    return (time.perf_counter() - began) * 1e3
+
+
+class Bench:
+    """The two servers with the same model and context, and their files."""
+
+    def __init__(self, model: Path, directory: Path, context: int) -> None:
+        shared = ["-c", str(2 * context), "--no-webui"]
+        memory = ["--atlas-memory-path", str(directory / f"memory-{context}")]
+        self.atlas = Server([*shared, *memory], directory=directory, model=model)
+        saving = ["--slot-save-path", str(directory)]
+        self.stock = Server([*shared, *saving], directory=directory, model=model, binary=STOCK_BINARY)
+        for server in (self.atlas, self.stock):
+            server.client.timeout = 1800.0
+
+    def __enter__(self) -> Self:
+        for server in (self.atlas, self.stock):
+            server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in (self.atlas, self.stock):
+            server.kill()
+            server.client.close()
+
+    def restart(self, server: Server) -> None:
+        """kill -9, and start anew."""
+        server.kill()
+        server.start()
+
+    def index_atlas(self) -> None:
+        """Wait until everything on disk is known."""
+        status = "/v1/atlas/status"
+        self.atlas.wait_until(
+            lambda: self.atlas.get(status).json()["data"]["memory"]["disk"]["index_complete"]
+        )
+
+    def flush(self) -> None:
+        """Make everything published durable."""
+        self.atlas.post("/v1/atlas/memory/flush", {"timeout_s": 60}).raise_for_status()
+
+    def slot(self, action: str, slot: int = 0) -> float:
+        """Save or restore a slot of stock; how long it took, in ms."""
+        return timed_ms(lambda: self.stock.post(f"/slots/{slot}?action={action}", SAVED))
+
+
+def measure_resume(bench: Bench, size: int, new_tokens: int, rounds: int) -> Samples:
+    """Times to first token in ms, by case."""
+    samples: Samples = defaultdict(list)
+    conversation = tokens(size)
+
+    def ask(server: Server, layer: int | None = None) -> float:
+        return first_token_ms(server, 0, conversation + tokens(new_tokens), reused=size, layer=layer)
+
+    for name, server in (("ATLAS", bench.atlas), ("stock", bench.stock)):
+        samples[f"{name} cold"].append(first_token_ms(server, 0, conversation + tokens(new_tokens)))
+        ask(server)
+    bench.flush()
+    bench.slot("save")
+    for _ in range(rounds):
+        bench.restart(bench.atlas)
+        bench.index_atlas()
+        samples["ATLAS disk"].append(ask(bench.atlas, layer=2))
+        samples["ATLAS warm"].append(ask(bench.atlas))
+        first_token_ms(bench.atlas, 0, tokens(8))
+        samples["ATLAS RAM"].append(ask(bench.atlas, layer=1))
+        bench.restart(bench.stock)
+        samples["stock disk"].append(bench.slot("restore") + ask(bench.stock))
+        samples["stock warm"].append(ask(bench.stock))
+    return samples
+
+
+class Stream:
+    """A long answer in STREAM_SLOT, read in a thread that notes when each token comes."""
+
+    def __init__(self, server: Server) -> None:
+        self.times: list[float] = []
+        self._server = server
+        self._stopping = False
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        body = request(STREAM_SLOT, tokens(8), STREAM_TOKENS)
+        with self._server.client.stream("POST", "/completion", json=body) as response:
+            for line in response.iter_lines():
+                if line:
+                    self.times.append(time.perf_counter())
+                if self._stopping:
+                    return
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while len(self.times) < 8:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._thread.join()
+
+    def gaps_ms(self, action: Callable[[], object]) -> list[float]:
+        """The gaps between tokens that overlap the time that `action` takes."""
+        begin = time.perf_counter()
+        action()
+        end = time.perf_counter()
+        while self._thread.is_alive() and self.times[-1] < end:
+            time.sleep(0.001)
+        if not self._thread.is_alive():
+            raise RuntimeError("the stream ended too early; use fewer rounds")
+        times = self.times.copy()
+        return [
+            (after - before) * 1e3
+            for before, after in itertools.pairwise(times)
+            if after > begin and before < end
+        ]
+
+
+def measure_stalls(bench: Bench, rounds: int) -> Samples:
+    """A stream's inter-token gaps in ms, by what happens beside it."""
+    samples: Samples = defaultdict(list)
+    conversation = tokens(STALL_TOKENS)
+
+    def ask(server: Server, layer: int | None = None) -> float:
+        return first_token_ms(server, OTHER_SLOT, conversation + tokens(1), reused=STALL_TOKENS, layer=layer)
+
+    for name, server in (("ATLAS", bench.atlas), ("stock", bench.stock)):
+        first_token_ms(server, OTHER_SLOT, conversation + tokens(1))
+        with Stream(server) as stream:
+            samples[f"{name} quiet"] += stream.gaps_ms(lambda: time.sleep(QUIET_S))
+            for _ in range(rounds):
+                samples[f"{name} beside: warm"] += stream.gaps_ms(partial(ask, server))
+    with Stream(bench.stock) as stream:
+        for _ in range(rounds):
+            samples["stock saved by hand"] += stream.gaps_ms(lambda: bench.slot("save", OTHER_SLOT))
+            samples["stock restored by hand"] += stream.gaps_ms(lambda: bench.slot("restore", OTHER_SLOT))
+    with Stream(bench.atlas) as stream:
+        for _ in range(rounds):
+            first_token_ms(bench.atlas, OTHER_SLOT, tokens(8))
+            time.sleep(CAPTURE_WINDOW_S)
+            samples["ATLAS beside: restored, RAM"] += stream.gaps_ms(lambda: ask(bench.atlas, layer=1))
+    for _ in range(rounds):
+        bench.flush()
+        bench.restart(bench.atlas)
+        bench.index_atlas()
+        with Stream(bench.atlas) as stream:
+            samples["ATLAS beside: restored, disk"] += stream.gaps_ms(lambda: ask(bench.atlas, layer=2))
+    for _ in range(rounds):
+        with Stream(bench.atlas) as stream:
+            first_token_ms(bench.atlas, OTHER_SLOT, tokens(STALL_TOKENS))
+            samples["ATLAS beside: captured, written"] += stream.gaps_ms(lambda: time.sleep(CAPTURE_WINDOW_S))
+    return samples
+
+
+def print_resume(size: int, samples: Samples) -> None:
+    """Medians with their spread, and ratios to the same server's cold and warm."""
+    print(f"\nFirst token, {size:,} tokens known, ms:\n")
+    print("| case | median | range | sooner than cold | of warm |\n|---|---|---|---|---|")
+    for case, values in samples.items():
+        cold, warm = (
+            statistics.median(samples[f"{case.split()[0]} {reference}"]) for reference in ("cold", "warm")
+        )
+        median = statistics.median(values)
+        spread = f"{min(values):,.1f} to {max(values):,.1f}"
+        print(f"| {case} | {median:,.1f} | {spread} | {cold / median:,.1f}x | {median / warm:,.2f}x |")
+
+
+def print_stalls(samples: Samples) -> None:
+    """The distribution of gaps."""
+    print("\nGaps between the tokens of a stream, ms:\n")
+    print("| meanwhile | gaps | p50 | p99 | longest |\n|---|---|---|---|---|")
+    for case, values in samples.items():
+        p99 = statistics.quantiles(values, n=100, method="inclusive")[98]
+        print(f"| {case} | {len(values)} | {statistics.median(values):.1f} | {p99:.1f} | {max(values):.1f} |")
+
+
+def describe_machine() -> str:
+    """Date, processor and how busy it is."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return f"{date.today()}, {names[0] if names else 'unknown CPU'}, {os.cpu_count()} cores, {load()}"
+
+
+def load() -> str:
+    """The load average of the last minute."""
+    return f"load average {os.getloadavg()[0]:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="samples of all but cold (default 5)")
+    parser.add_argument(
+        "--new-tokens", type=int, default=1, help="tokens that each continuation adds (default 1)"
+    )
+    options = parser.parse_args()
+
+    print(f"{describe_machine()}, {options.rounds} rounds, {options.new_tokens} new tokens", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        model = directory / "random-1b-q4_0.gguf"
+        write_random_model(model)
+        for size in SIZES:
+            with Bench(model, directory, size + 2 * options.new_tokens + 8) as bench:
+                print_resume(size, measure_resume(bench, size, options.new_tokens, options.rounds))
+        with Bench(model, directory, STREAM_TOKENS) as bench:
+            print_stalls(measure_stalls(bench, options.rounds))
+    print(f"\nafterwards: {load()}")
+
+
+if __name__ == "__main__":
+    main()
