@@ -232,10 +232,9 @@ class TestFiles:
         server = start_server(["--atlas-memory-path", memory])
         assert save(server, "a", {}).status_code == 200
         assert stat.S_IMODE(memory.stat().st_mode) == 0o700
-        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.iterdir()}
-        assert files == dict.fromkeys(
-            ("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600
-        )
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.iterdir()}
+        database = dict.fromkeys(("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600)
+        assert modes == database | dict.fromkeys(("blocks", "tmp"), 0o700)
 
     def test_an_open_directory_is_named(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"
