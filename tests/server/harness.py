@@ -118,7 +118,8 @@ class Server:
     def start(self) -> Self:
         """Start the process and wait until the model is loaded. Raises ServerExitedError."""
         self.spawn()
-        self.wait_until(lambda: self.answers("/health"))
+        # upstream answers before it installs its signal handlers
+        self.wait_until(lambda: self.answers("/health") and self.catches(signal.SIGTERM))
         return self
 
     def answers(self, path: str) -> bool:
@@ -127,6 +128,13 @@ class Server:
             return self.client.get(path).status_code == 200
         except httpx.TransportError:
             return False
+
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether the process has a handler for a signal now."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (number - 1) & 1)
 
     def wait_until(self, condition: Any, timeout: float = START_TIMEOUT_S) -> None:
         """Wait until `condition()` holds. Raises TimeoutError, or ServerExitedError when the process ends."""
