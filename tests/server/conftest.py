@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,10 @@ from typing import Any
 import pytest
 
 from tests.server.harness import STOCK_BINARY, Server
+
+# A shell starts background jobs with SIGINT ignored, and servers would inherit that from pytest. What has a
+# handler is reset to the default in a child.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartServer = Callable[..., Server]
 

@@ -36,9 +36,11 @@ ANSWER_TYPES = {
     "cache_hit": bool,
     "reused_tokens": int,
     "prompt_tokens": int,
+    "layer": int,
+    "restore_ms": float,
     "overhead_ms": float,
     "degraded": bool,
-    "reason": type(None),
+    "reason": str,
 }
 UNKNOWN_FIELD = "unknown field; known are session_id, memory_layers, cache_strategy, batch_size and history"
 INVALID_ID = "value must be a string of 1 to 128 characters out of A-Z a-z 0-9 . _ : -"
@@ -97,7 +99,7 @@ class TestAnswer:
         assert {key: type(value) for key, value in atlas.items()} == ANSWER_TYPES
         assert (atlas["session_id"], atlas["memory_layers"]) == ("ada:1.2_3-4", 3)
         assert atlas["cache_hit"] == (atlas["reused_tokens"] > 0)
-        assert atlas["degraded"] is False
+        assert (atlas["degraded"], atlas["reason"]) == (False, "below_break_even")
         measured = timed_prompts(answer) if "timings" in answer else reported_prompt(answer)
         assert (atlas["reused_tokens"], atlas["prompt_tokens"]) == measured
 
