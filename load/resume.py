@@ -22,11 +22,13 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -57,6 +59,13 @@ def request(slot: int, prompt: Sequence[int], n_predict: int) -> dict[str, Any]:
     return options | {"id_slot": slot, "prompt": prompt, "atlas": {}}
 
 
+def read_events(response: httpx.Response) -> Iterator[str]:
+    """The data of a streamed answer as it comes, without the comments that keep a slow one alive."""
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield line.removeprefix("data: ")
+
+
 def first_token_ms(
     server: Server, slot: int, prompt: Sequence[int], *, reused: int = 0, layer: int | None = None
 ) -> float:
@@ -64,10 +73,10 @@ def first_token_ms(
     began = time.perf_counter()
     with server.client.stream("POST", "/completion", json=request(slot, prompt, 1)) as response:
         response.raise_for_status()
-        lines = (line for line in response.iter_lines() if line)
-        next(lines)
+        events = read_events(response)
+        next(events)
         elapsed = time.perf_counter() - began
-        last = json.loads(list(lines)[-1].removeprefix("data: "))
+        *_, last = map(json.loads, events)
     met = last["timings"]["cache_n"], layer and last["atlas"]["layer"]
     if met != (reused, layer):
         raise RuntimeError(f"{met[0]} tokens reused from layer {met[1]}, expected {reused} from {layer}")
@@ -162,9 +171,8 @@ class Stream:
     def _read(self) -> None:
         body = request(STREAM_SLOT, tokens(8), STREAM_TOKENS)
         with self._server.client.stream("POST", "/completion", json=body) as response:
-            for line in response.iter_lines():
-                if line:
-                    self.times.append(time.perf_counter())
+            for _ in read_events(response):
+                self.times.append(time.perf_counter())
                 if self._stopping:
                     return
 
