@@ -93,8 +93,8 @@ def timed_ms(call: Callable[[], Any]) -> float:
 class Bench:
     """The two servers with the same model and context, and their files."""
 
-    def __init__(self, model: Path, directory: Path, context: int) -> None:
-        shared = ["-c", str(2 * context), "--no-webui"]
+    def __init__(self, model: Path, directory: Path, context: int, threads: int) -> None:
+        shared = ["-c", str(2 * context), "-t", str(threads), "--no-webui"]
         memory = ["--atlas-memory-path", str(directory / f"memory-{context}")]
         self.atlas = Server([*shared, *memory], directory=directory, model=model)
         saving = ["--slot-save-path", str(directory)]
@@ -281,18 +281,27 @@ def main() -> None:
     parser.add_argument(
         "--new-tokens", type=int, default=1, help="tokens that each continuation adds (default 1)"
     )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="-t of the servers (default: all cores)"
+    )
+    parser.add_argument("--only", choices=("resume", "stalls"), help="leave the other part out")
     options = parser.parse_args()
 
-    print(f"{describe_machine()}, {options.rounds} rounds, {options.new_tokens} new tokens", flush=True)
+    print(
+        f"{describe_machine()}, {options.rounds} rounds, {options.new_tokens} new tokens, "
+        f"{options.threads} threads",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         model = directory / "random-1b-q4_0.gguf"
         write_random_model(model)
-        for size in SIZES:
-            with Bench(model, directory, size + 2 * options.new_tokens + 8) as bench:
+        for size in SIZES if options.only != "stalls" else ():
+            with Bench(model, directory, size + 2 * options.new_tokens + 8, options.threads) as bench:
                 print_resume(size, measure_resume(bench, size, options.new_tokens, options.rounds))
-        with Bench(model, directory, STREAM_TOKENS) as bench:
-            print_stalls(measure_stalls(bench, options.rounds))
+        if options.only != "resume":
+            with Bench(model, directory, STREAM_TOKENS, options.threads) as bench:
+                print_stalls(measure_stalls(bench, options.rounds))
     print(f"\nafterwards: {load()}")
 
 

@@ -10,6 +10,8 @@
 // A root is 64 such digits as well: the SHA-256 of what it stands for, which includes block_tokens. Names are hints, tokens are the proof: find() compares every token. Only full blocks have children.
 #pragma once
 
+#include "atlas-state-bytes.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -30,12 +32,24 @@ enum class entry_kind : uint8_t {
     checkpoint = 2,
 };
 
+// Eviction class of what a request touches.
+enum class cache_strategy : uint8_t { lru, lfu, adaptive };
+
+// How a request uses the memory.
+struct memory_access {
+    cache_strategy strategy  = cache_strategy::adaptive;
+    int            max_layer = 10; // layers beyond are neither read nor written for it
+
+    // What computing a token would take; layer 2 is left alone where reading takes longer. 0: not known.
+    double seconds_per_token = 0;
+};
+
 // One piece of state. Shared and immutable once stored; `data` is never touched again by who put it.
 struct memory_entry {
-    entry_kind           kind = entry_kind::block;
-    std::string          parent;
-    memory_tokens        tokens; // added to the parent's; a checkpoint's may be empty
-    std::vector<uint8_t> data;
+    entry_kind    kind = entry_kind::block;
+    std::string   parent;
+    memory_tokens tokens; // added to the parent's; a checkpoint's may be empty
+    state_bytes   data;
 
     // Tokens of the conversation before these, 0 also where the caller does not tell. Where it does, an entry whose
     // parent is stored nowhere, so that it could never be found, is not kept.
@@ -53,6 +67,8 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // exactly at n_tokens; set only when one was asked for
     int                           layer = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
+
+    bool is_dear = false; // more is on disk, but reading it would take longer than computing
 };
 
 struct memory_options {
@@ -61,9 +77,13 @@ struct memory_options {
     uint64_t    disk_bytes   = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
     size_t      block_tokens = 256; // 16 to 1024
 
-    // Entries waiting for the disk, in bytes of data and tokens. What is more (and one that alone is larger) is kept in
-    // RAM only, counted, and written when next used.
+    // Entries waiting for the disk, in bytes of data and tokens; one that alone is larger has to find the queue empty. What
+    // is more is kept in RAM only, counted, and written when next used.
     uint64_t write_queue_bytes = 256ull << 20;
+
+    // How long, in seconds, a tail or a checkpoint, which the next turn supersedes, may wait before it is written; blocks
+    // are written at once, and so is everything when half of the write queue is full. 0: everything at once.
+    double write_delay_s = 0;
 
     bool sync_each = true; // sync files and directories; else a power cut may lose what was written, flush() or not
 };
@@ -119,15 +139,23 @@ class memory_store {
     // loop. Returns its key, or "" where its parent is no key or its number of tokens is not one that its kind may have:
     // it is not stored then. Storing what is stored already only touches it. `supersedes` names a tail or checkpoint
     // which is then no longer needed and is dropped: from RAM at once, from disk when this one is durable; empty: none.
-    // Budgets are enforced before it returns (layer 1) or before the write (layer 2); least recently used first, leaf
-    // first, never an entry that is leased (layer 1) or has children in the same layer. Files count once they are
-    // indexed: what is too much after that is removed at once.
-    std::string put(memory_entry entry, const std::string & supersedes = "");
+    // Budgets are enforced before it returns (layer 1) or before the write (layer 2); in the order that docs/eviction.md
+    // describes, leaf first, never an entry that is leased (layer 1) or has children in the same layer. Files count once
+    // they are indexed: what is too much after that is removed at once.
+    std::string put(memory_entry entry, const std::string & supersedes = "", const memory_access & access = {});
 
     // Finds the longest prefix of the tokens whose state can be rebuilt, reading from disk what is not in RAM and
     // checking it. With need_checkpoint the prefix ends where a checkpoint is; with a limit, at most that many tokens.
     // For HTTP threads: may wait for the disk. A damaged or missing file shortens the match and is counted.
-    memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint);
+    memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+                      const memory_access & access = {});
+
+    // Tells whether something generates now: the writer then takes its time. Never waits.
+    void set_busy(bool is_busy);
+
+    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: at most 64 MiB, and an
+    // eighth of layer 1's budget, on top of that budget.
+    void expect_blocks_of(size_t n_bytes);
 
     // Waits, at most timeout_s seconds, until all that was put before is durable. Tries a failing disk at once, and
     // returns when everything was tried and something failed.

@@ -12,9 +12,6 @@
 
 namespace atlas {
 
-// Eviction class of what a request touches.
-enum class cache_strategy { lru, lfu, adaptive };
-
 // The validated `atlas` object; a field that was not given has no value or its default.
 struct request_options {
     std::optional<std::string> session_id;    // 1-128 of A-Z a-z 0-9 . _ : -

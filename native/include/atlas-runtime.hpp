@@ -8,6 +8,7 @@
 #include "atlas-python.hpp"
 #include "atlas-request.hpp"
 #include "atlas-ticket.hpp"
+#include "atlas-unit-cost.hpp"
 
 #include <array>
 #include <atomic>
@@ -51,6 +52,9 @@ class runtime {
 
     // Tells under which root the loaded model's state is kept, or why none is. Any thread.
     void set_memory_root(const std::string & root, const std::string & problem);
+
+    // What computing a token of a prompt takes. Any thread.
+    unit_cost prefill;
 
     // Counts how one task fared. Never waits: for the token loop.
     void count_restore(restore_result result) { restores[static_cast<size_t>(result)]++; }

@@ -10,7 +10,7 @@ enum class restore_result {
     restored,         // its state was put back from a layer
     slot_has_it,      // the slot itself still held as much
     no_match,         // no layer has the beginning of the prompt
-    below_break_even, // too short to be worth a look
+    below_break_even, // computing takes no longer than restoring
     not_wanted,       // cache_prompt is false
     media,            // the prompt holds images or sound
     no_room,          // the KV cache has not enough free cells
@@ -28,6 +28,7 @@ constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTO
 // HTTP thread once there is a result; never by two threads at a time. The loop drops the match once it was used, which
 // ends its leases.
 struct memory_ticket {
+    memory_access  access;
     memory_match   match;
     restore_result result     = restore_result::no_match;
     int            layer      = 0; // that the state was restored from; 0: none

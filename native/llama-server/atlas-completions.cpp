@@ -57,12 +57,20 @@ common_json atlas_parse_body(const server_http_req & req) {
     return body;
 }
 
+// A shorter prompt says more of a batch than of a token.
+static const int MIN_MEASURED_PROMPT = 16;
+
 void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
+    const auto   began = atlas::request::clock::now();
+    const auto * final_result =
+        request || is_last ? dynamic_cast<const server_task_result_cmpl_final *>(&result) : nullptr;
+    if (final_result && atlas_active() && final_result->stats.n_prompt_processed >= MIN_MEASURED_PROMPT) {
+        atlas_active()->prefill.add(final_result->stats.t_prompt_ms() / 1000, final_result->stats.n_prompt_processed);
+    }
     if (request == nullptr) {
         return;
     }
-    const auto began = atlas::request::clock::now();
-    if (const auto * final_result = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
+    if (final_result) {
         request->add_usage({final_result->n_prompt_tokens, final_result->n_prompt_tokens_cache});
     }
     if (!is_last) {

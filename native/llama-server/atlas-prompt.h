@@ -1,6 +1,8 @@
 // What the memory keeps with each server_prompt. A member of it, so that server_prompt::clear() resets it too.
 #pragma once
 
+#include "atlas-memory.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -21,6 +23,8 @@ struct atlas_prompt_state {
 
     // The present task asked for no caching. Its state is exact all the same, and the next task may publish it.
     bool is_unwanted = false;
+
+    atlas::memory_access access; // of the present task, or of the last
 
     static atlas_prompt_state tainted() {
         atlas_prompt_state state;

@@ -4,6 +4,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-runtime.hpp"
+#include "atlas-unit-cost.hpp"
 #include "common.h"
 #include "llama.h"
 #include "server-common.h"
@@ -42,7 +43,8 @@ static const int64_t NO_DEADLINE = std::numeric_limits<int64_t>::max();
 struct memory_setup {
     atlas::memory_store * store = nullptr;
     std::string           root;
-    state_class           parts = state_class::ranges;
+    state_class           parts       = state_class::ranges;
+    size_t                token_bytes = 0; // of a token's state in a block
 
     bool                  needs_checkpoint() const { return parts != state_class::ranges; }
     llama_state_seq_flags checkpoint_flags() const {
@@ -52,6 +54,9 @@ struct memory_setup {
 
 static memory_setup setup;
 
+// A byte of state, from a buffer into the context. For the loop thread only.
+static atlas::unit_cost copying;
+
 bool atlas_memory_active() { return setup.store != nullptr; }
 
 //
@@ -59,7 +64,7 @@ bool atlas_memory_active() { return setup.store != nullptr; }
 //
 
 // Decodes one token and asks for the sizes of the parts of its state. Leaves the context empty.
-static bool find_state_class(llama_context * ctx, state_class & parts) {
+static bool find_state_class(llama_context * ctx) {
     const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(ctx));
     llama_token         token = std::max<llama_token>(0, llama_vocab_bos(vocab));
     if (llama_decode(ctx, llama_batch_get_one(&token, 1)) != 0) {
@@ -68,12 +73,13 @@ static bool find_state_class(llama_context * ctx, state_class & parts) {
     const size_t all    = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, 0, 1, LLAMA_STATE_SEQ_FLAGS_NONE);
     const size_t ranges = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, 0, 1, LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL);
     if (all == 0) {
-        parts = state_class::whole_only;
+        setup.parts = state_class::whole_only;
     } else if (ranges == 0) {
-        parts = state_class::rest_only;
+        setup.parts = state_class::rest_only;
     } else {
-        parts = all > ranges ? state_class::ranges_and_rest : state_class::ranges;
+        setup.parts = all > ranges ? state_class::ranges_and_rest : state_class::ranges;
     }
+    setup.token_bytes = ranges;
     llama_memory_clear(llama_get_memory(ctx), true);
     llama_synchronize(ctx);
     llama_perf_context_reset(ctx);
@@ -115,12 +121,13 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     if (problem.empty() && !llama_get_memory(ctx)) {
         problem = "the model has no memory that could be kept";
     }
-    if (problem.empty() && !find_state_class(ctx, setup.parts)) {
+    if (problem.empty() && !find_state_class(ctx)) {
         problem = "the model could not decode a single token";
     }
     if (problem.empty()) {
         setup.store = runtime->memory();
         setup.root  = atlas_fingerprint(params, ctx, setup.store->options().block_tokens, setup.needs_checkpoint());
+        setup.store->expect_blocks_of(setup.token_bytes * setup.store->options().block_tokens);
         // the memory keeps what stock's prompt cache would, and not twice
         params.cache_ram_mib = 0;
     }
@@ -136,11 +143,14 @@ void atlas_memory_find(server_task & task, const server_http_req & req) {
     if (!atlas_memory_active() || !wanted) {
         return;
     }
-    task.memory = std::make_shared<atlas::memory_ticket>();
+    task.memory   = std::make_shared<atlas::memory_ticket>();
+    auto & ticket = *task.memory;
     if (req.atlas) {
         req.atlas->set_ticket(task.memory);
+        ticket.access.strategy  = req.atlas->options().strategy;
+        ticket.access.max_layer = req.atlas->options().memory_layers.value_or(ticket.access.max_layer);
     }
-    auto & ticket = *task.memory;
+    ticket.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
     if (!task.params.cache_prompt) {
         ticket.result = restore_result::not_wanted;
     } else if (task.tokens.has_mtmd) {
@@ -150,7 +160,11 @@ void atlas_memory_find(server_task & task, const server_http_req & req) {
     } else {
         // one token at least is computed, for its logits
         const auto & tokens = task.tokens.get_tokens();
-        ticket.match        = setup.store->find(setup.root, tokens.data(), tokens.size() - 1, setup.needs_checkpoint());
+        ticket.match =
+            setup.store->find(setup.root, tokens.data(), tokens.size() - 1, setup.needs_checkpoint(), ticket.access);
+        if (ticket.match.is_dear) {
+            ticket.result = restore_result::below_break_even;
+        }
     }
 }
 
@@ -234,8 +248,25 @@ static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt,
         auto & checkpoint = prompt.checkpoints.emplace_back();
         checkpoint.update_pos(match.n_tokens, llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot),
                               (llama_pos) match.n_tokens - 1);
-        checkpoint.data_tgt = match.checkpoint->data;
+        checkpoint.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
     }
+}
+
+static double count_bytes(const atlas::memory_match & match) {
+    double bytes = match.checkpoint ? match.checkpoint->data.size() : 0;
+    for (const auto & entry : match.blocks) {
+        bytes += entry->data.size();
+    }
+    return bytes;
+}
+
+// Whether computing the tokens would take less time than copying their state. Now and then it is copied all the same: what
+// was measured may have been an accident.
+static bool is_dear(double bytes, double n_tokens, double seconds_per_token) {
+    static const int TRY_AGAIN = 32;
+    static int       n_dear    = 0;
+    const bool       dear = seconds_per_token > 0 && copying.seconds_per_unit() * bytes > seconds_per_token * n_tokens;
+    return dear && ++n_dear % TRY_AGAIN != 0;
 }
 
 static void log_result(int id_slot, const atlas::memory_ticket & ticket, size_t n_tokens) {
@@ -280,14 +311,20 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     if (!task.memory) {
         return;
     }
-    auto &     ticket = *task.memory;
-    const auto match  = std::exchange(ticket.match, {});
+    auto & ticket       = *task.memory;
+    prompt.atlas.access = ticket.access;
+    const auto match    = std::exchange(ticket.match, {});
     if (match.n_tokens > 0) {
-        const int64_t began = ggml_time_us();
+        const int64_t began  = ggml_time_us();
+        const size_t  has    = count_reusable(ctx, id_slot, prompt, common);
+        const double  n_gain = (double) match.n_tokens - (double) has;
+        const double  bytes  = count_bytes(match);
         if (match.n_tokens < MIN_GAIN_TOKENS) {
-            ticket.result = restore_result::no_match;
-        } else if (match.n_tokens < count_reusable(ctx, id_slot, prompt, common) + MIN_GAIN_TOKENS) {
+            ticket.result = match.is_dear ? ticket.result : restore_result::no_match;
+        } else if (n_gain < MIN_GAIN_TOKENS) {
             ticket.result = restore_result::slot_has_it;
+        } else if (is_dear(bytes, n_gain, ticket.access.seconds_per_token)) {
+            ticket.result = restore_result::below_break_even;
         } else if (!has_room(ctx, id_slot, match.n_tokens)) {
             ticket.result = restore_result::no_room;
         } else {
@@ -297,6 +334,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
                 ticket.result     = restore_result::restored;
                 ticket.layer      = match.layer;
                 ticket.restore_ms = (ggml_time_us() - began) / 1000.0;
+                copying.add(ticket.restore_ms / 1000, bytes);
             } else {
                 forget(ctx, id_slot, prompt);
                 ticket.result = restore_result::failed;
@@ -312,7 +350,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
 //
 
 // The state of tokens [p0, p1) of a sequence; empty when the memory has no such part. Returns false when cells are missing.
-static bool read_range(llama_context * ctx, int id_slot, llama_pos p0, llama_pos p1, std::vector<uint8_t> & data) {
+static bool read_range(llama_context * ctx, int id_slot, llama_pos p0, llama_pos p1, atlas::state_bytes & data) {
     data.clear();
     if (setup.parts == state_class::rest_only || setup.parts == state_class::whole_only) {
         return true;
@@ -352,7 +390,7 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
             state.is_tainted = true;
             return false;
         }
-        setup.store->put(std::move(entry), state.tail);
+        setup.store->put(std::move(entry), state.tail, state.access);
         state.tail.clear();
     }
     if (kind == entry_kind::tail) {
@@ -367,7 +405,7 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
 }
 
 // Publishes a checkpoint at n_tokens, which must not be before the end of the last published block.
-static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, std::vector<uint8_t> data) {
+static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, atlas::state_bytes data) {
     const auto & tokens = prompt.tokens.get_tokens();
     memory_entry entry;
     entry.kind     = entry_kind::checkpoint;
@@ -375,7 +413,7 @@ static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, st
     entry.position = prompt.atlas.n_published;
     entry.tokens.assign(tokens.begin() + prompt.atlas.n_published, tokens.begin() + n_tokens);
     entry.data = std::move(data);
-    setup.store->put(std::move(entry));
+    setup.store->put(std::move(entry), "", prompt.atlas.access);
 }
 
 // Publishes those checkpoints of stock's own that lie between the last published block and the next.
@@ -389,7 +427,7 @@ static void publish_stock_checkpoints(server_prompt & prompt, size_t block_token
     for (const auto & checkpoint : prompt.checkpoints) {
         const int64_t n_tokens = checkpoint.n_tokens;
         if (n_tokens > state.n_checkpoint && n_tokens >= begin && n_tokens < end && !checkpoint.data_tgt.empty()) {
-            publish_checkpoint(prompt, n_tokens, checkpoint.data_tgt);
+            publish_checkpoint(prompt, n_tokens, {checkpoint.data_tgt.begin(), checkpoint.data_tgt.end()});
             state.n_checkpoint = n_tokens;
         }
     }
@@ -399,8 +437,8 @@ static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt
     if (!setup.needs_checkpoint()) {
         return;
     }
-    const auto           flags = setup.checkpoint_flags();
-    std::vector<uint8_t> data(llama_state_seq_get_size_ext(ctx, id_slot, flags));
+    const auto         flags = setup.checkpoint_flags();
+    atlas::state_bytes data(llama_state_seq_get_size_ext(ctx, id_slot, flags));
     if (!data.empty() && llama_state_seq_get_data_ext(ctx, data.data(), data.size(), id_slot, flags) == data.size()) {
         publish_checkpoint(prompt, prompt.tokens.size(), std::move(data));
     }
@@ -462,6 +500,7 @@ atlas_publish_pass::atlas_publish_pass(bool is_busy)
 
 atlas_publish_pass::~atlas_publish_pass() {
     if (atlas_memory_active()) {
+        setup.store->set_busy(is_busy);
         atlas_active()->published().end_pass(answering, !is_busy);
     }
 }

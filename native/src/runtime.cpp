@@ -20,11 +20,12 @@ bool runtime::start(bool has_model, uint64_t ram_bytes) {
     if (has_model && config.enable_memory_persistence && config.enable_auto_memory &&
         !config.memory_save_path.empty()) {
         memory_options options;
-        options.path         = config.memory_save_path;
-        options.ram_bytes    = config.l1_cache_size > 0 ? config.l1_cache_size : ram_bytes;
-        options.disk_bytes   = config.l2_cache_size;
-        options.block_tokens = config.block_tokens;
-        store                = std::make_unique<memory_store>(options);
+        options.path          = config.memory_save_path;
+        options.ram_bytes     = config.l1_cache_size > 0 ? config.l1_cache_size : ram_bytes;
+        options.disk_bytes    = config.l2_cache_size;
+        options.block_tokens  = config.block_tokens;
+        options.write_delay_s = config.auto_save_interval_s;
+        store                 = std::make_unique<memory_store>(options);
     }
     const auto where = find_python_environment(config.python_home, python_where.environment);
 
@@ -139,7 +140,11 @@ bool runtime::stop() {
 
 static json stats_json(const memory_stats & stats) {
     return {
-        {"ram", {{"entries", stats.ram_entries}, {"bytes", stats.ram_bytes}, {"evicted", stats.evicted_ram}}},
+        {"ram",
+         {{"entries", stats.ram_entries},
+          {"bytes", stats.ram_bytes},
+          {"evicted", stats.evicted_ram},
+          {"drops", stats.ram_drops}}},
         {"disk",
          {{"entries", stats.disk_entries},
           {"bytes", stats.disk_bytes},
@@ -153,6 +158,7 @@ static json stats_json(const memory_stats & stats) {
           {"failures", stats.write_failures},
           {"drops", stats.write_drops}}},
         {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}}},
+        {"orphan_drops", stats.orphan_drops},
         {"damaged_files", stats.bad_checksum},
         {"foreign_files", stats.foreign_files},
     };

@@ -45,9 +45,9 @@ memory_tokens some_tokens(uint32_t seed, size_t n) {
 }
 
 // What an entry holds follows from its key, so that every reader can check it.
-std::vector<uint8_t> data_of(const std::string & key, size_t n_bytes) {
-    std::mt19937         random((uint32_t) std::stoul(key.substr(0, 8), nullptr, 16));
-    std::vector<uint8_t> data(n_bytes);
+state_bytes data_of(const std::string & key, size_t n_bytes) {
+    std::mt19937 random((uint32_t) std::stoul(key.substr(0, 8), nullptr, 16));
+    state_bytes  data(n_bytes);
     for (auto & byte : data) {
         byte = (uint8_t) random();
     }

@@ -46,7 +46,7 @@ memory_tokens some_tokens(uint32_t seed, size_t n);
 memory_tokens slice(const memory_tokens & tokens, size_t begin, size_t end);
 
 // What an entry holds follows from its key, so that every reader can check it.
-std::vector<uint8_t> data_of(const std::string & key, size_t n_bytes);
+state_bytes  data_of(const std::string & key, size_t n_bytes);
 memory_entry make_entry(entry_kind kind, const std::string & parent, const memory_tokens & tokens, size_t n_bytes);
 
 std::string put(memory_store & store, entry_kind kind, const std::string & parent, const memory_tokens & tokens,

@@ -7,7 +7,7 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry) {
     if (!has_disk || node.pending || node.disk.present) {
         return;
     }
-    if (file_bytes(entry->tokens.size(), entry->data.size()) > options.disk_bytes || !queue.push(node, entry)) {
+    if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
         counters.write_drops++;
     }
 }
@@ -86,8 +86,8 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
     bool           has_room         = true;
     node->pending->is_being_written = true;
     add_to_disk(*node, bytes); // before room is made for it, so that its parent is no leaf
-    while (has_room && disk.bytes() + doomed_bytes - freed > options.disk_bytes) {
-        index_node * victim = disk.oldest([&](const index_node & leaf) { return &leaf != node; });
+    while (has_room && disk.bytes() + doomed_bytes - freed > disk.budget) {
+        index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
             task.victims.push_back(doom(*victim));
@@ -137,9 +137,8 @@ void catalog::end_write(const disk_job & job, bool is_written) {
 std::vector<doomed_file> catalog::trim(size_t max_files) {
     std::vector<doomed_file> victims;
     uint64_t                 freed = 0;
-    while (victims.size() < max_files && counters.index_complete &&
-           disk.bytes() + doomed_bytes - freed > options.disk_bytes) {
-        index_node * victim = disk.oldest([](const index_node &) { return true; });
+    while (victims.size() < max_files && counters.index_complete && disk.bytes() + doomed_bytes - freed > disk.budget) {
+        index_node * victim = disk.first([](const index_node &) { return true; });
         if (!victim) {
             break;
         }

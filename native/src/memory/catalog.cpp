@@ -4,7 +4,10 @@
 
 namespace atlas::memory {
 
-catalog::catalog(const memory_options & options) : queue(options.write_queue_bytes), options(options) {
+catalog::catalog(const memory_options & options)
+    : queue(options.write_queue_bytes, std::chrono::duration_cast<write_queue::clock::duration>(
+                                           std::chrono::duration<double>(options.write_delay_s))),
+      options(options), ram(&index_node::ram, options.ram_bytes), disk(&index_node::disk, options.disk_bytes) {
     has_disk = !options.path.empty() && options.disk_bytes > 0;
 }
 
@@ -24,14 +27,31 @@ bool catalog::contains(const digest & key) const {
     return node && node->is_stored() && !node->is_superseded;
 }
 
-void catalog::touch(index_node & node) {
-    ram.change(node, [&] { disk.change(node, [&] { node.last_use = ++clock; }); });
+void catalog::touch(index_node & node, cache_strategy strategy) {
+    node.last_use = ++clock;
+    node.strategy = strategy;
+    ram.change(node, [&] { disk.change(node, [&] { node.touches++; }); });
+    ram.set_priority(node);
+    disk.set_priority(node);
+}
+
+// The checkpoints on the way to a new one: whoever goes on from here needs the last only.
+void catalog::dominate(index_node & checkpoint) {
+    for (index_node * next = &checkpoint; next->parent; next = next->parent) {
+        for (index_node * child : next->parent->children) {
+            const bool leads = child->kind == entry_kind::checkpoint && child->tokens.size() < next->tokens.size() &&
+                               std::equal(child->tokens.begin(), child->tokens.end(), next->tokens.begin());
+            if (leads && !child->is_on_the_way) {
+                ram.change(*child, [&] { disk.change(*child, [&] { child->is_on_the_way = true; }); });
+            }
+        }
+    }
 }
 
 // Layer 1
 
 void catalog::put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
-                  const std::optional<digest> & supersedes, released_state & released) {
+                  const std::optional<digest> & supersedes, const memory_access & access, released_state & released) {
     index_node & node   = index.add(key, parent, entry->kind, entry->tokens);
     const bool   is_new = !node.is_stored();
     if (is_new && entry->position > 0 && !node.parent->is_stored()) {
@@ -45,14 +65,19 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
         old = nullptr;
     }
     node.is_superseded = false;
-    touch(node);
+    touch(node, access.strategy);
+    if (entry->kind == entry_kind::checkpoint && is_new) {
+        dominate(node);
+    }
     if (old) {
         drop_from_ram(*old, released);
     }
     if (is_new) {
         keep_in_ram(node, entry, released);
     }
-    write_later(node, entry);
+    if (access.max_layer >= 2) {
+        write_later(node, entry);
+    }
     if (old) {
         supersede(*old, node);
         if (index_node * rest = index.find(*supersedes)) {
@@ -64,15 +89,15 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
 
 bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released) {
     const uint64_t bytes = memory_bytes(*entry);
-    if (bytes > options.ram_bytes) {
-        counters.ram_drops += options.ram_bytes > 0;
+    if (bytes > ram.budget) {
+        counters.ram_drops += ram.budget > 0;
         return false;
     }
     node.in_ram = entry;
     ram.add(node, bytes);
-    while (ram.bytes() > options.ram_bytes) {
+    while (ram.bytes() > ram.budget) {
         index_node * victim =
-            ram.oldest([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
+            ram.first([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
         if (!victim) {
             drop_from_ram(node, released);
             counters.ram_drops++;
@@ -109,24 +134,35 @@ memory_entry_ptr catalog::lease(index_node & node) const {
 
 // What is found
 
+uint64_t match_plan::bytes_to_read() const {
+    uint64_t bytes = checkpoint ? checkpoint->bytes : 0;
+    for (const match_piece & piece : blocks) {
+        bytes += piece.bytes;
+    }
+    return bytes;
+}
+
 match_piece catalog::piece_of(index_node & node, size_t begin) const {
-    match_piece piece = {*node.key, *node.parent->key, node.kind, {}, begin, lease(node)};
+    match_piece piece = {*node.key, *node.parent->key, node.kind, {}, begin, lease(node), 0};
     if (!piece.entry) {
         piece.tokens = node.tokens; // to compare with the file's
+        piece.bytes  = node.disk.bytes;
     }
     return piece;
 }
 
-match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint) {
-    const size_t              block_tokens = options.block_tokens;
-    std::vector<index_node *> chain        = {index.find(root)}; // the root, then blocks
-    size_t                    covered      = 0;
+match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+                           int max_layer) {
+    const auto   may_use      = [&](const index_node & node) { return max_layer >= 2 || node.in_ram || node.pending; };
+    const size_t block_tokens = options.block_tokens;
+    std::vector<index_node *> chain   = {index.find(root)}; // the root, then blocks
+    size_t                    covered = 0;
     if (!chain[0]) {
         return {};
     }
     while (n_tokens - covered >= block_tokens) {
         index_node * next = index.block(*chain.back(), tokens + covered, block_tokens);
-        if (!next) {
+        if (!next || !may_use(*next)) {
             break;
         }
         chain.push_back(next);
@@ -134,7 +170,7 @@ match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n
     }
     const size_t n_full = chain.size() - 1;
     const auto   end    = index.nearest(*chain.back(), tokens + covered, n_tokens - covered);
-    if (end.node) {
+    if (end.node && may_use(*end.node)) {
         chain.push_back(end.node);
         covered += end.common;
     }
@@ -145,7 +181,8 @@ match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n
         plan.n_tokens = 0;
         for (size_t i = n_full + 1; i-- > 0 && plan.n_tokens == 0;) {
             const size_t begin = i * block_tokens;
-            index_node * found = index.checkpoint(*chain[i], tokens + begin, std::min(covered - begin, block_tokens));
+            index_node * found =
+                index.checkpoint(*chain[i], tokens + begin, std::min(covered - begin, block_tokens), may_use);
             if (found && begin + found->tokens.size() > 0) {
                 plan.n_tokens   = begin + found->tokens.size();
                 plan.checkpoint = piece_of(*found, begin);
@@ -158,7 +195,7 @@ match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n
     return plan;
 }
 
-void catalog::use(match_plan & plan, released_state & released) {
+void catalog::use(match_plan & plan, const memory_access & access, released_state & released) {
     std::vector<match_piece *> pieces;
     for (match_piece & piece : plan.blocks) {
         pieces.push_back(&piece);
@@ -181,8 +218,8 @@ void catalog::use(match_plan & plan, released_state & released) {
     // deepest first, so that what is shared is used last
     for (auto it = pieces.rbegin(); it != pieces.rend(); ++it) {
         if (index_node * node = index.find((*it)->key); node && node->is_stored()) {
-            touch(*node);
-            if (node->in_ram) {
+            touch(*node, access.strategy);
+            if (node->in_ram && access.max_layer >= 2) {
                 write_later(*node, node->in_ram); // where an earlier write was dropped
             }
         }
@@ -191,7 +228,7 @@ void catalog::use(match_plan & plan, released_state & released) {
 
 // What follows from files that the indexer or a reader met
 
-void catalog::add_file(const file_header & header, uint64_t bytes, uint64_t last_use) {
+void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_use) {
     if (removed.count(header.key)) {
         return;
     }
@@ -203,7 +240,8 @@ void catalog::add_file(const file_header & header, uint64_t bytes, uint64_t last
         node.position = header.position;
     }
     if (node.last_use == 0) {
-        node.last_use = last_use;
+        node.last_use      = last_use;
+        node.disk.priority = last_use;
     }
     add_to_disk(node, bytes);
 }

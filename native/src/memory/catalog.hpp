@@ -3,7 +3,7 @@
 #pragma once
 
 #include "entry-file.hpp"
-#include "lru-layer.hpp"
+#include "layer.hpp"
 #include "write-queue.hpp"
 
 #include <unordered_set>
@@ -20,6 +20,7 @@ struct match_piece {
     memory_tokens    tokens; // empty where the entry is given
     size_t           begin;  // tokens before it
     memory_entry_ptr entry; // leased; null: it has to be read from disk
+    uint64_t         bytes;    // of its file, where it has to be read
     bool             was_read = false;
 };
 
@@ -27,6 +28,8 @@ struct match_plan {
     size_t                     n_tokens = 0;
     std::vector<match_piece>   blocks;
     std::optional<match_piece> checkpoint;
+
+    uint64_t bytes_to_read() const;
 };
 
 // One file to write, once the victims are gone.
@@ -49,15 +52,16 @@ class catalog {
 
     // As memory_store::put().
     void put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
-             const std::optional<digest> & supersedes, released_state & released);
+             const std::optional<digest> & supersedes, const memory_access & access, released_state & released);
 
     // The longest prefix that can be rebuilt if all that is to be read turns out to be there.
-    match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint);
+    match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+                      int max_layer);
     // Counts a match as used and keeps in RAM what was read for it.
-    void use(match_plan & plan, released_state & released);
+    void use(match_plan & plan, const memory_access & access, released_state & released);
 
     // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
-    void add_file(const file_header & header, uint64_t bytes, uint64_t last_use);
+    void add_file(const file_header & header, uint64_t bytes, int64_t last_use);
     void lose_file(const digest & key);
     void remove_damaged_file(const digest & key);
 
@@ -77,9 +81,8 @@ class catalog {
   private:
     const memory_options options;
     entry_index          index;
-    lru_layer            ram{&index_node::ram};
-    lru_layer            disk{&index_node::disk};
-    uint64_t             clock           = 1ull << 63; // later than the time of any file
+    layer                ram, disk;
+    int64_t              clock           = 1ll << 62; // counts touches; later than the time of any file
     uint64_t             doomed_bytes    = 0; // of files that are to be removed
     uint64_t             unstarted_bytes = 0; // of a file that waits until its victims are removed
     bool                 knows_files     = false; // so that what has no parent on disk is known to be an orphan
@@ -87,7 +90,8 @@ class catalog {
     // What was removed while the indexer may still have its header.
     std::unordered_set<digest, digest_hash> removed;
 
-    void             touch(index_node & node);
+    void             touch(index_node & node, cache_strategy strategy);
+    void             dominate(index_node & checkpoint);
     bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released);
     void             drop_from_ram(index_node & node, released_state & released);
     void             write_later(index_node & node, const memory_entry_ptr & entry);

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -18,6 +19,8 @@ namespace fs = std::filesystem;
 
 const char LEFTOVER_PREFIX[] = "atlas-";
 const char LEFTOVER_SUFFIX[] = ".tmp";
+
+constexpr size_t WRITE_PIECE = 1 << 20; // bytes
 
 [[noreturn]] void fail(const std::string & what, const std::string & path, int code) {
     throw std::system_error(code, std::generic_category(), "cannot " + what + " " + path);
@@ -34,9 +37,9 @@ bool make_directory(const std::string & path) {
     fail("make directory", path, code == EEXIST ? ENOTDIR : code);
 }
 
-void write_all(int fd, const std::vector<uint8_t> & bytes, const std::string & path) {
-    for (size_t done = 0; done < bytes.size();) {
-        const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
+void write_all(int fd, const uint8_t * bytes, size_t n_bytes, off_t offset, const std::string & path) {
+    for (size_t done = 0; done < n_bytes;) {
+        const ssize_t n = ::pwrite(fd, bytes + done, n_bytes - done, offset + (off_t) done);
         if (n < 0 && errno != EINTR) {
             fail("write", path, errno);
         }
@@ -89,7 +92,9 @@ class temporary_file {
         }
     }
 
-    void write(const std::vector<uint8_t> & bytes) const { write_all(fd.get(), bytes, path); }
+    void write(const uint8_t * bytes, size_t n_bytes, off_t offset) const {
+        write_all(fd.get(), bytes, n_bytes, offset, path);
+    }
 
     void sync() const {
         if (::fdatasync(fd.get()) != 0) {
@@ -153,16 +158,27 @@ void directory::make_in_blocks(const std::string & path) {
     }
 }
 
-void directory::write(const digest & key, const std::vector<uint8_t> & header, const std::vector<uint8_t> & data) {
-    const std::string target = file_path(key);
+uint64_t directory::write(file_header header, const state_bytes & data, const std::function<void()> & rest) {
+    const std::string target = file_path(header.key);
     const std::string leaf   = target.substr(0, target.rfind('/'));
     if (std::error_code ignored; !fs::is_directory(root + "/tmp", ignored)) {
         make();
         add_unsynced(root);
     }
-    temporary_file file(root + "/tmp");
-    file.write(header);
-    file.write(data);
+    temporary_file   file(root + "/tmp");
+    const off_t      begin = (off_t) header_bytes(header.tokens.size());
+    running_checksum sum;
+    for (size_t done = 0; done < data.size();) {
+        const size_t n = std::min(WRITE_PIECE, data.size() - done);
+        sum.add(data.data() + done, n);
+        file.write(data.data() + done, n, begin + (off_t) done);
+        done += n;
+        rest();
+    }
+    header.data_bytes    = data.size();
+    header.data_checksum = sum.value();
+    const auto start     = encode_header(header);
+    file.write(start.data(), start.size(), 0);
     if (sync_each) {
         file.sync();
     }
@@ -178,6 +194,7 @@ void directory::write(const digest & key, const std::vector<uint8_t> & header, c
         }
     }
     add_unsynced(leaf);
+    return (uint64_t) begin + data.size();
 }
 
 void directory::remove(const digest & key) const {
@@ -198,7 +215,26 @@ void directory::sync() {
     }
 }
 
-read_result read_file(const std::string & path, file_header & header, file_facts & facts, std::vector<uint8_t> * data) {
+// Reads the data and checks it piece by piece, while a piece is still in the processor's cache.
+static read_result read_checked(int fd, const file_header & header, state_bytes & data) {
+    constexpr size_t PIECE = 256 * 1024;
+    running_checksum sum;
+    for (size_t done = 0; done < data.size();) {
+        const size_t  wanted = std::min(PIECE, data.size() - done);
+        const ssize_t n = read_all(fd, data.data() + done, wanted, (off_t) (header_bytes(header.tokens.size()) + done));
+        if (n < 0) {
+            return read_result::failed;
+        }
+        if ((size_t) n != wanted) {
+            return read_result::damaged;
+        }
+        sum.add(data.data() + done, wanted);
+        done += wanted;
+    }
+    return sum.value() == header.data_checksum ? read_result::good : read_result::damaged;
+}
+
+read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data) {
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file.is_open()) {
         return errno == ENOENT || errno == ENOTDIR ? read_result::missing : read_result::failed;
@@ -224,12 +260,8 @@ read_result read_file(const std::string & path, file_header & header, file_facts
     }
     if (data) {
         data->resize(header.data_bytes);
-        const ssize_t n = read_all(file.get(), data->data(), data->size(), header_bytes(header.tokens.size()));
-        if (n < 0) {
-            return read_result::failed;
-        }
-        if ((uint64_t) n != header.data_bytes || checksum(data->data(), data->size()) != header.data_checksum) {
-            return read_result::damaged;
+        if (const auto result = read_checked(file.get(), header, *data); result != read_result::good) {
+            return result;
         }
         ::futimens(file.get(), nullptr); // the index of the next start goes by it; no harm where it is not allowed
     }

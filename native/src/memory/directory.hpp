@@ -3,6 +3,7 @@
 
 #include "entry-file.hpp"
 
+#include <functional>
 #include <set>
 
 namespace atlas::memory {
@@ -22,8 +23,9 @@ class directory {
     // Removes what writers that are no more left half-written. Any thread.
     void remove_leftovers() const;
 
-    // Puts a file in its place. Once sync() has returned it survives a power cut. One thread at a time.
-    void write(const digest & key, const std::vector<uint8_t> & header, const std::vector<uint8_t> & data);
+    // Puts a file in its place, under header.key; the sums in the header are filled in. Calls `rest` after each MiB.
+    // Returns the size of the file. Once sync() has returned it survives a power cut. One thread at a time.
+    uint64_t write(file_header header, const state_bytes & data, const std::function<void()> & rest);
 
     // Removes a file; that it is not there is fine. Any thread.
     void remove(const digest & key) const;
@@ -49,7 +51,6 @@ struct file_facts {
 };
 
 // Reads the header of a file, and with `data` also its data, which it checks. Any thread. `failed`: the system refused.
-read_result read_file(const std::string & path, file_header & header, file_facts & facts,
-                      std::vector<uint8_t> * data = nullptr);
+read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data = nullptr);
 
 } // namespace atlas::memory

@@ -45,6 +45,23 @@ template <typename T> T get(const uint8_t * from) {
 
 uint64_t checksum(const void * data, size_t n_bytes) { return XXH3_64bits(data, n_bytes); }
 
+struct running_checksum::state {
+    XXH3_state_t * const xxh = XXH3_createState();
+    ~state() { XXH3_freeState(xxh); }
+};
+
+running_checksum::running_checksum() : self(std::make_unique<state>()) {
+    if (!self->xxh) {
+        throw std::bad_alloc();
+    }
+    XXH3_64bits_reset(self->xxh);
+}
+running_checksum::~running_checksum() = default;
+
+void running_checksum::add(const void * data, size_t n_bytes) { XXH3_64bits_update(self->xxh, data, n_bytes); }
+
+uint64_t running_checksum::value() const { return XXH3_64bits_digest(self->xxh); }
+
 std::vector<uint8_t> encode_header(const file_header & header) {
     std::vector<uint8_t> bytes(header_bytes(header.tokens.size()));
     uint8_t *            to = bytes.data();

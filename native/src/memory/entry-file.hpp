@@ -30,6 +30,23 @@ constexpr uint64_t file_bytes(size_t n_tokens, uint64_t data_bytes) { return hea
 
 uint64_t checksum(const void * data, size_t n_bytes);
 
+// The checksum of data that comes in pieces. Not copyable; about half a KiB.
+class running_checksum {
+  public:
+    running_checksum();
+    ~running_checksum();
+
+    running_checksum(const running_checksum &)             = delete;
+    running_checksum & operator=(const running_checksum &) = delete;
+
+    void     add(const void * data, size_t n_bytes);
+    uint64_t value() const;
+
+  private:
+    struct state;
+    std::unique_ptr<state> self;
+};
+
 std::vector<uint8_t> encode_header(const file_header & header);
 
 // Reads a header from the first n_bytes bytes of a file of file_size bytes; header_bytes(MAX_TOKENS) of them, or the

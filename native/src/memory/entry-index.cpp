@@ -54,7 +54,7 @@ index_node & entry_index::add(const digest & key, const digest & parent_key, ent
 }
 
 void entry_index::release(index_node & released) {
-    for (index_node * node = &released; node && !node->is_stored();) {
+    for (index_node * node = &released; node && !node->is_needed();) {
         index_node * parent = node->parent;
         if (parent) {
             parent->children.erase(node);
@@ -95,17 +95,23 @@ entry_index::nearest_match entry_index::nearest(const index_node & parent, const
     return best;
 }
 
-index_node * entry_index::checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens) const {
+index_node * entry_index::checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens,
+                                     const std::function<bool(const index_node &)> & may) const {
     while (true) {
         auto it = parent.children.upper_bound(by_tokens::place{true, tokens, n_tokens});
         if (it == parent.children.begin() || (*--it)->kind != entry_kind::checkpoint) {
             return nullptr;
         }
         const size_t common = common_prefix((*it)->tokens, tokens, n_tokens);
-        if (common == (*it)->tokens.size()) {
+        const bool   leads  = common == (*it)->tokens.size();
+        if (leads && may(**it)) {
             return *it;
         }
-        n_tokens = common; // whatever leads the tokens and comes before this one leads what the two have in common
+        if (leads && common == 0) {
+            return nullptr;
+        }
+        // whatever leads the tokens and comes before this one leads what the two have in common
+        n_tokens = leads ? common - 1 : common;
     }
 }
 

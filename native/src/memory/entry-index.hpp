@@ -4,6 +4,7 @@
 #include "atlas-memory.hpp"
 #include "digest.hpp"
 
+#include <functional>
 #include <set>
 #include <unordered_map>
 
@@ -11,9 +12,18 @@ namespace atlas::memory {
 
 struct index_node;
 
-// How a layer holds an entry. Belongs to lru_layer.
+// What goes first when a layer needs room.
+enum class eviction_rank : uint8_t {
+    orphan,    // cannot be reached any more
+    dominated, // a checkpoint on the way to a later one, which nobody came back to
+    normal,
+    pinned,
+};
+
+// How a layer holds an entry. Belongs to layer.
 struct layer_state {
     uint64_t bytes     = 0;
+    int64_t  priority  = 0;     // on the scale of last_use; the smallest goes first
     uint32_t children  = 0;     // in the same layer
     bool     present   = false; // in the layer
     bool     is_orphan = false; // cannot be reached from its root in the layer
@@ -52,7 +62,12 @@ struct index_node {
 
     std::set<index_node *, by_tokens> children;
 
-    uint64_t                          last_use = 0;
+    int64_t        last_use      = 0; // on the catalog's clock
+    uint32_t       touches       = 0;
+    uint32_t       n_pins        = 0;
+    cache_strategy strategy      = cache_strategy::lru; // of the request that last touched it
+    bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
+
     layer_state                       ram, disk;
     memory_entry_ptr                  in_ram;
     std::unique_ptr<pending_write>    pending;
@@ -60,6 +75,8 @@ struct index_node {
     bool                              is_superseded = false; // still on disk, until what replaces it is durable
 
     bool is_stored() const { return in_ram || pending || disk.present; }
+    bool is_needed() const { return is_stored() || n_pins > 0; }
+    bool is_dominated() const { return is_on_the_way && touches <= 1; }
 };
 
 class entry_index {
@@ -83,8 +100,9 @@ class entry_index {
     // The block or tail that has the most leading tokens in common with these.
     nearest_match nearest(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
 
-    // The checkpoint with the most tokens of which all lead these.
-    index_node * checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
+    // The checkpoint with the most tokens of which all lead these, among those that `may` be used.
+    index_node * checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens,
+                            const std::function<bool(const index_node &)> & may) const;
 
   private:
     std::unordered_map<digest, index_node, digest_hash> nodes;

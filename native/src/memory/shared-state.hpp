@@ -4,6 +4,7 @@
 #include "catalog.hpp"
 #include "directory.hpp"
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 
@@ -18,7 +19,9 @@ struct shared_state {
     std::mutex              mutex;
     std::condition_variable work;     // something for the writer to do
     std::condition_variable progress; // something that flush() may wait for
-    std::condition_variable stop;     // is_stopping was set
+    std::condition_variable stop;     // is_stopping was set, or there is haste
+
+    std::atomic<bool> is_busy{false}; // something generates, so that the writer shall not hurry
 
     catalog  entries;
     bool     is_stopping = false;

@@ -1,10 +1,15 @@
+#include "atlas-unit-cost.hpp"
+#include "buffer-pool.hpp"
 #include "hash/hash.h"
 #include "indexer.hpp"
 #include "writer.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <numeric>
 #include <stdexcept>
+#include <thread>
 
 namespace atlas {
 
@@ -15,10 +20,15 @@ struct memory_store::impl {
 
     const memory_options     options;
     shared_state             state;
+    buffer_stocker           stocker;
+    unit_cost                reading; // a byte of layer 2
+    std::atomic<uint64_t>    n_dear{0};
     std::unique_ptr<writer>  disk_writer;
     std::unique_ptr<indexer> disk_indexer;
 
+    bool                  is_dear(const match_plan & plan, const memory_access & access);
     bool                  read(match_piece & piece);
+    void                  read_all(const std::vector<match_piece *> & pieces);
     std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
 };
 
@@ -82,7 +92,7 @@ static bool has_right_length(const memory_entry & entry, size_t block_tokens) {
     return false;
 }
 
-std::string memory_store::put(memory_entry entry, const std::string & supersedes) {
+std::string memory_store::put(memory_entry entry, const std::string & supersedes, const memory_access & access) {
     const auto parent = digest_from_hex(entry.parent);
     if (!parent || !has_right_length(entry, self->options.block_tokens)) {
         return "";
@@ -93,7 +103,7 @@ std::string memory_store::put(memory_entry entry, const std::string & supersedes
     released_state    released; // outlives the lock: freeing much memory takes long
     {
         const std::lock_guard<std::mutex> held(self->state.mutex);
-        self->state.entries.put(stored, *digest_from_hex(key), *parent, digest_from_hex(supersedes), released);
+        self->state.entries.put(stored, *digest_from_hex(key), *parent, digest_from_hex(supersedes), access, released);
     }
     self->state.work.notify_one();
     return key;
@@ -141,37 +151,85 @@ bool memory_store::impl::read(match_piece & piece) {
     return false;
 }
 
+// Reads several, by several threads: a disk does best with more than one request, and checking takes time.
+void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
+    constexpr size_t         MAX_THREADS = 4;
+    const auto               began       = std::chrono::steady_clock::now();
+    std::atomic<size_t>      next{0};
+    std::atomic<bool>        is_good{true};
+    std::vector<std::thread> others;
+    const auto               work = [&] {
+        // what comes after one that cannot be read is of no use
+        for (size_t i = next++; i < pieces.size() && is_good; i = next++) {
+            is_good = read(*pieces[i]) && is_good;
+        }
+    };
+    const size_t n_threads = std::min({MAX_THREADS, pieces.size(), (size_t) std::thread::hardware_concurrency()});
+    try {
+        while (others.size() + 1 < n_threads) {
+            others.emplace_back(work);
+        }
+    } catch (const std::system_error &) { // this one reads them all
+    }
+    work();
+    for (std::thread & other : others) {
+        other.join();
+    }
+    if (is_good) {
+        const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - began;
+        reading.add(spent.count(),
+                    std::accumulate(pieces.begin(), pieces.end(), 0.0,
+                                    [](double sum, const auto * piece) { return sum + (double) piece->bytes; }));
+    }
+}
+
+// Whether computing the tokens would take less time than reading their state. Now and then it is read all the same: the
+// disk may have become faster.
+bool memory_store::impl::is_dear(const match_plan & plan, const memory_access & access) {
+    constexpr uint64_t TRY_AGAIN = 32;
+    const double       cost      = reading.seconds_per_unit() * (double) plan.bytes_to_read();
+    const bool         dear = access.seconds_per_token > 0 && cost > access.seconds_per_token * (double) plan.n_tokens;
+    return dear && ++n_dear % TRY_AGAIN != 0;
+}
+
 // Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
 // how many tokens can be had without it.
 std::optional<size_t> memory_store::impl::read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held) {
-    const auto read_piece = [&](match_piece & piece) {
-        if (piece.entry) {
-            return true;
-        }
-        if (const auto it = held.find(piece.key); it != held.end()) {
+    std::vector<match_piece *> missing;
+    const auto                 ask_for = [&](match_piece & piece) {
+        if (const auto it = held.find(piece.key); !piece.entry && it != held.end()) {
             piece.entry    = it->second;
             piece.was_read = true;
-            return true;
         }
-        if (!read(piece)) {
-            return false;
+        if (!piece.entry) {
+            missing.push_back(&piece);
         }
-        held[piece.key] = piece.entry;
-        return true;
     };
-    if (plan.checkpoint && !read_piece(*plan.checkpoint)) {
-        return plan.n_tokens - 1;
+    if (plan.checkpoint) {
+        ask_for(*plan.checkpoint);
     }
     for (match_piece & piece : plan.blocks) {
-        if (!read_piece(piece)) {
+        ask_for(piece);
+    }
+    read_all(missing);
+    for (const match_piece * piece : missing) {
+        if (piece->entry) {
+            held[piece->key] = piece->entry;
+        }
+    }
+    if (plan.checkpoint && !plan.checkpoint->entry) {
+        return plan.n_tokens - 1;
+    }
+    for (const match_piece & piece : plan.blocks) {
+        if (!piece.entry) {
             return piece.begin;
         }
     }
     return std::nullopt;
 }
 
-memory_match memory_store::find(const std::string & root, const int32_t * tokens, size_t n_tokens,
-                                bool need_checkpoint) {
+memory_match memory_store::find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+                                const memory_access & access) {
     const auto root_key = digest_from_hex(root);
     if (!root_key) {
         return {};
@@ -179,11 +237,18 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
     std::map<digest, memory_entry_ptr> held;
     released_state                     released;
     match_plan                         plan;
+    memory_match                       match;
+    int                                max_layer = access.max_layer;
     while (true) {
         plan = {};
         {
             const std::lock_guard<std::mutex> lock(self->state.mutex);
-            plan = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint);
+            plan = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint, max_layer);
+        }
+        if (held.empty() && self->is_dear(plan, access)) {
+            match.is_dear = true;
+            max_layer     = 1;
+            continue;
         }
         const auto possible = self->read_missing(plan, held);
         if (!possible) {
@@ -193,13 +258,12 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
     }
     {
         const std::lock_guard<std::mutex> lock(self->state.mutex);
-        self->state.entries.use(plan, released);
+        self->state.entries.use(plan, access, released);
     }
     self->state.work.notify_one();
 
-    memory_match match;
-    bool         was_read = false;
-    match.n_tokens        = plan.n_tokens;
+    bool was_read  = false;
+    match.n_tokens = plan.n_tokens;
     for (match_piece & piece : plan.blocks) {
         was_read |= piece.was_read;
         match.blocks.push_back(std::move(piece.entry));
@@ -210,6 +274,13 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
     }
     match.layer = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
     return match;
+}
+
+void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }
+
+void memory_store::expect_blocks_of(size_t n_bytes) {
+    constexpr uint64_t MAX_IDLE_BYTES = 64 << 20;
+    buffer_pool::instance().set_limits(std::min(MAX_IDLE_BYTES, self->options.ram_bytes / 8), n_bytes);
 }
 
 flush_result memory_store::flush(double timeout_s) {
@@ -228,6 +299,7 @@ flush_result memory_store::flush(double timeout_s) {
         state.asked       = std::max(state.asked, target);
         state.hasty_tries = std::max(state.hasty_tries, state.entries.queue.n_jobs() + 1);
         state.work.notify_one();
+        state.stop.notify_all();
     }
     // gives up when everything was tried and something failed
     state.progress.wait_until(held, deadline, [&] {

@@ -3,6 +3,7 @@
 
 #include "entry-index.hpp"
 
+#include <chrono>
 #include <deque>
 #include <optional>
 #include <set>
@@ -24,21 +25,31 @@ struct disk_job {
 
 class write_queue {
   public:
-    explicit write_queue(uint64_t max_bytes) : max_bytes(max_bytes) {}
+    using clock = std::chrono::steady_clock;
 
-    // Makes the entry of the node pending. Returns false when that would be more than max_bytes.
+    // delay: how long what may soon be superseded waits, unless the queue is half full.
+    write_queue(uint64_t max_bytes, clock::duration delay) : max_bytes(max_bytes), delay(delay) {}
+
+    // Makes the entry of the node pending. Returns false when that would be more than max_bytes; one that alone is larger
+    // is taken while there is no other.
     bool push(index_node & node, memory_entry_ptr entry);
 
     // Before all writes, which may need the room, or be of the same key.
     void push_removal(const doomed_file & file) { jobs.push_front({file.key, true, 0, file.bytes}); }
 
-    std::optional<disk_job> pop();
+    // The next job; of those that wait only what is due, or with `at_once` any.
+    std::optional<disk_job> pop(bool at_once);
     void                    push_again(const disk_job & failed) { jobs.push_back(failed); }
+
+    // When the first of those that wait is due; nothing when none waits.
+    std::optional<clock::time_point> next_due() const;
 
     // Ends the node's pending write, done or not needed any more. Its job, where there still is one, means nothing then.
     void settle(index_node & node);
 
-    size_t   n_jobs() const { return jobs.size(); }
+    bool     is_half_full() const { return n_bytes > max_bytes / 2; }
+    size_t   n_jobs() const { return jobs.size() + delayed.size(); }
+    bool     has_job(bool at_once) const;
     uint64_t entries() const { return outstanding.size(); }
     uint64_t bytes() const { return n_bytes; }
 
@@ -47,11 +58,16 @@ class write_queue {
     uint64_t settled_through() const { return outstanding.empty() ? sequence : *outstanding.begin() - 1; }
 
   private:
-    const uint64_t       max_bytes;
-    uint64_t             n_bytes  = 0;
-    uint64_t             sequence = 0;
-    std::deque<disk_job> jobs;
-    std::set<uint64_t>   outstanding;
+    const uint64_t        max_bytes;
+    const clock::duration delay;
+    uint64_t              n_bytes  = 0;
+    uint64_t              sequence = 0;
+    std::deque<disk_job>  jobs;
+    std::set<uint64_t>    outstanding;
+
+    std::deque<std::pair<clock::time_point, disk_job>> delayed; // in the order of their times
+
+    void end_delay();
 };
 
 // What an entry counts in memory, in bytes.

@@ -1,5 +1,7 @@
 #include "writer.hpp"
 
+#include <sys/resource.h>
+
 #include <exception>
 
 namespace atlas::memory {
@@ -21,12 +23,18 @@ template <typename F> static std::string unlocked(std::unique_lock<std::mutex> &
 }
 
 void writer::run() {
+    // checking and copying to the page cache takes a core for milliseconds; whoever generates goes before
+    ::setpriority(PRIO_PROCESS, 0, 10); // Linux: of this thread only
     lock held(state.mutex);
     while (!state.is_stopping) {
         if (state.hasty_tries == 0 && std::chrono::steady_clock::now() < retry_at) {
             state.work.wait_until(held, retry_at);
         } else if (!step(held)) {
-            state.work.wait(held);
+            if (const auto due = state.entries.queue.next_due()) {
+                state.work.wait_until(held, *due);
+            } else {
+                state.work.wait(held);
+            }
         }
     }
 }
@@ -35,13 +43,14 @@ void writer::run() {
 bool writer::step(lock & held) {
     write_queue &  queue      = state.entries.queue;
     const uint64_t settled    = queue.settled_through();
-    const bool     is_awaited = state.asked > state.durable && settled >= state.asked;
-    const bool     is_due     = queue.n_jobs() == 0 || state.files.n_unsynced() >= MAX_UNSYNCED;
+    const bool     is_asked   = state.asked > state.durable;
+    const bool     is_awaited = is_asked && settled >= state.asked;
+    const bool     is_due     = !queue.has_job(is_asked) || state.files.n_unsynced() >= MAX_UNSYNCED;
     if (settled > state.durable && (is_awaited || is_due)) {
         sync(held);
         return true;
     }
-    if (const auto job = queue.pop()) {
+    if (const auto job = queue.pop(is_asked)) {
         if (!job->is_removal) {
             write(held, *job);
         } else if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
@@ -59,6 +68,19 @@ bool writer::step(lock & held) {
     return !victims.empty();
 }
 
+// While something generates, which needs the memory's bandwidth, the writer works a fifth of the time: what it has to do
+// is then spread over many tokens instead of holding up a few. Not when somebody waits for it, or the queue fills up.
+void writer::rest(clock::duration worked) {
+    constexpr int                MAX_RESTS = 4;
+    std::unique_lock<std::mutex> held(state.mutex);
+    const auto                   is_in_haste = [&] {
+        return state.is_stopping || state.asked > state.durable || state.entries.queue.is_half_full();
+    };
+    if (state.is_busy && !is_in_haste()) {
+        state.stop.wait_for(held, MAX_RESTS * worked, is_in_haste);
+    }
+}
+
 void writer::write(lock & held, const disk_job & job) {
     catalog & entries = state.entries;
     auto      task    = entries.begin_write(job);
@@ -73,11 +95,11 @@ void writer::write(lock & held, const disk_job & job) {
     entries.start_write();
     uint64_t          n_bytes = 0;
     const std::string problem = unlocked(held, [&] {
-        const auto & data          = task->entry->data;
-        task->header.data_checksum = checksum(data.data(), data.size());
-        const auto header          = encode_header(task->header);
-        n_bytes                    = header.size() + data.size();
-        state.files.write(task->key, header, data);
+        auto began = clock::now();
+        n_bytes    = state.files.write(task->header, task->entry->data, [&] {
+            rest(clock::now() - began);
+            began = clock::now();
+        });
     });
     entries.end_write(job, problem.empty());
     if (problem.empty()) {

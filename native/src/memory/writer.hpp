@@ -16,16 +16,18 @@ class writer {
     ~writer() { thread.join(); }
 
   private:
-    using lock = std::unique_lock<std::mutex>;
+    using lock  = std::unique_lock<std::mutex>;
+    using clock = std::chrono::steady_clock;
 
-    shared_state &                        state;
-    backoff                               delays;
-    std::chrono::steady_clock::time_point retry_at    = {};
-    bool                                  has_problem = false;
-    std::thread                           thread; // last: it uses the others
+    shared_state &    state;
+    backoff           delays;
+    clock::time_point retry_at    = {};
+    bool              has_problem = false;
+    std::thread       thread; // last: it uses the others
 
     void run();
     bool step(lock & held);
+    void rest(clock::duration worked);
     void write(lock & held, const disk_job & job);
     bool remove(lock & held, const std::vector<doomed_file> & files);
     bool sync(lock & held);

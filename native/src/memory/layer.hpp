@@ -1,4 +1,4 @@
-// The order in which one layer gives up entries: orphans first, then the least recently used, leaf first.
+// One layer's budget, and the order in which it gives up entries.
 #pragma once
 
 #include "entry-index.hpp"
@@ -9,9 +9,12 @@
 
 namespace atlas::memory {
 
-class lru_layer {
+// Entries go by rank, then by priority, the smallest first; always leaf first.
+class layer {
   public:
-    explicit lru_layer(layer_state index_node::* state) : state(state) {}
+    layer(layer_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
+
+    const uint64_t budget; // in bytes
 
     uint64_t entries() const { return n_entries; }
     uint64_t bytes() const { return n_bytes; }
@@ -19,15 +22,19 @@ class lru_layer {
     void add(index_node & node, uint64_t bytes);
     void remove(index_node & node);
 
-    // Changes what the order depends on, node.last_use among it.
+    // Changes what the order depends on.
     void change(index_node & node, const std::function<void()> & edit);
+
+    // Gives the node the priority that its strategy promises, as far as no policy has to be asked: `lru` and `adaptive`
+    // go by the last use; with `lfu` every touch outweighs a time in which the whole layer could have been used four times.
+    void set_priority(index_node & node);
 
     // The entry to give up first among those that `may` be given up; nullptr when there is none. Entries that may not
     // are looked at one by one, so there must be few of them.
-    index_node * oldest(const std::function<bool(const index_node &)> & may) const;
+    index_node * first(const std::function<bool(const index_node &)> & may) const;
 
   private:
-    using place = std::tuple<bool, uint64_t, index_node *>; // not an orphan, last use
+    using place = std::tuple<eviction_rank, int64_t, index_node *>;
 
     layer_state index_node::* state;
     std::set<place>           leaves;
@@ -36,7 +43,7 @@ class lru_layer {
 
     layer_state & of(index_node & node) const { return node.*state; }
     bool          is_leaf(index_node & node) const { return of(node).present && of(node).children == 0; }
-    place         place_of(index_node & node) const { return {!of(node).is_orphan, node.last_use, &node}; }
+    place         place_of(index_node & node) const;
 };
 
 } // namespace atlas::memory

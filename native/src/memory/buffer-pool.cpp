@@ -1,0 +1,160 @@
+#include "buffer-pool.hpp"
+
+#include <algorithm>
+
+namespace atlas {
+
+void * take_buffer(size_t n_bytes) { return memory::buffer_pool::instance().take(n_bytes); }
+void   give_buffer(void * buffer) noexcept { memory::buffer_pool::instance().give(buffer); }
+
+} // namespace atlas
+
+namespace atlas::memory {
+
+constexpr size_t ALIGNMENT    = 64;
+constexpr size_t HEADER_BYTES = ALIGNMENT;
+constexpr size_t PAGE         = 4096;
+constexpr size_t MIN_KEPT     = 64 * 1024; // malloc uses smaller buffers again by itself
+constexpr size_t MAX_WASTE    = 8;         // an eighth of a buffer may go unused
+constexpr size_t MAX_IDLE     = 1024;      // buffers
+
+static size_t whole_pages(size_t n_bytes) { return (n_bytes + PAGE - 1) / PAGE * PAGE; }
+
+buffer_pool::buffer_pool() { idle.reserve(MAX_IDLE); }
+
+buffer_pool & buffer_pool::instance() {
+    static buffer_pool & pool = *new buffer_pool; // never destroyed: entries may be freed at any time until the end
+    return pool;
+}
+
+buffer_pool::header * buffer_pool::make(size_t n_bytes) {
+    auto * buffer   = static_cast<header *>(::operator new(HEADER_BYTES + n_bytes, std::align_val_t{ALIGNMENT}));
+    buffer->n_bytes = n_bytes;
+    buffer->next    = nullptr;
+    return buffer;
+}
+
+buffer_pool::header * buffer_pool::make_ready(size_t n_bytes) {
+    header * buffer = make(n_bytes);
+    for (size_t at = HEADER_BYTES; at < HEADER_BYTES + n_bytes; at += PAGE) {
+        reinterpret_cast<volatile uint8_t *>(buffer)[at] = 0;
+    }
+    return buffer;
+}
+
+void buffer_pool::free(header * first) noexcept {
+    while (first) {
+        ::operator delete(std::exchange(first, first->next), std::align_val_t{ALIGNMENT});
+    }
+}
+
+buffer_pool::header * buffer_pool::remove(size_t index) noexcept {
+    header * buffer = std::exchange(idle[index], idle.back());
+    idle.pop_back();
+    idle_bytes -= buffer->n_bytes;
+    return buffer;
+}
+
+void * buffer_pool::take(size_t n_bytes) {
+    header * buffer = nullptr;
+    if (n_bytes >= MIN_KEPT) {
+        n_bytes       = whole_pages(n_bytes);
+        bool must_ask = false;
+        {
+            const std::lock_guard<std::mutex> held(mutex);
+            size_t                            best = idle.size();
+            for (size_t i = 0; i < idle.size(); i++) {
+                const size_t size = idle[i]->n_bytes;
+                if (size >= n_bytes && size - n_bytes <= size / MAX_WASTE &&
+                    (best == idle.size() || size < idle[best]->n_bytes)) {
+                    best = i;
+                }
+            }
+            if (best < idle.size()) {
+                buffer = remove(best);
+            }
+            must_ask = is_low();
+        }
+        if (must_ask) {
+            changed.notify_all();
+        }
+    }
+    if (!buffer) {
+        buffer = make(n_bytes);
+    }
+    return reinterpret_cast<uint8_t *>(buffer) + HEADER_BYTES;
+}
+
+// Keeps a buffer. Returns those that are to be freed for it, itself among them where there is no room.
+buffer_pool::header * buffer_pool::keep(header * buffer) noexcept {
+    header *                          surplus = nullptr;
+    const std::lock_guard<std::mutex> held(mutex);
+    while (!idle.empty() && (idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity())) {
+        const auto other = std::find_if(idle.begin(), idle.end(), [&](header * b) { return b->n_bytes != expected; });
+        if (other == idle.end()) {
+            break; // those of the expected size stay
+        }
+        header * victim = remove(other - idle.begin());
+        victim->next    = std::exchange(surplus, victim);
+    }
+    if (idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity()) {
+        buffer->next = surplus;
+        return buffer;
+    }
+    idle.push_back(buffer);
+    idle_bytes += buffer->n_bytes;
+    return surplus;
+}
+
+void buffer_pool::give(void * data) noexcept {
+    if (data) {
+        auto * buffer = reinterpret_cast<header *>(static_cast<uint8_t *>(data) - HEADER_BYTES);
+        buffer->next  = nullptr;
+        free(buffer->n_bytes < MIN_KEPT ? buffer : keep(buffer));
+    }
+}
+
+void buffer_pool::set_limits(size_t new_max_idle, size_t new_expected) {
+    std::unique_lock<std::mutex> held(mutex);
+    max_idle = new_max_idle;
+    expected = new_expected >= MIN_KEPT ? whole_pages(new_expected) : 0;
+    while (has_room()) {
+        add_expected(held);
+    }
+}
+
+// Drops the lock meanwhile.
+void buffer_pool::add_expected(std::unique_lock<std::mutex> & held) {
+    const size_t n_bytes = expected;
+    bool         is_made = true;
+    held.unlock();
+    try {
+        free(keep(make_ready(n_bytes)));
+    } catch (const std::bad_alloc &) { // whoever needs one makes it himself
+        is_made = false;
+    }
+    held.lock();
+    expected = is_made ? expected : 0;
+}
+
+void buffer_pool::keep_stocked(const std::atomic<bool> & is_stopping) {
+    // whoever took the buffers computes with them now: faulting pages in at once would take time from that
+    constexpr auto AFTER   = std::chrono::milliseconds(300);
+    constexpr auto BETWEEN = std::chrono::milliseconds(20);
+
+    std::unique_lock<std::mutex> held(mutex);
+    const auto pause = [&](auto time) { changed.wait_for(held, time, [&] { return is_stopping.load(); }); };
+    while (!is_stopping) {
+        changed.wait(held, [&] { return is_stopping || is_low(); });
+        for (pause(AFTER); !is_stopping && has_room(); pause(BETWEEN)) {
+            add_expected(held);
+        }
+    }
+}
+
+void buffer_pool::wake() {
+    const std::lock_guard<std::mutex> held(mutex); // not between a look at is_stopping and the wait
+    changed.notify_all();
+}
+
+} // namespace atlas::memory

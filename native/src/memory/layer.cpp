@@ -1,0 +1,66 @@
+#include "layer.hpp"
+
+#include <algorithm>
+
+namespace atlas::memory {
+
+void layer::change(index_node & node, const std::function<void()> & edit) {
+    if (is_leaf(node)) {
+        leaves.erase(place_of(node));
+    }
+    edit();
+    if (is_leaf(node)) {
+        leaves.insert(place_of(node));
+    }
+}
+
+void layer::add(index_node & node, uint64_t bytes) {
+    change(*node.parent, [&] { of(*node.parent).children++; });
+    change(node, [&] {
+        of(node).present = true;
+        of(node).bytes   = bytes;
+    });
+    n_entries++;
+    n_bytes += bytes;
+}
+
+void layer::remove(index_node & node) {
+    n_entries--;
+    n_bytes -= of(node).bytes;
+    change(node, [&] {
+        of(node).present   = false;
+        of(node).is_orphan = false;
+        of(node).bytes     = 0;
+    });
+    change(*node.parent, [&] { of(*node.parent).children--; });
+}
+
+layer::place layer::place_of(index_node & node) const {
+    const eviction_rank rank = of(node).is_orphan    ? eviction_rank::orphan
+                               : node.n_pins > 0     ? eviction_rank::pinned
+                               : node.is_dominated() ? eviction_rank::dominated
+                                                     : eviction_rank::normal;
+    return {rank, of(node).priority, &node};
+}
+
+void layer::set_priority(index_node & node) {
+    constexpr int64_t MAX_TOUCHES = 16; // more would outlast any ageing
+    int64_t           priority    = node.last_use;
+    if (node.strategy == cache_strategy::lfu && n_entries > 0) {
+        const int64_t capacity = std::max<int64_t>(1, budget / std::max<uint64_t>(1, n_bytes / n_entries));
+        const int64_t a_touch  = 4 * std::min<int64_t>(capacity, 1ll << 32);
+        priority += a_touch * (std::min<int64_t>(node.touches, MAX_TOUCHES) - 2);
+    }
+    change(node, [&] { of(node).priority = priority; });
+}
+
+index_node * layer::first(const std::function<bool(const index_node &)> & may) const {
+    for (const auto & [rank, priority, node] : leaves) {
+        if (may(*node)) {
+            return node;
+        }
+    }
+    return nullptr;
+}
+
+} // namespace atlas::memory
