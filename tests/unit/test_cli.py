@@ -1,0 +1,183 @@
+"""The `atlas` command."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from atlas_plugin.cli import app
+from atlas_plugin.cli.sizes import format_bytes, parse_bytes
+from atlas_plugin.eviction.simulation import LOADS, write_trace
+from atlas_plugin.version import __version__
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run(*arguments): the exit status, and all that was printed, without colours and frames."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def ran(*arguments: object) -> tuple[int, str]:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return result.exit_code, re.sub(r"[\s│]+", " ", result.output)
+
+    return ran
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.jsonl.xz"
+    write_trace(path, LOADS["shift"](200, 400, 1))
+    return path
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"atlas {__version__} ")
+
+
+def test_help_names_the_commands(run: Run) -> None:
+    status, text = run("--help")
+    assert status == 0
+    assert "simulate" in text
+    assert "generate-trace" in text
+
+
+def test_table(run: Run, trace: Path) -> None:
+    status, text = run("simulate", trace, "--blocks", "100,200", "--policy", "lru", "--policy", "adaptive")
+    assert status == 0
+    assert "200 requests, 4,000 blocks" in text
+    for row in r"100 lru", r"adaptive", r"200 lru":
+        assert re.search(rf"{row} 0\.\d{{4}} 0\.\d{{4}} 0\.\d{{4}} \d+\.\d\d", text), text
+
+
+def test_json(run: Run, trace: Path) -> None:
+    status, text = run("simulate", trace, "--blocks", "100", "--format", "json")
+    rows = orjson.loads(text)
+    assert status == 0
+    assert [row["policy"] for row in rows] == ["adaptive", "lru", "lfu", "belady"]
+    for row in rows:
+        assert row["capacity"] == 100
+        assert row["prefix_rate"] == row["prefix_hits"] / row["blocks"]
+        assert 0 < row["prefix_rate"] <= row["block_rate"] < 1
+
+
+def test_bytes_are_blocks_times_their_size(run: Run, trace: Path) -> None:
+    by_size, by_number = (
+        orjson.loads(run("simulate", trace, "--format", "json", "--policy", "adaptive", *options)[1])[0]
+        for options in (("--budget", "100MiB", "--block-bytes", "1MiB"), ("--blocks", "100"))
+    )
+    assert by_size["capacity"] == 100 << 20
+    assert by_size["prefix_hits"] == by_number["prefix_hits"]
+    assert (
+        "100 MiB lru"
+        in run("simulate", trace, "--policy", "lru", "--budget", "100MiB", "--block-bytes", "1MiB")[1]
+    )
+
+
+def test_plot(run: Run, trace: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plot.svg"
+    status, _ = run(
+        "simulate", trace, "--blocks", "200,100,400", "--policy", "lru", "--policy", "lfu", "--plot", path
+    )
+    assert status == 0
+    picture = ElementTree.parse(path).getroot()
+    lines = picture.findall("{*}polyline")
+    assert len(lines) == 2
+    for line in lines:
+        places = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+        assert places == sorted(places)
+        assert len(places) == 3
+        assert [y for _, y in places] == sorted((y for _, y in places), reverse=True), "more room, more hits"
+    texts = {text.text for text in picture.findall("{*}text")}
+    assert {"lru", "lfu", "100", "200", "400"} <= texts
+
+
+def test_plot_of_one_capacity_without_hits(run: Run, tmp_path: Path) -> None:
+    trace, plot = tmp_path / "trace.jsonl", tmp_path / "plot.svg"
+    write_trace(trace, LOADS["loop"](5, 100, 1))
+    assert run("simulate", trace, "--blocks", "10", "--plot", plot)[0] == 0
+    ElementTree.parse(plot)
+
+
+def test_generated_traces_can_be_simulated(run: Run, tmp_path: Path) -> None:
+    for load in LOADS:
+        path = tmp_path / f"{load}.jsonl.gz"
+        assert run("generate-trace", load, path, "--requests", 50, "--blocks", 200) == (0, "")
+        assert run("simulate", path, "--blocks", "100", "--policy", "adaptive")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "fifo"], "there is no policy 'fifo'; the policies are adaptive, lru, lfu, lfu-classic"),
+        (["--blocks", "10,x"], "'x' is no whole number of at least 1"),
+        (["--blocks", "0"], "'0' is no whole number of at least 1"),
+        (["--blocks", ""], "'' is no whole number of at least 1"),
+        (["--budget", "1MiB"], "needs --block-bytes"),
+        (["--block-bytes", "1MiB"], "has a meaning only with --budget"),
+        (["--budget", "1MiB", "--block-bytes", "1", "--blocks", "1"], "give either --blocks or --budget"),
+        (["--budget", "1MB", "--block-bytes", "1"], "'1MB' is no size; write a whole number and B, KiB,"),
+        (["--budget", "1", "--block-bytes", "1,2"], "takes one size"),
+        (["--block-tokens", "0"], "Invalid value for '--block-tokens'"),
+        (["--format", "xml"], "'xml' is not one of"),
+    ],
+)
+def test_wrong_use_is_named(run: Run, trace: Path, options: list[str], message: str) -> None:
+    status, text = run("simulate", trace, *options)
+    assert status == 2
+    assert message in text
+
+
+def test_a_wrong_line_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"input_length": 1, "hash_ids": [1]}\n{"input_length": "x", "hash_ids": [1]}\n')
+    status, text = run("simulate", path)
+    assert (status, text) == (
+        1,
+        f"atlas: {path}, line 2: input_length: must be a whole number of at least 1 ",
+    )
+
+
+def test_a_missing_library_is_named(run: Run, trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libcachesim", None)
+    status, text = run("simulate", trace, "--policy", "lirs", "--blocks", "10")
+    assert status == 1
+    assert "atlas: policy 'lirs' needs the package libcachesim" in text
+
+
+def test_files_that_cannot_be_written(run: Run, trace: Path, tmp_path: Path) -> None:
+    place = tmp_path / "missing" / "file"
+    for command in (
+        ("simulate", trace, "--policy", "lru", "--blocks", "10", "--plot", place),
+        ("generate-trace", "scan", place),
+    ):
+        status, text = run(*command)
+        assert status == 1
+        assert f"atlas: {place}: cannot be written: " in text
+
+
+def test_sizes() -> None:
+    assert parse_bytes("1, 3KiB,2 GiB") == [1, 3 << 10, 2 << 30]
+    assert [format_bytes(size) for size in (7, 3 << 10, 1536, 5 << 40, 5000 << 20)] == [
+        "7 B",
+        "3 KiB",
+        "1,536 B",
+        "5 TiB",
+        "5,000 MiB",
+    ]
+
+
+def test_the_server_imports_neither_typer_nor_rich() -> None:
+    code = (
+        "import sys, atlas_plugin, atlas_plugin.embedding, atlas_plugin.application, atlas_plugin.eviction\n"
+        "sys.exit(any(name.partition('.')[0] in ('typer', 'rich', 'pydantic') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
