@@ -1,3 +1,4 @@
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,31 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     for server in servers:
         server.kill()
         server.client.close()
+
+
+@pytest.fixture
+def spawn_server(tmp_path: Path) -> Iterator[StartServer]:
+    """As start_server, but does not wait: for servers that never serve."""
+    servers: list[Server] = []
+
+    def spawn(*arguments: Any, **options: Any) -> Server:
+        server = Server(*arguments, directory=tmp_path, **options)
+        servers.append(server)
+        server.spawn()
+        return server
+
+    yield spawn
+    for server in servers:
+        server.kill()
+        server.client.close()
+
+
+@pytest.fixture
+def endless_model(tmp_path: Path) -> Path:
+    """A model whose loading never ends: opening a FIFO waits for a writer."""
+    path = tmp_path / "model.gguf"
+    os.mkfifo(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,55 @@
+"""One small completion on each of the completion routes, and the `atlas` object of its answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.server.harness import Server, stream_events
+
+TEXT = "My name is Ada. What is my name?"
+MESSAGES = [{"role": "user", "content": TEXT}]
+BODIES: dict[str, dict[str, Any]] = {
+    "/completion": {"prompt": TEXT, "n_predict": 4},
+    "/completions": {"prompt": TEXT, "n_predict": 4},
+    "/v1/completions": {"prompt": TEXT, "max_tokens": 4},
+    "/chat/completions": {"messages": MESSAGES, "max_tokens": 4},
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 4},
+    "/responses": {"input": TEXT, "max_output_tokens": 4},
+    "/v1/responses": {"input": TEXT, "max_output_tokens": 4},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": 4},
+}
+ROUTES = list(BODIES)
+REQUEST = {
+    "session_id": "ada:1.2_3-4",
+    "memory_layers": 3,
+    "cache_strategy": "lru",
+    "batch_size": 8,
+    "history": "client",
+}
+
+
+def found(value: Any, key: str) -> Iterator[Any]:
+    """What stands under `key`, wherever in `value`."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name == key:
+                yield item
+            else:
+                yield from found(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from found(item, key)
+
+
+def only_atlas(documents: Any) -> dict[str, Any]:
+    """The one `atlas` object."""
+    objects = list(found(documents, "atlas"))
+    assert len(objects) == 1, documents
+    atlas: dict[str, Any] = objects[0]
+    return atlas
+
+
+def complete(server: Server, path: str, **fields: Any) -> Any:
+    """The answer's JSON: the document, or the list of a stream's."""
+    response = server.post(path, {**BODIES[path], **fields})
+    assert response.status_code == 200, response.text
+    return stream_events(response.text) if fields.get("stream") else response.json()

@@ -1,0 +1,175 @@
+"""The functions of atlas-abi.h as the server sees them: real cffi types, a host made of callbacks."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cffi  # type: ignore[import-untyped]
+import orjson
+
+from atlas_plugin import ABI_VERSION, embedding
+from atlas_plugin.host import LogLevel
+from atlas_plugin.testing import FakeHost
+
+HEADER = Path(__file__).parents[3] / "native/include/atlas-abi.h"
+
+
+def declarations(part: str) -> str:
+    """A part of the header that cffi reads."""
+    header = HEADER.read_text(encoding="utf-8")
+    match = re.search(rf"/\* cffi: {part} begin \*/(.*?)/\* cffi: {part} end \*/", header, re.DOTALL)
+    assert match
+    return match[1]
+
+
+@dataclass
+class Sink:
+    """What the server would make an HTTP answer from."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: int | None = None
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = orjson.loads(self.body)["error"]
+        assert error["code"] == self.status
+        return error
+
+
+class Server:
+    """Stands in for the C++ side: keeps the functions that `bind` installs, and calls them."""
+
+    def __init__(self, fake: FakeHost) -> None:
+        self.fake = fake
+        self.broken = False
+        self.ffi = cffi.FFI()
+        self.ffi.cdef(declarations("types"))
+        self.lib = self.ffi.dlopen(None)
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.externs: dict[str, dict[str, Any]] = {}
+        self._handles: dict[Any, Any] = {}
+        embedding.bind(self, self.lib)
+        self.api = self.ffi.new("atlas_host_api *")
+        self.api.abi_version = ABI_VERSION
+        self._callbacks = {
+            name: self.ffi.callback(member.type, getattr(self, f"_{name}"))
+            for name, member in self.ffi.typeof("atlas_host_api").fields
+            if member.type.kind == "function"
+        }
+        for name, callback in self._callbacks.items():
+            setattr(self.api, name, callback)
+        self._buffers: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ffi, name)
+
+    def def_extern(self, name: str, **options: Any) -> Callable[[Callable[..., Any]], None]:
+        self.externs[name] = options
+        return lambda function: self.functions.__setitem__(name, function)
+
+    def start(self) -> tuple[int, Sink]:
+        return self._call("atlas_python_start", self.api)
+
+    def stop(self) -> int:
+        status: int = self.functions["atlas_python_stop"]()
+        return status
+
+    def request(
+        self,
+        method: str,
+        path: bytes,
+        query: bytes = b"",
+        body: bytes = b"",
+        headers: dict[str, bytes] | None = None,
+    ) -> tuple[int, Sink]:
+        pairs = [(self._slice(name.encode()), self._slice(value)) for name, value in (headers or {}).items()]
+        array = self.ffi.new("atlas_header[]", pairs) if pairs else self.ffi.NULL
+        fields = [self._slice(part) for part in (method.encode(), path, query, body)]
+        request = self.ffi.new("atlas_http_request *", [*fields, array, len(pairs)])
+        result = self._call("atlas_python_request", request)
+        # Borrowed memory is gone once the call returns; what Python kept of it would show.
+        for buffer in self._buffers:
+            self.ffi.buffer(buffer)[:] = b"\xee" * len(buffer)
+        self._buffers.clear()
+        return result
+
+    def get(self, path: str) -> Sink:
+        status, sink = self.request("GET", path.encode())
+        assert status == self.lib.ATLAS_OK
+        return sink
+
+    def post(self, path: str, body: bytes = b"") -> Sink:
+        status, sink = self.request("POST", path.encode(), body=body)
+        assert status == self.lib.ATLAS_OK
+        return sink
+
+    def next(self, stream: int | None) -> tuple[int, bytes]:
+        status, sink = self._call("atlas_python_stream_next", stream)
+        return status, sink.body
+
+    def close(self, stream: int | None) -> None:
+        self.functions["atlas_python_stream_close"](stream)
+
+    def _slice(self, data: bytes) -> Any:
+        if not data:
+            return (self.ffi.NULL, 0)
+        buffer = self.ffi.new("char[]", len(data))
+        self.ffi.buffer(buffer)[:] = data
+        self._buffers.append(buffer)
+        return (buffer, len(data))
+
+    def _call(self, name: str, argument: Any) -> tuple[int, Sink]:
+        sink = Sink()
+        handle = self.ffi.new_handle(sink)
+        return self.functions[name](argument, handle), sink
+
+    def _text(self, piece: Any) -> str:
+        return self._bytes(piece).decode()
+
+    def _bytes(self, piece: Any) -> bytes:
+        return bytes(self.ffi.buffer(piece.data, piece.size))
+
+    def _log(self, level: int, text: Any) -> None:
+        self.fake.log(LogLevel(level), self._text(text))
+
+    def _query(self, what: int, sink: Any) -> int:
+        if self.broken:
+            return int(self.lib.ATLAS_FAILED)
+        if what == self.lib.ATLAS_QUERY_STATUS:
+            self.ffi.from_handle(sink).body += orjson.dumps(self.fake.status())
+        elif what == self.lib.ATLAS_QUERY_SETTINGS:
+            self.ffi.from_handle(sink).body += orjson.dumps(self.fake.entries)
+        return int(self.lib.ATLAS_OK)
+
+    def _sink_status(self, sink: Any, status: int) -> None:
+        self.ffi.from_handle(sink).status = status
+
+    def _sink_header(self, sink: Any, name: Any, value: Any) -> None:
+        self.ffi.from_handle(sink).headers[self._text(name)] = self._text(value)
+
+    def _sink_body(self, sink: Any, data: Any) -> None:
+        self.ffi.from_handle(sink).body += self._bytes(data)
+
+    def _sink_stream(self, sink: Any, stream: int) -> None:
+        self.ffi.from_handle(sink).stream = stream
+
+    def _sink_new(self) -> Any:
+        handle = self.ffi.new_handle(Sink())
+        self._handles[handle] = None
+        return handle
+
+    def _sink_text(self, sink: Any) -> Any:
+        body = self.ffi.from_handle(sink).body
+        self._handles[sink] = self.ffi.from_buffer("char[]", body)
+        return self.ffi.new("atlas_slice *", (self._handles[sink], len(body)))[0]
+
+    def _sink_free(self, sink: Any) -> None:
+        del self._handles[sink]
+
+    @property
+    def sinks_leaked(self) -> int:
+        return len(self._handles)
