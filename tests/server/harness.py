@@ -75,7 +75,8 @@ class Server:
     """One llama-server. As a context manager it is started and killed.
 
     `arguments` go to the server after the model, address and two slots; `environment` is added to the test's
-    own, from which every ATLAS_… variable and VIRTUAL_ENV was taken.
+    own, from which every ATLAS_… variable and VIRTUAL_ENV was taken. Without a model it is a router, whose
+    `arguments` name the models.
     """
 
     def __init__(
@@ -85,13 +86,15 @@ class Server:
         *,
         directory: Path,
         binary: Path = BINARY,
-        model: Path = MODEL,
+        model: Path | None = MODEL,
         api_key: str | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"server-{self.port}.log"
-        command = [binary, "-m", model, "--host", "127.0.0.1", "--port", self.port, "-np", "2", "-c", "4096"]
+        command = [binary, "--host", "127.0.0.1", "--port", self.port, "-np", "2", "-c", "4096"]
+        if model is not None:
+            command += ["-m", model]
         headers = {}
         if api_key is not None:
             command += ["--api-key", api_key]
