@@ -27,7 +27,7 @@ from tests.server.conversations import (
     render,
     tokenize,
 )
-from tests.server.harness import MODEL, STOCK_BINARY, Server
+from tests.server.harness import STOCK_BINARY, Server
 
 # Largest difference of log probabilities between two ways to cut a prompt into batches; a wrong position or a
 # missing block is off by a hundred times as much.
@@ -227,21 +227,3 @@ class TestMemoryIsOff:
         answer = server.post("/v1/atlas/memory/flush")
         assert answer.status_code == 503
         assert "--atlas-memory-path" in answer.json()["error"]["message"]
-
-    def test_embedding_is_refused_by_name(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server([*memory_options(tmp_path), "--embedding"])
-        assert server.post("/embedding", {"content": "a text"}).status_code == 200
-        problem = memory_status(server)["problem"]
-        assert "embeds" in problem
-        assert f"Memory of this model's state is off: {problem}" in server.log
-
-    def test_draft_model_is_refused_by_name(
-        self, start_server: StartServer, tmp_path: Path, cold: Server
-    ) -> None:
-        draft = ["-md", MODEL, "--spec-type", "draft-simple"]
-        server = start_server([*memory_options(tmp_path), *draft])
-        told = Conversation(10)
-        assert chat(server, told.asking(ASK_NAME)).text == cold_chat(cold, told.asking(ASK_NAME)).text
-        problem = memory_status(server)["problem"]
-        assert "draft" in problem
-        assert f"Memory of this model's state is off: {problem}" in server.log

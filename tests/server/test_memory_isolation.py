@@ -26,6 +26,7 @@ from tests.server.conversations import (
     render,
     tokenize,
 )
+from tests.server.gguf_files import write_control_vector
 from tests.server.harness import MODEL, STOCK_BINARY, Server
 
 ROUNDS = 20
@@ -119,6 +120,12 @@ class TestOtherSettings:
         model.write_bytes(weights)
         ours = start_server(memory_options(tmp_path))
         self.check(ours, Server(memory_options(tmp_path), directory=tmp_path, model=model))
+
+    def test_control_vector_does_not_mix(self, start_server: StartServer, tmp_path: Path) -> None:
+        vector = write_control_vector(tmp_path / "vector.gguf")
+        ours = start_server(memory_options(tmp_path))
+        others = Server([*memory_options(tmp_path), "--control-vector", vector], directory=tmp_path)
+        self.check(ours, others)
 
     @staticmethod
     def check(ours: Server, others: Server) -> None:

@@ -1,0 +1,114 @@
+"""Writes small GGUF files with random weights: what a server can load beside its model.
+
+The format is GGUF 3, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+import random
+import struct
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+ALIGNMENT = 32
+UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+F32_TENSOR = 0
+
+# Of the demo model.
+WIDTH = 192
+
+Value = bool | int | float | str | list[float]
+
+# A SigLIP tower of one layer with Gemma 3's projector. Each image becomes four tokens.
+_TOWER_WIDTH, _TOWER_FEED_FORWARD, _IMAGE, _PATCH, _MERGED = 32, 64, 16, 4, 2
+_PROJECTOR_METADATA: dict[str, Value] = {
+    "general.architecture": "clip",
+    "clip.has_vision_encoder": True,
+    "clip.projector_type": "gemma3",
+    "clip.use_gelu": True,
+    "clip.vision.image_size": _IMAGE,
+    "clip.vision.patch_size": _PATCH,
+    "clip.vision.projector.scale_factor": _MERGED,
+    "clip.vision.embedding_length": _TOWER_WIDTH,
+    "clip.vision.feed_forward_length": _TOWER_FEED_FORWARD,
+    "clip.vision.block_count": 1,
+    "clip.vision.projection_dim": WIDTH,
+    "clip.vision.attention.head_count": 2,
+    "clip.vision.attention.layer_norm_epsilon": 1e-6,
+    "clip.vision.image_mean": [0.5, 0.5, 0.5],
+    "clip.vision.image_std": [0.5, 0.5, 0.5],
+}
+_PROJECTOR_TENSORS: dict[str, tuple[int, ...]] = {
+    "v.patch_embd.weight": (_PATCH, _PATCH, 3, _TOWER_WIDTH),
+    "v.patch_embd.bias": (_TOWER_WIDTH,),
+    "v.position_embd.weight": (_TOWER_WIDTH, (_IMAGE // _PATCH) ** 2),
+    **{f"v.blk.0.attn_{name}.weight": (_TOWER_WIDTH, _TOWER_WIDTH) for name in ("q", "k", "v", "out")},
+    **{f"v.blk.0.ln{number}.weight": (_TOWER_WIDTH,) for number in (1, 2)},
+    **{f"v.blk.0.ln{number}.bias": (_TOWER_WIDTH,) for number in (1, 2)},
+    "v.blk.0.ffn_up.weight": (_TOWER_WIDTH, _TOWER_FEED_FORWARD),
+    "v.blk.0.ffn_down.weight": (_TOWER_FEED_FORWARD, _TOWER_WIDTH),
+    "v.post_ln.weight": (_TOWER_WIDTH,),
+    "v.post_ln.bias": (_TOWER_WIDTH,),
+    "mm.input_projection.weight": (WIDTH, _TOWER_WIDTH),
+    "mm.soft_emb_norm.weight": (_TOWER_WIDTH,),
+}
+
+
+def write_lora(path: Path) -> Path:
+    """A LoRA adapter of the demo model, strong enough to change its answers."""
+    metadata: dict[str, Value] = {
+        "general.type": "adapter",
+        "general.architecture": "llama",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 6.4,
+    }
+    query = "blk.1.attn_q.weight"
+    return _write(path, metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
+
+
+def write_control_vector(path: Path) -> Path:
+    """A control vector of the demo model's second layer."""
+    metadata: dict[str, Value] = {
+        "general.architecture": "controlvector",
+        "controlvector.model_hint": "llama",
+    }
+    return _write(path, metadata, {"direction.1": (WIDTH,)})
+
+
+def write_projector(path: Path) -> Path:
+    """A multimodal projector for the demo model, which gives it eyes and understands nothing."""
+    return _write(path, _PROJECTOR_METADATA, _PROJECTOR_TENSORS)
+
+
+def _write(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, tuple[int, ...]]) -> Path:
+    """Tensors by name and shape, the fastest dimension first; always the same for one content."""
+    header = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
+    for key, value in metadata.items():
+        header += _text(key) + _value(value)
+    source = random.Random(1)
+    data = bytearray()
+    for name, shape in tensors.items():
+        header += _text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        header += struct.pack("<IQ", F32_TENSOR, len(data))
+        weights = [source.uniform(-1, 1) for _ in range(prod(shape))]
+        data += struct.pack(f"<{len(weights)}f", *weights)
+        data += bytes(-len(data) % ALIGNMENT)
+    path.write_bytes(header + bytes(-len(header) % ALIGNMENT) + data)
+    return path
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _value(value: Value) -> bytes:
+    match value:
+        case bool():
+            return struct.pack("<I?", BOOL, value)
+        case int():
+            return struct.pack("<II", UINT32, value)
+        case float():
+            return struct.pack("<If", FLOAT32, value)
+        case str():
+            return struct.pack("<I", STRING) + _text(value)
+        case _:
+            return struct.pack(f"<IIQ{len(value)}f", ARRAY, FLOAT32, len(value), *value)
