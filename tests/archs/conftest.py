@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ FEW_MODELS = [
     "qwen35-dense",
 ]
 
+# Quantised V needs flash attention.
+ALL_SETTINGS = [
+    f"-fa {attention} {cache} -ctk {key} -ctv {key if attention == 'on' else 'f16'}"
+    for attention, cache, key in product(("on", "off"), ("-kvu", "-no-kvu"), ("f16", "q8_0"))
+]
+# Each two values of different options together.
+FEW_SETTINGS = [ALL_SETTINGS[number] for number in (0, 3, 5, 6)]
+# Having no V, these refuse a type for it that is not K's.
+ONE_TYPE = {"deepseek2-moe", "deepseek4-moe"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-archs", action="store_true", help="test every architecture, not a few")
@@ -35,8 +46,16 @@ def wants_all(config: pytest.Config) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    everything = wants_all(metafunc.config)
     if "model_name" in metafunc.fixturenames:
-        metafunc.parametrize("model_name", ALL_MODELS if wants_all(metafunc.config) else FEW_MODELS)
+        metafunc.parametrize("model_name", ALL_MODELS if everything else FEW_MODELS)
+    if "settings" in metafunc.fixturenames:
+        combinations = [
+            (name, settings)
+            for name, settings in product(FEW_MODELS, ALL_SETTINGS if everything else FEW_SETTINGS)
+            if not (name in ONE_TYPE and settings.endswith("q8_0 -ctv f16"))
+        ]
+        metafunc.parametrize(("few_model", "settings"), combinations)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import random
 import signal
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,20 @@ EDITED_TOKENS = 20
 TOKENS = range(5, 100)
 
 REUSED = 0.9
-# Of log-probabilities after the same tokens, computed in other batches. Stock's own hrm_text differs by 6e-3.
-# A flipped near-tie stays below it.
-TOLERANCE = 1e-2
+# Of log-probabilities after the same tokens. A flipped near-tie stays below it.
+TOLERANCE = 1e-3
+# Where stock itself computes other probabilities for a prompt in several batches than in one (hrm_text by
+# 2e-2, mpt and olmo by 4e-3). Cogvlm differs by far more and is refused.
+TOLERANCE_OF_BATCHES = 5e-2
 
 DIFFUSION = {"dream-dense", "llada-dense", "llada-moe-moe", "rnd1-moe"}
 REFUSED = {"cogvlm-dense"}
 
-# Quantised V needs flash attention.
-SETTINGS = [
-    f"-fa {attention} {cache} -ctk {key} -ctv {key if attention == 'on' else 'f16'}"
-    for attention, cache, key in product(("on", "off"), ("-kvu", "-no-kvu"), ("f16", "q8_0"))
-]
-
 # The models are so small that a second thread waits more than it computes.
 SERVER = ["--no-warmup", "--threads", "1"]
+
+
+Answers = tuple[dict[str, Any], dict[str, Any]]
 
 
 class Conversation:
@@ -83,15 +81,22 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
     return max(abs(one.get(token, floor_of_one) - other.get(token, floor_of_other)) for token in ids)
 
 
-def assert_same(answer: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Both are the same answer, until a near-tie that fell otherwise."""
+def distance(answer: dict[str, Any], expected: dict[str, Any]) -> float:
+    """How far two answers are from being the same, until a near-tie that fell otherwise."""
     places = zip(
         answer["tokens"], expected["tokens"], most_likely(answer), most_likely(expected), strict=True
     )
+    largest = 0.0
     for token, expected_token, likely, expected_likely in places:
-        assert difference(likely, expected_likely) <= TOLERANCE
+        largest = max(largest, difference(likely, expected_likely))
         if token != expected_token:
             break
+    return largest
+
+
+def distances(answers: Answers, expected: Answers) -> float:
+    """The larger of two such distances."""
+    return max(map(distance, answers, expected))
 
 
 def assert_restored(model: Path, directory: Path, settings: str = "") -> None:
@@ -110,17 +115,24 @@ def assert_restored(model: Path, directory: Path, settings: str = "") -> None:
         # in slots of their own, so that neither finds what the other left in one
         after_appending = ask(server, appended, id_slot=0)
         after_editing = ask(server, edited, id_slot=1)
-    with Server(shared, directory=directory, model=model, binary=STOCK_BINARY) as stock:
-        expected_appended = ask(stock, appended, id_slot=0)
-        expected_edited = ask(stock, edited, id_slot=1)
 
     assert after_appending["atlas"]["layer"] == 2
     # the last token of an answer is chosen, but not computed on
     assert after_appending["timings"]["cache_n"] >= REUSED * (PROMPT_TOKENS + ANSWER_TOKENS - 1)
     assert after_editing["timings"]["cache_n"] >= REUSED * (PROMPT_TOKENS - EDITED_TOKENS)
-    assert expected_appended["timings"]["cache_n"] == expected_edited["timings"]["cache_n"] == 0
-    assert_same(after_appending, expected_appended)
-    assert_same(after_editing, expected_edited)
+    with Server(shared, directory=directory, model=model, binary=STOCK_BINARY) as stock:
+        expected = ask(stock, appended, id_slot=0), ask(stock, edited, id_slot=1)
+    assert [each["timings"]["cache_n"] for each in expected] == [0, 0]
+    answers = after_appending, after_editing
+    if distances(answers, expected) <= TOLERANCE:
+        return
+    assert distances(answers, expected) <= TOLERANCE_OF_BATCHES
+    with Server(shared, directory=directory, model=model, binary=STOCK_BINARY) as stock:
+        for slot in range(2):
+            ask(stock, conversation.prompt, id_slot=slot)
+        assert (
+            distances(answers, (ask(stock, appended, id_slot=0), ask(stock, edited, id_slot=1))) <= TOLERANCE
+        )
 
 
 def assert_like_stock(model: Path, directory: Path) -> None:
@@ -144,7 +156,7 @@ def assert_refused(model: Path, directory: Path, architecture: str) -> None:
         assert architecture in server.get("/v1/atlas/status").json()["data"]["memory"]["problem"]
         answer = ask(server, prompt)
     with Server(SERVER, directory=directory, model=model, binary=STOCK_BINARY) as stock:
-        assert_same(answer, ask(stock, prompt))
+        assert distance(answer, ask(stock, prompt)) <= TOLERANCE
 
 
 def test_restored(model_name: str, models: Path, tmp_path: Path) -> None:
@@ -157,10 +169,8 @@ def test_restored(model_name: str, models: Path, tmp_path: Path) -> None:
         assert_restored(model, tmp_path)
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("name", ["llama-dense", "gemma3-dense", "qwen35-dense"])
-def test_restored_under_settings(name: str, settings: str, models: Path, tmp_path: Path) -> None:
-    assert_restored(models / f"{name}.gguf", tmp_path, settings)
+def test_restored_under_settings(few_model: str, settings: str, models: Path, tmp_path: Path) -> None:
+    assert_restored(models / f"{few_model}.gguf", tmp_path, settings)
 
 
 def test_list_of_architectures_is_what_upstream_knows(models: Path, pytestconfig: pytest.Config) -> None:
