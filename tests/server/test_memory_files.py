@@ -1,12 +1,10 @@
-"""The memory's files: what is written, what survives `kill -9`, damage and full budgets."""
+"""The memory's files: what is written, flushing, damage and full budgets."""
 
-import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.server.conftest import StartServer
@@ -28,8 +26,6 @@ from tests.server.conversations import (
 from tests.server.harness import STOCK_BINARY, Server
 
 BLOCK = 256
-CRASHES = 20
-SEED = 20261122
 
 Damage = Callable[[Path], None]
 
@@ -261,61 +257,3 @@ class TestFlush:
         second = told.ask(server, ASK_CITY)
         assert second.reused > 0
         assert second.text == cold_chat(cold, told.messages[:-1]).text
-
-
-class Load(threading.Thread):
-    """Holds one conversation after the other until the connection breaks.
-
-    `answers` has number and text of each; `enough` is set after `wanted` of them, or when no more will come.
-    """
-
-    def __init__(self, server: Server, numbers: Iterator[int], wanted: int) -> None:
-        super().__init__()
-        self.server = server
-        self.numbers = numbers
-        self.wanted = wanted
-        self.answers: list[tuple[int, str]] = []
-        self.enough = threading.Event()
-
-    def run(self) -> None:
-        try:
-            for number in self.numbers:
-                answer = chat(self.server, Conversation(number).asking(ASK_NAME))
-                self.answers.append((number, answer.text))
-                if len(self.answers) >= self.wanted:
-                    self.enough.set()
-        except httpx.TransportError:
-            pass
-        finally:
-            self.enough.set()
-
-
-def test_kill_9_at_any_moment(start_server: StartServer, tmp_path: Path, cold: Server) -> None:
-    chooser = random.Random(SEED)
-    server = start_server([*memory_options(tmp_path), "--atlas-block-tokens", "64"])
-    numbers = iter(range(400))
-    for _ in range(CRASHES):
-        flushed = Conversation(next(numbers))
-        first = flushed.ask(server)
-        flush(server)
-        loads = [Load(server, numbers, chooser.randint(1, 2)) for _ in range(2)]
-        for load in loads:
-            load.start()
-        for load in loads:
-            assert load.enough.wait(60)
-        threading.Event().wait(chooser.random() * 0.1)
-        server.kill()
-        for load in loads:
-            load.join()
-        server.start()
-        second = flushed.ask(server, ASK_CITY)
-        assert second.text == cold_chat(cold, flushed.messages[:-1]).text
-        for number, text in [answer for load in loads for answer in load.answers]:
-            told = Conversation(number)
-            assert chat(server, told.asking(ASK_NAME)).text == text
-            assert text == cold_chat(cold, told.asking(ASK_NAME)).text
-        # The index may not have been complete when it was asked first.
-        server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
-        assert chat(server, flushed.asking(ASK_NAME)).recalls(first)
-    assert memory_status(server)["disk"]["problem"] is None
-    assert server.stop() == 0
