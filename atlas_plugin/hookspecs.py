@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pluggy
 
+from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host import Host
 from atlas_plugin.routing import Routes
 
@@ -48,6 +49,16 @@ def register_routes(routes: Routes) -> None:
 @hookspec
 def report_status() -> StatusReport | None:
     """Add to GET /v1/atlas/status; called for each such request, on its thread, so it must be quick."""
+
+
+@hookspec
+def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Eviction]) -> Sequence[int] | None:
+    """Give the entries touched in a layer their priorities, one for each touch; the smallest goes first."""
+
+
+@hookspec
+def admit(layer: int, touch: Touch) -> bool | None:
+    """Say whether a layer should keep the entry just touched; after False it goes before all others."""
 
 
 @hookspec

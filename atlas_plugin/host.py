@@ -1,12 +1,23 @@
 """The server as Python sees it: the interface, and its implementation over the functions of `atlas-abi.h`."""
 
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from atlas_plugin.errors import ServerError
+from atlas_plugin.memory_records import (
+    MemoryEvents,
+    Session,
+    SessionEdit,
+    pack_order,
+    session_of,
+    unpack_events,
+)
 from atlas_plugin.settings import Settings
+
+SessionAction = Literal["restore", "pin", "unpin", "forget", "expire"]
 
 
 class LogLevel(IntEnum):
@@ -19,16 +30,40 @@ class LogLevel(IntEnum):
 
 
 class Host(Protocol):
-    """What the server offers to plugins. All methods may be called from any thread."""
+    """What the server offers to plugins. Any thread may call all methods that do not say otherwise.
+
+    All but `log` raise ServerError when the server cannot answer.
+    """
 
     def log(self, level: LogLevel, text: str) -> None:
         """Write one record to the server's log; plugins use `logging`, which ends here."""
 
     def status(self) -> dict[str, Any]:
-        """Live facts of the server, `uptime_seconds` among them. Raises ServerError when it cannot answer."""
+        """Live facts of the server, `uptime_seconds` among them."""
 
     def settings(self) -> Settings:
-        """The settings in effect now. Raises ServerError when the server cannot answer."""
+        """The settings in effect now."""
+
+    def memory_events(self) -> MemoryEvents:
+        """Take the oldest events off the queue, MAX_EVENTS at most; for the plugin `eviction` alone."""
+
+    def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
+        """Set those of the entries touched in the last `memory_events`, in that order. `layer` is 1 or 2.
+
+        For the thread that called `memory_events`. An entry touched again since keeps what it has.
+        """
+
+    def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
+        """Those that changed after version `since`, least version first, or those of `ids` that there are.
+
+        MAX_SESSIONS at most; then ask again, from the version of the last.
+        """
+
+    def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
+        """Change a session at once. `state` is for restore: tokens, chain, last_used and pinned.
+
+        forget removes the session and its private entries; expire removes the session and lets entries age.
+        """
 
 
 class EmbeddedHost:
@@ -43,11 +78,39 @@ class EmbeddedHost:
         self._api.log(int(level), self.borrow(text.encode(errors="replace")))
 
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self._query(self._lib.ATLAS_QUERY_STATUS)
+        status: dict[str, Any] = orjson.loads(self._query(self._lib.ATLAS_QUERY_STATUS))
         return status
 
     def settings(self) -> Settings:
-        return Settings(self._query(self._lib.ATLAS_QUERY_SETTINGS))
+        return Settings(orjson.loads(self._query(self._lib.ATLAS_QUERY_SETTINGS)))
+
+    def memory_events(self) -> MemoryEvents:
+        return unpack_events(self._query(self._lib.ATLAS_QUERY_MEMORY_EVENTS))
+
+    def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
+        self._query(self._lib.ATLAS_QUERY_MEMORY_ORDER, pack_order(layer, priorities))
+
+    def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
+        argument = {"since": since} if ids is None else {"ids": list(ids)}
+        answer = self._query(self._lib.ATLAS_QUERY_SESSIONS, orjson.dumps(argument))
+        return [session_of(document) for document in orjson.loads(answer)["sessions"]]
+
+    def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
+        argument = {"action": action, "session_id": session_id, **state}
+        answer = self._query(self._lib.ATLAS_QUERY_SESSION_EDIT, orjson.dumps(argument))
+        return SessionEdit(**orjson.loads(answer))
+
+    def _query(self, what: int, argument: bytes = b"") -> bytes:
+        sink = self._api.sink_new()
+        if not sink:
+            raise ServerError("The server is out of memory")
+        try:
+            if self._api.query(what, self.borrow(argument), sink) != self._lib.ATLAS_OK:
+                reason = self.text(self._api.sink_text(sink))
+                raise ServerError(reason or "The server did not answer a query for its state")
+            return self.bytes(self._api.sink_text(sink))
+        finally:
+            self._api.sink_free(sink)
 
     def borrow(self, data: bytes) -> tuple[Any, int]:
         """`data` as the initialiser of an atlas_slice; it must live until the call that takes it returns."""
@@ -60,14 +123,3 @@ class EmbeddedHost:
     def bytes(self, piece: Any) -> bytes:
         """A copy of an atlas_slice's bytes."""
         return bytes(self._ffi.buffer(piece.data, piece.size)) if piece.size else b""
-
-    def _query(self, what: int) -> Any:
-        sink = self._api.sink_new()
-        if not sink:
-            raise ServerError("The server is out of memory")
-        try:
-            if self._api.query(what, sink) != self._lib.ATLAS_OK:
-                raise ServerError("The server did not answer a query for its state")
-            return orjson.loads(self.bytes(self._api.sink_text(sink)))
-        finally:
-            self._api.sink_free(sink)

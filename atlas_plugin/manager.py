@@ -1,11 +1,12 @@
 """Loads plugins, runs their hooks, and keeps a failing one from harming the rest."""
 
 import logging
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -19,12 +20,16 @@ from atlas_plugin.settings import Settings
 
 log = logging.getLogger("atlas")
 
+_Answer = TypeVar("_Answer")
 _UNSUPPORTED_OPTIONS = ("wrapper", "hookwrapper", "tryfirst", "trylast", "specname")
 
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """A plugin and what became of it. `error` is the last line of its traceback."""
+    """A plugin and what became of it. `error` is the last line of its traceback.
+
+    `hook_failures` counts, for each hook that is asked while the server runs, how often it failed.
+    """
 
     name: str
     source: str
@@ -35,6 +40,7 @@ class PluginInfo:
     error: str | None = None
     routes: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
+    hook_failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,14 +50,19 @@ class _Plugin:
     module: object = None
     hooks: dict[str, pluggy.HookImpl] = field(default_factory=dict)
     started: bool = False
+    ready: bool = False
+    """Between startup and shutdown: it can be asked."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Why a hook's last call failed, by hook."""
 
 
 class PluginManager:
-    """All plugins of a server. `infos`, `failed` and `reports` may be called from any thread."""
+    """All plugins of a server. Any thread may call all but `load`, `start` and `stop`."""
 
     def __init__(self) -> None:
         self.router = Router()
         self._plugins: list[_Plugin] = []
+        self._counting = threading.Lock()
         self._pluggy = pluggy.PluginManager("atlas")
         self._pluggy.add_hookspecs(hookspecs)
 
@@ -83,6 +94,7 @@ class PluginManager:
                 self._call(plugin, "register_routes", routes=routes)
                 self.router.include(routes)
                 plugin.info = replace(plugin.info, routes=tuple(map(str, routes.collected)))
+                plugin.ready = True
 
     def stop(self) -> None:
         """Run `shutdown` of each plugin that was started, in reverse order; what it raises is logged."""
@@ -97,6 +109,38 @@ class PluginManager:
     def failed(self) -> list[PluginInfo]:
         """The plugins that were asked for and are not running."""
         return [info for info in self.infos() if info.state == "failed"]
+
+    @property
+    def failing(self) -> list[str]:
+        """A sentence for each hook that failed when it was last asked."""
+        return [
+            f"plugin '{plugin.info.name}' fails in {hook}: {why}"
+            for plugin in self._plugins
+            for hook, why in dict(plugin.failing).items()
+        ]
+
+    def implements(self, hook: str) -> bool:
+        """Whether any plugin that is running has the hook."""
+        return any(plugin.ready and hook in plugin.hooks for plugin in self._plugins)
+
+    def ask(self, hook: str, check: Callable[[Any], _Answer], **arguments: Any) -> _Answer | None:
+        """The first answer that is not None, in load order but ATLAS's own plugins last; None without one.
+
+        `check` returns the answer or raises, as for a wrong type. A plugin that fails is logged once and
+        counted, and the next is asked.
+        """
+        for plugin in sorted(self._plugins, key=lambda plugin: plugin.info.source == "builtin"):
+            if plugin.ready and hook in plugin.hooks:
+                try:
+                    answer = self._call(plugin, hook, **arguments)
+                    checked = None if answer is None else check(answer)
+                except BaseException as error:
+                    self._count_failure(plugin, hook, error)
+                    continue
+                plugin.failing.pop(hook, None)
+                if checked is not None:
+                    return checked
+        return None
 
     def reports(self) -> list[StatusReport]:
         """What the plugins say about themselves now; one that raises is reported as a problem."""
@@ -159,6 +203,16 @@ class PluginManager:
         impl = plugin.hooks.get(hook)
         return None if impl is None else impl.function(*(arguments[name] for name in impl.argnames))
 
+    def _count_failure(self, plugin: _Plugin, hook: str, error: BaseException) -> None:
+        with self._counting:
+            failures = plugin.info.hook_failures.get(hook, 0) + 1
+            counts = {**plugin.info.hook_failures, hook: failures}
+            plugin.info = replace(plugin.info, hook_failures=counts)
+            plugin.failing[hook] = _last_line(error)
+        if failures == 1:
+            name = plugin.info.name
+            log.error("plugin '%s' failed in %s; more of it is only counted", name, hook, exc_info=error)
+
     @contextmanager
     def _failing(self, plugin: _Plugin, phase: str) -> Iterator[None]:
         try:
@@ -173,7 +227,7 @@ class PluginManager:
 
     def _shut_down(self, plugin: _Plugin) -> None:
         if plugin.started:
-            plugin.started = False
+            plugin.started = plugin.ready = False
             try:
                 self._call(plugin, "shutdown")
             except BaseException:

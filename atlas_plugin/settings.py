@@ -30,6 +30,13 @@ class Settings:
             raise TypeError(f"setting {name} has no value")
         return value
 
+    def number(self, name: str) -> float:
+        """The value of a double setting, in the unit that its help names."""
+        value = self.entry(name)["value"]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"setting {name} is {type(value).__name__}, not float")
+        return float(value)
+
     def texts(self, name: str) -> list[str]:
         """The values of a list setting, without the empty ones."""
         return [text for item in self._value(name, list) or () if (text := str(item).strip())]

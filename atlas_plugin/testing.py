@@ -5,10 +5,15 @@ application.start()
 response = application.handle(Request("GET", "/v1/atlas/x/mine"))
 """
 
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from atlas_plugin.application import Application
-from atlas_plugin.host import LogLevel
+from atlas_plugin.host import LogLevel, SessionAction
+from atlas_plugin.memory_records import MAX_SESSIONS, MemoryEvents, Session, SessionEdit
 from atlas_plugin.settings import Settings
 
 __all__ = ["Application", "FakeHost"]
@@ -16,6 +21,8 @@ __all__ = ["Application", "FakeHost"]
 _DEFAULTS: dict[str, tuple[str, str, Any]] = {
     "memory_save_path": ("string", "memory-path", ""),
     "enable_memory_persistence": ("bool", "memory-persistence", True),
+    "enable_auto_memory": ("bool", "auto", True),
+    "session_ttl_s": ("double", "session-ttl", 86400.0),
     "max_state_bytes": ("int", "max-state-bytes", 8 * 1024 * 1024),
     "plugins": ("list", "plugin", []),
     "plugins_dir": ("string", "plugins-dir", ""),
@@ -26,12 +33,25 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
 
 
 class FakeHost:
-    """A host with settings of the test's choice; keeps what is logged in `records`."""
+    """A host with settings of the test's choice; keeps what is logged in `records`.
+
+    `memory_events` takes from `events`, one at a time; what was answered is in `orders`, by layer. A test
+    makes sessions, and uses them, with `use_session`.
+    """
 
     def __init__(self, **settings: Any) -> None:
         if unknown := settings.keys() - _DEFAULTS.keys():
             raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
         self.records: list[tuple[LogLevel, str]] = []
+        self.memory: dict[str, Any] | None = {"ram": {"budget": 1 << 26}, "disk": {"budget": 1 << 28}}
+        """What the status says of the memory; None before the model is loaded."""
+        self.events: deque[MemoryEvents] = deque()
+        self.orders: dict[int, list[list[int]]] = {1: [], 2: []}
+        self.live_sessions: dict[str, Session] = {}
+        self.pin_problem: str | None = None
+        """Why a pin is refused."""
+        self._version = 0
+        self._lock = threading.Lock()
         self.entries: list[dict[str, Any]] = [
             {
                 "name": name,
@@ -53,11 +73,59 @@ class FakeHost:
 
     def status(self) -> dict[str, Any]:
         """What a server says once its model is loaded."""
-        return {"initialized": True, "context_pool_size": 4, "metrics_enabled": False, "uptime_seconds": 1.5}
+        return {
+            "memory": self.memory,
+            "initialized": True,
+            "context_pool_size": 4,
+            "metrics_enabled": False,
+            "uptime_seconds": 1.5,
+        }
 
     def settings(self) -> Settings:
         """The settings given."""
         return Settings(self.entries)
+
+    def memory_events(self) -> MemoryEvents:
+        """The next of `events`, or none."""
+        return self.events.popleft() if self.events else MemoryEvents()
+
+    def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
+        """Keep them in `orders`."""
+        self.orders[layer].append(list(priorities))
+
+    def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
+        """From `live_sessions`, as a server would."""
+        live = list(self.live_sessions.values())
+        if ids is not None:
+            return [session for session in live if session.session_id in ids]
+        changed = sorted((session.version, session) for session in live if session.version > since)
+        return [session for _, session in changed[:MAX_SESSIONS]]
+
+    def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
+        """Change `live_sessions`, as a server would."""
+        if action == "restore":
+            if session_id not in self.live_sessions:
+                self.use_session(session_id, **state)
+            return SessionEdit(found=True)
+        session = self.live_sessions.get(session_id)
+        if session is None:
+            return SessionEdit(found=False)
+        if action in ("forget", "expire"):
+            del self.live_sessions[session_id]
+            return SessionEdit(True, session.ram_bytes + session.disk_bytes if action == "forget" else 0)
+        if action == "pin" and self.pin_problem is not None:
+            return SessionEdit(found=True, problem=self.pin_problem)
+        self.use_session(session_id, pinned=action == "pin")
+        return SessionEdit(found=True)
+
+    def use_session(self, session_id: str, **state: Any) -> Session:
+        """Make or change a session, as a request in it would; `state` are fields of `Session`."""
+        with self._lock:
+            self._version += 1
+            session = self.live_sessions.get(session_id) or Session(session_id, 0, 0, (), 0.0, False, 0, 0)
+            session = replace(session, version=self._version, **state)
+            self.live_sessions[session_id] = session
+        return session
 
     @property
     def log_text(self) -> str:

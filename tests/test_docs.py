@@ -62,7 +62,7 @@ def test_plugin_of_the_readme_is_the_example() -> None:
 
 def test_routes_of_the_readme_exist() -> None:
     documented = set(re.findall(r"^\| `((?:GET|POST|DELETE) /\S+)` \|", section(README, "Routes"), re.M))
-    names = "save", "load", "list", "delete", "flush"
+    names = "save", "load", "list", "delete", "pin", "unpin", "flush"
     memory = {f"POST /v1/atlas/memory/{name}" for name in names}
     assert documented == memory | {f"GET /v1/atlas/{name}" for name in ("status", "plugins", "config")}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from atlas_plugin.builtin.config import ConfigPlugin
+from atlas_plugin.builtin.eviction import EvictionPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.status import StatusPlugin
@@ -12,4 +13,5 @@ BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
     "plugins": PluginsPlugin,
     "config": ConfigPlugin,
     "memory": MemoryPlugin,
+    "eviction": EvictionPlugin,
 }

@@ -33,6 +33,7 @@ class StatusPlugin:
             "plugins": {"active": states.count("active"), "failed": states.count("failed")},
         }
         problems = [f"plugin '{info.name}' failed: {info.error}" for info in self._plugins.failed]
+        problems += self._plugins.failing
         reported: dict[str, Any] = {"memory_persistence": False}
         for report in self._plugins.reports():
             reported.update(report.data)

@@ -70,7 +70,7 @@ def make_plan(table: LifeTable, flows: Flows, capacity: float, horizon: int) -> 
     for number in range(CLASSES):
         hull: list[_Step] = []
         for index in range(CLASSES + number, BANDS * CLASSES, CLASSES):
-            if size := flows.sizes[index]:
+            if (size := flows.sizes[index]) and table.time:
                 hull = hull or _hull(table, number, pooled)
                 worth, rate = flows.savings[index] / size, size / table.time
                 steps += [(step.hits / step.occupancy * worth, index, step, rate) for step in hull]

@@ -34,7 +34,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 1
+#define ATLAS_ABI_VERSION 2
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -45,11 +45,45 @@ extern "C" {
 #define ATLAS_LOG_WARN  3
 #define ATLAS_LOG_ERROR 4
 
-/* What atlas_host_api.query answers. STATUS: a JSON object with initialized, model, context_pool_size, uptime_seconds
- * and the like, live. SETTINGS: a JSON array, one object a setting, with name, flag, env, type, value, default, origin,
- * secret, help and, where there are limits, min and max. */
-#define ATLAS_QUERY_STATUS   1
-#define ATLAS_QUERY_SETTINGS 2
+/* What atlas_host_api.query answers; JSON unless it says otherwise. `argument` is empty unless it says otherwise.
+ *
+ * STATUS: an object with initialized, model, context_pool_size, uptime_seconds and the like, live.
+ * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, secret, help and, where
+ *   there are limits, min and max.
+ * MEMORY_EVENTS: takes at most 1,024 events off the queue; an array of atlas_memory_event. One thread at a time.
+ * MEMORY_ORDER: sets priorities. argument: int64_t layer (1 or 2), then an int64_t for each TOUCHED event that the last
+ *   MEMORY_EVENTS answered, in that order; an entry that was touched again since keeps what it has. Answers nothing.
+ * SESSIONS: argument: {"since": version} or {"ids": [id, ...]}; answers {"version", "sessions": [{"session_id", "version",
+ *   "tokens", "chain": [key, ...], "last_used": seconds since 1970, "pinned", "ram_bytes", "disk_bytes"}, ...]}: those that
+ *   changed after a version, or those named that exist. At most 1,000, the least version first: ask again from the last.
+ * SESSION_EDIT: argument: {"action": "restore", "session_id", "tokens", "chain", "last_used", "pinned"}, or {"action":
+ *   "pin" | "unpin" | "forget" | "expire", "session_id"}; answers {"found": bool} and, after forget, {"bytes"}: what was
+ *   removed; after a pin that is refused {"problem": text}. */
+#define ATLAS_QUERY_STATUS        1
+#define ATLAS_QUERY_SETTINGS      2
+#define ATLAS_QUERY_MEMORY_EVENTS 3
+#define ATLAS_QUERY_MEMORY_ORDER  4
+#define ATLAS_QUERY_SESSIONS      5
+#define ATLAS_QUERY_SESSION_EDIT  6
+
+#define ATLAS_EVENT_TOUCHED 0
+#define ATLAS_EVENT_EVICTED 1
+
+/* What happened to an entry of the memory. Times and priorities are on a clock that counts touches and starts with the
+ * server; those of entries from before are negative. A request's touches follow each other, deepest entry first. */
+typedef struct atlas_memory_event {
+    uint64_t key;         /* not 0 */
+    uint64_t parent;      /* of the block before it; 0 at a root */
+    int64_t  now;
+    int64_t  priority;    /* EVICTED: what it had */
+    uint64_t size;        /* bytes, at least 1 */
+    double   saving;      /* TOUCHED: what computing it would cost, in seconds of a model that takes 1 ms a token */
+    uint8_t  what;        /* ATLAS_EVENT_… */
+    uint8_t  layer;       /* EVICTED: 1 or 2 */
+    uint8_t  kind;        /* 0 block, 1 tail, 2 checkpoint */
+    uint8_t  strategy;    /* 0 lru, 1 lfu, 2 adaptive */
+    uint8_t  reserved[4];
+} atlas_memory_event;
 
 typedef struct atlas_slice {
     const char * data;
@@ -74,7 +108,7 @@ typedef struct atlas_http_request {
 typedef struct atlas_host_api {
     uint32_t abi_version;
     void (*log)(int32_t level, atlas_slice text);                          /* one record; may hold newlines */
-    int32_t (*query)(int32_t what, void * sink);                           /* appends JSON to the sink's body */
+    int32_t (*query)(int32_t what, atlas_slice argument, void * sink);     /* appends to the sink's body */
     void (*sink_status)(void * sink, int32_t http_status);                 /* default 200 */
     void (*sink_header)(void * sink, atlas_slice name, atlas_slice value); /* Content-Type included */
     void (*sink_body)(void * sink, atlas_slice bytes);                     /* appends */

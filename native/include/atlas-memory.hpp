@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,8 @@ struct memory_stats {
     uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
     uint64_t write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
     uint64_t evicted_ram = 0, evicted_disk = 0;
+    uint64_t sessions = 0, pinned_bytes = 0, pinned_limit = 0;
+    uint64_t event_drops  = 0; // events that no policy took in time
     uint64_t orphan_drops = 0; // not kept at all: known not to be the first of a conversation, and without its parent
     uint64_t ram_drops    = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
     uint64_t read_entries = 0, read_bytes = 0;
@@ -104,6 +107,31 @@ struct memory_stats {
     uint64_t foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
     bool     index_complete = false; // the index has been rebuilt from the disk
     std::string disk_problem; // why layer 2 cannot be written now; empty: it can
+};
+
+// What happened to an entry: laid out as atlas_memory_event in atlas-abi.h, which says what the fields mean.
+struct memory_event {
+    enum : uint8_t { TOUCHED = 0, EVICTED = 1 };
+
+    uint64_t key, parent;
+    int64_t  now, priority;
+    uint64_t size;
+    double   saving;
+    uint8_t  what, layer, kind, strategy;
+    uint8_t  reserved[4];
+};
+
+// A named conversation, as the memory knows it.
+struct memory_session {
+    std::string              id;
+    std::vector<std::string> chain; // keys of its entries
+    uint64_t                 n_tokens  = 0;
+    double                   last_used = 0; // seconds since 1970
+    bool                     is_pinned = false;
+
+    // Filled in by the store.
+    uint64_t version   = 0; // larger after each change
+    uint64_t ram_bytes = 0, disk_bytes = 0;
 };
 
 struct flush_result {
@@ -156,6 +184,27 @@ class memory_store {
     // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: at most 64 MiB, and an
     // eighth of layer 1's budget, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
+
+    // A policy that runs elsewhere: takes at most max_events of what happened since the last call (nothing is kept before
+    // the first, and 65,536 events at most), then sets the priorities in a layer, 1 or 2, of the entries touched in these
+    // events, in their order. Until then the strategies `lru` and `lfu` have what they promise, `adaptive` is as `lru`.
+    // One thread at a time.
+    std::vector<memory_event> take_events(size_t max_events);
+    void                      set_order(int layer, const int64_t * priorities, size_t n_priorities);
+
+    // Sessions. Entries of one are given up after all others, those of a pinned one last. extend_session() makes a key the
+    // entry at `depth` of its chain, counted from its first block; may be called by the token loop.
+    void extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens);
+    void restore_session(const memory_session & session);
+    std::vector<memory_session> sessions_since(uint64_t version, size_t max_sessions) const;
+    std::vector<memory_session> find_sessions(const std::vector<std::string> & ids) const;
+
+    // Returns why not, or nothing: pinned entries may take half of the slowest layer.
+    std::string pin_session(const std::string & id, bool is_pinned);
+
+    // Forgets a session; with_entries: also what no other session and no other conversation builds upon, in all layers.
+    // Returns the bytes that were given up, or nothing where there is no such session.
+    std::optional<uint64_t> remove_session(const std::string & id, bool with_entries);
 
     // Waits, at most timeout_s seconds, until all that was put before is durable. Tries a failing disk at once, and
     // returns when everything was tried and something failed.

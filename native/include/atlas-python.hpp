@@ -8,7 +8,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace atlas {
 
@@ -26,8 +28,8 @@ struct python_environment {
 
 python_environment find_python_environment(const std::string & python_home, const std::string & build_environment);
 
-// Answers what Python asks through atlas_host_api.query; returns JSON, or nothing when it does not know.
-using host_query = std::function<std::string(int32_t what)>;
+// Answers what Python asks through atlas_host_api.query; nothing when it does not know, or the argument is bad.
+using host_query = std::function<std::optional<std::string>(int32_t what, std::string_view argument)>;
 
 // One per process: the interpreter cannot be started twice. Calls may come from any thread, several at once; a call
 // after stop began is answered with 503, and none reaches Python after stop returned.

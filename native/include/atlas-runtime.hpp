@@ -72,6 +72,7 @@ class runtime {
     python_options python_where;
     python         embedded;
     std::string    python_problem; // why there is no Python; empty when there is
+    bool           serves_model = true; // not a router
 
     const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 
@@ -88,8 +89,8 @@ class runtime {
 
     http_response flush(const http_request & request);
 
-    std::string query(int32_t what);
-    std::string status_json();
+    std::optional<std::string> query(int32_t what, std::string_view argument);
+    std::string                status_json();
 };
 
 } // namespace atlas

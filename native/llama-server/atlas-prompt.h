@@ -24,7 +24,9 @@ struct atlas_prompt_state {
     // The present task asked for no caching. Its state is exact all the same, and the next task may publish it.
     bool is_unwanted = false;
 
-    atlas::memory_access access; // of the present task, or of the last
+    // Of the present task, or of the last.
+    atlas::memory_access access;
+    std::string          session_id; // empty: none
 
     static atlas_prompt_state tainted() {
         atlas_prompt_state state;

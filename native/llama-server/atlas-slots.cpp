@@ -13,6 +13,7 @@
 #include "src/llama-ext.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -147,6 +148,7 @@ void atlas_memory_find(server_task & task, const server_http_req & req) {
     auto & ticket = *task.memory;
     if (req.atlas) {
         req.atlas->set_ticket(task.memory);
+        ticket.session_id       = req.atlas->options().session_id.value_or("");
         ticket.access.strategy  = req.atlas->options().strategy;
         ticket.access.max_layer = req.atlas->options().memory_layers.value_or(ticket.access.max_layer);
     }
@@ -189,6 +191,21 @@ static size_t count_reusable(llama_context * ctx, int id_slot, const server_prom
         }
     }
     return reusable;
+}
+
+double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
+                       const server_task & task) {
+    static const double COPIED      = 0.02; // a token that is copied, of one that is computed
+    static const double HALF_LIFE_S = 600;  // of the chance that somebody comes back
+
+    const size_t common  = prompt.tokens.get_common_prefix(task.tokens);
+    const double has     = count_reusable(ctx, id_slot, prompt, common);
+    const double known   = task.memory ? task.memory->match.n_tokens : 0;
+    const double to_copy = known > has ? known : 0;
+    const double lost    = (double) prompt.tokens.size() - (double) common;
+    const double idle_s  = (double) (ggml_time_us() - last_used) / 1e6;
+    const double returns = last_used < 0 ? 0 : std::exp2(-idle_s / HALF_LIFE_S);
+    return (double) task.tokens.size() - std::max(has, known) + COPIED * (to_copy + lost * returns);
 }
 
 // Cells that no sequence uses: a failed restore may leave a context that only a restart repairs, so it is not tried.
@@ -311,9 +328,8 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     if (!task.memory) {
         return;
     }
-    auto & ticket       = *task.memory;
-    prompt.atlas.access = ticket.access;
-    const auto match    = std::exchange(ticket.match, {});
+    auto &     ticket = *task.memory;
+    const auto match  = std::exchange(ticket.match, {});
     if (match.n_tokens > 0) {
         const int64_t began  = ggml_time_us();
         const size_t  has    = count_reusable(ctx, id_slot, prompt, common);
@@ -341,6 +357,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
             }
         }
     }
+    // not before: a slot that was emptied has forgotten whose it is
+    prompt.atlas.access     = ticket.access;
+    prompt.atlas.session_id = ticket.session_id;
     atlas_active()->count_restore(ticket.result);
     log_result(id_slot, ticket, match.n_tokens);
 }
@@ -372,6 +391,15 @@ static const std::string & parent_key(const server_prompt & prompt) {
     return prompt.atlas.last_block.empty() ? setup.root : prompt.atlas.last_block;
 }
 
+// Tells to which session what was published belongs. n_behind: the entries of the session behind its last block.
+static void add_to_session(const atlas_prompt_state & state, size_t n_behind, const std::string & key,
+                           size_t n_tokens) {
+    if (!state.session_id.empty()) {
+        const size_t n_blocks = state.n_published / setup.store->options().block_tokens;
+        setup.store->extend_session(state.session_id, n_blocks + n_behind, key, n_tokens);
+    }
+}
+
 // Publishes the n_tokens tokens behind the last published block. Returns false when the slot has no such state.
 static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prompt, entry_kind kind, size_t n_tokens) {
     auto &       state  = prompt.atlas;
@@ -393,6 +421,7 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
         setup.store->put(std::move(entry), state.tail, state.access);
         state.tail.clear();
     }
+    add_to_session(state, 0, key, state.n_published + n_tokens);
     if (kind == entry_kind::tail) {
         state.tail   = key;
         state.n_tail = n_tokens;
@@ -405,7 +434,7 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
 }
 
 // Publishes a checkpoint at n_tokens, which must not be before the end of the last published block.
-static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, atlas::state_bytes data) {
+static std::string publish_checkpoint(const server_prompt & prompt, size_t n_tokens, atlas::state_bytes data) {
     const auto & tokens = prompt.tokens.get_tokens();
     memory_entry entry;
     entry.kind     = entry_kind::checkpoint;
@@ -413,7 +442,7 @@ static void publish_checkpoint(const server_prompt & prompt, size_t n_tokens, at
     entry.position = prompt.atlas.n_published;
     entry.tokens.assign(tokens.begin() + prompt.atlas.n_published, tokens.begin() + n_tokens);
     entry.data = std::move(data);
-    setup.store->put(std::move(entry), "", prompt.atlas.access);
+    return setup.store->put(std::move(entry), "", prompt.atlas.access);
 }
 
 // Publishes those checkpoints of stock's own that lie between the last published block and the next.
@@ -440,7 +469,9 @@ static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt
     const auto         flags = setup.checkpoint_flags();
     atlas::state_bytes data(llama_state_seq_get_size_ext(ctx, id_slot, flags));
     if (!data.empty() && llama_state_seq_get_data_ext(ctx, data.data(), data.size(), id_slot, flags) == data.size()) {
-        publish_checkpoint(prompt, prompt.tokens.size(), std::move(data));
+        const size_t n_tokens = prompt.tokens.size();
+        const auto   key      = publish_checkpoint(prompt, n_tokens, std::move(data));
+        add_to_session(prompt.atlas, prompt.atlas.n_tail > 0 ? 1 : 0, key, n_tokens);
     }
 }
 

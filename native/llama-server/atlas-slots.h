@@ -28,6 +28,12 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
 // prompt than the slot can reuse, rebuilds that state in the slot. After a failure the slot is empty.
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task);
 
+// What launching the task on an idle slot would cost, in tokens to compute: those that neither the slot nor the memory has,
+// a little for those that are copied, and for what the slot would lose, as far as somebody may come back to it.
+// last_used: in microseconds of ggml_time_us(); negative: never.
+double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
+                       const server_task & task);
+
 // Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);
 

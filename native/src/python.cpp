@@ -73,11 +73,11 @@ host_query & process_query() {
     return query;
 }
 
-int32_t query_host(int32_t what, void * opaque) {
+int32_t query_host(int32_t what, atlas_slice argument, void * opaque) {
     try {
-        const std::string answer = process_query()(what);
-        as_sink(opaque).response.body += answer;
-        return answer.empty() ? ATLAS_FAILED : ATLAS_OK;
+        const auto answer = process_query()(what, {argument.data, argument.size});
+        as_sink(opaque).response.body += answer.value_or("");
+        return answer ? ATLAS_OK : ATLAS_FAILED;
     } catch (const std::exception & e) {
         log(LogLevel::ERROR, std::string("host query failed: ") + e.what());
         return ATLAS_FAILED;

@@ -2,6 +2,7 @@
 
 #include "atlas-error.hpp"
 #include "atlas-log.hpp"
+#include "memory-queries.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -13,10 +14,11 @@ using json = nlohmann::ordered_json;
 
 runtime::runtime(settings settings, std::string server_version, python_options options)
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
-      embedded([this](int32_t what) { return query(what); }) {}
+      embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
 
 bool runtime::start(bool has_model, uint64_t ram_bytes) {
     const auto & config = all_settings.values();
+    serves_model        = has_model;
     if (has_model && config.enable_memory_persistence && config.enable_auto_memory &&
         !config.memory_save_path.empty()) {
         memory_options options;
@@ -77,7 +79,10 @@ void runtime::set_memory_root(const std::string & root, const std::string & prob
 // POST /v1/atlas/memory/flush: {"timeout_s": number} or nothing.
 http_response runtime::flush(const http_request & request) {
     if (!store) {
-        return error_response(503, "there is no memory to flush: start the server with --atlas-memory-path DIR");
+        return error_response(
+            503, serves_model
+                     ? "there is no memory to flush: start the server with --atlas-memory-path DIR"
+                     : "a router has no memory to flush: ask the server of each model, whose port /models tells");
     }
     double timeout_s = all_settings.values().shutdown_timeout_s;
     if (!request.body.empty()) {
@@ -138,15 +143,17 @@ bool runtime::stop() {
     return embedded.stop(timeout_s);
 }
 
-static json stats_json(const memory_stats & stats) {
+static json stats_json(const memory_stats & stats, const memory_options & options) {
     return {
         {"ram",
-         {{"entries", stats.ram_entries},
+         {{"budget", options.ram_bytes},
+          {"entries", stats.ram_entries},
           {"bytes", stats.ram_bytes},
           {"evicted", stats.evicted_ram},
           {"drops", stats.ram_drops}}},
         {"disk",
-         {{"entries", stats.disk_entries},
+         {{"budget", options.disk_bytes},
+          {"entries", stats.disk_entries},
           {"bytes", stats.disk_bytes},
           {"evicted", stats.evicted_disk},
           {"index_complete", stats.index_complete},
@@ -158,17 +165,20 @@ static json stats_json(const memory_stats & stats) {
           {"failures", stats.write_failures},
           {"drops", stats.write_drops}}},
         {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}}},
+        {"sessions", stats.sessions},
+        {"pinned", {{"bytes", stats.pinned_bytes}, {"limit", stats.pinned_limit}}},
+        {"event_drops", stats.event_drops},
         {"orphan_drops", stats.orphan_drops},
         {"damaged_files", stats.bad_checksum},
         {"foreign_files", stats.foreign_files},
     };
 }
 
-std::string runtime::query(int32_t what) {
+std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
         case ATLAS_QUERY_STATUS:   return status_json();
         case ATLAS_QUERY_SETTINGS: return all_settings.to_json();
-        default:                   return "";
+        default:                   return store ? answer_memory_query(*store, what, argument) : std::nullopt;
     }
 }
 
@@ -177,7 +187,7 @@ std::string runtime::status_json() {
     const std::lock_guard<std::mutex>   lock(model_mutex);
     json                                memory;
     if (store && !memory_root.empty()) {
-        memory            = stats_json(store->stats());
+        memory            = stats_json(store->stats(), store->options());
         memory["path"]    = store->options().path;
         memory["root"]    = memory_root;
         memory["results"] = json::object();

@@ -16,7 +16,12 @@ F32_TENSOR = 0
 # Of the demo model.
 WIDTH = 192
 
-Value = bool | int | float | str | list[float]
+Value = bool | int | float | str | list[float] | list[str]
+
+# A model with 32 KiB of KV a token that computes next to nothing: what fills the memory's layers soon.
+WIDE_KV_BYTES = 32 * 1024
+WIDE_VOCABULARY = 256
+_WIDE_WIDTH, _WIDE_HEADS, _WIDE_HEAD = 32, 32, 256
 
 # A SigLIP tower of one layer with Gemma 3's projector. Each image becomes four tokens.
 _TOWER_WIDTH, _TOWER_FEED_FORWARD, _IMAGE, _PATCH, _MERGED = 32, 64, 16, 4, 2
@@ -65,6 +70,37 @@ def write_lora(path: Path) -> Path:
     return _write(path, metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
 
 
+def write_wide_model(path: Path, context: int) -> Path:
+    """A model of one layer; prompts are token arrays. WIDE_KV_BYTES is the size of a token's KV in f16."""
+    attention = _WIDE_HEADS * _WIDE_HEAD
+    metadata: dict[str, Value] = {
+        "general.architecture": "llama",
+        "tokenizer.ggml.model": "test",
+        "tokenizer.ggml.tokens": [f"token_{number}" for number in range(WIDE_VOCABULARY)],
+        "llama.context_length": context,
+        "llama.embedding_length": _WIDE_WIDTH,
+        "llama.block_count": 1,
+        "llama.feed_forward_length": _WIDE_WIDTH,
+        "llama.attention.head_count": _WIDE_HEADS,
+        "llama.attention.head_count_kv": _WIDE_HEADS,
+        "llama.attention.key_length": _WIDE_HEAD,
+        "llama.attention.value_length": _WIDE_HEAD,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": _WIDE_HEAD,
+        "llama.rope.freq_base": 10_000.0,
+    }
+    tensors = {
+        "token_embd.weight": (_WIDE_WIDTH, WIDE_VOCABULARY),
+        "output_norm.weight": (_WIDE_WIDTH,),
+        "blk.0.attn_norm.weight": (_WIDE_WIDTH,),
+        **{f"blk.0.attn_{name}.weight": (_WIDE_WIDTH, attention) for name in "qkv"},
+        "blk.0.attn_output.weight": (attention, _WIDE_WIDTH),
+        "blk.0.ffn_norm.weight": (_WIDE_WIDTH,),
+        **{f"blk.0.ffn_{name}.weight": (_WIDE_WIDTH, _WIDE_WIDTH) for name in ("gate", "up", "down")},
+    }
+    return _write(path, metadata, tensors)
+
+
 def write_control_vector(path: Path) -> Path:
     """A control vector of the demo model's second layer."""
     metadata: dict[str, Value] = {
@@ -110,5 +146,8 @@ def _value(value: Value) -> bytes:
             return struct.pack("<If", FLOAT32, value)
         case str():
             return struct.pack("<I", STRING) + _text(value)
+        case [str(), *_]:
+            texts = b"".join(_text(str(item)) for item in value)
+            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + texts
         case _:
             return struct.pack(f"<IIQ{len(value)}f", ARRAY, FLOAT32, len(value), *value)

@@ -55,7 +55,10 @@ class TestOperations:
 
         assert load(server, "crud").json()["data"] == {**second, "state": {"n": 2}}
         deleted = server.post("/v1/atlas/memory/delete", {"context_id": "crud"})
-        assert deleted.json() == {"status": "success", "data": {"context_id": "crud"}}
+        assert deleted.json() == {
+            "status": "success",
+            "data": {"context_id": "crud", "freed_bytes": len('{"n":2}')},
+        }
         for again in (load(server, "crud"), server.post("/v1/atlas/memory/delete", {"context_id": "crud"})):
             assert error_of(again) == (404, "not_found", "no context 'crud'")
 
@@ -160,7 +163,7 @@ class TestRefusals:
     def test_unknown_operations_and_methods(self, server: Server) -> None:
         status, kind, message = error_of(server.post("/v1/atlas/memory/forget"))
         assert (status, kind) == (404, "not_found")
-        assert message.endswith("the operations are save, load, list, delete")
+        assert message.endswith("the operations are save, load, list, delete, pin, unpin")
         answer = server.get("/v1/atlas/memory/save")
         assert error_of(answer)[:2] == (405, "validation_error")
         assert answer.headers["Allow"] == "POST"

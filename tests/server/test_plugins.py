@@ -176,6 +176,7 @@ class TestLoading:
             "plugins": "active",
             "config": "active",
             "memory": "disabled",
+            "eviction": "active",
             "a": "active",
             "b": "disabled",
             "outside": "failed",

@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
     "auto_save_interval_s": ("1.5", 1.5),
+    "session_ttl_s": ("3600", 3600.0),
     "block_tokens": ("16", 16),
     "max_state_bytes": ("2048", 2048),
     "plugins": ("no:memory,,no:status", ["no:memory", "no:status"]),

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,3 +52,17 @@ def call() -> Callable[..., Response]:
         return response
 
     return called
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Wait for other threads: eventually(condition) returns once it is true."""
+
+    def waited(condition: Callable[[], object]) -> None:
+        for _ in range(4000):
+            if condition():
+                return
+            time.sleep(0.005)
+        raise AssertionError("it did not happen within 20 seconds")
+
+    return waited

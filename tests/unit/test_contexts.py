@@ -1,8 +1,5 @@
 """Saved contexts: the store, and the routes over it."""
 
-import os
-import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import Response, ServerError, UnavailableError
-from atlas_plugin.contexts import SCHEMA_VERSION, ContextStore
+from atlas_plugin import Response, listing
+from atlas_plugin.contexts import ContextStore
+from atlas_plugin.database import Database
 from atlas_plugin.testing import Application, FakeHost
 
 Start = Callable[[FakeHost], Application]
@@ -21,11 +19,20 @@ Memory = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ContextStore]:
-    opened = ContextStore(tmp_path / "memory")
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "memory")
     opened.open()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> ContextStore:
+    return ContextStore(database)
+
+
+def names(database: Database, limit: int = 1000, after: str = "") -> list[str]:
+    return [item.context_id for item in listing.page(database, limit, after)]
 
 
 @pytest.fixture
@@ -51,134 +58,40 @@ class TestStore:
 
     def test_what_is_not_there(self, store: ContextStore) -> None:
         assert store.load("a") is None
-        assert not store.delete("a")
+        assert store.delete("a") is None
         store.save("a", b"{}")
-        assert store.delete("a")
+        assert store.delete("a") == 2
         assert store.load("a") is None
 
-    def test_pages_are_in_order_of_ids(self, store: ContextStore) -> None:
+    def test_pages_are_in_order_of_ids(self, store: ContextStore, database: Database) -> None:
         for name in ("b", "B", "a:1", "a"):
             store.save(name, b"{}")
-        assert [info.context_id for info in store.page(3)] == ["B", "a", "a:1"]
-        assert [info.context_id for info in store.page(3, "a")] == ["a:1", "b"]
+        assert names(database, 3) == ["B", "a", "a:1"]
+        assert names(database, 3, "a") == ["a:1", "b"]
 
-    def test_it_is_on_disk_when_save_returns(self, store: ContextStore) -> None:
+    def test_it_is_on_disk_when_save_returns(self, store: ContextStore, database: Database) -> None:
         saved = store.save("a", b'{"n":1}')
-        other = ContextStore(store.path.parent)
-        assert other.load("a") == (saved, b'{"n":1}')
+        other = Database(database.path.parent)
+        assert ContextStore(other).load("a") == (saved, b'{"n":1}')
         other.close()
-        store.close()
-        assert store.load("a") == (saved, b'{"n":1}'), "a closed store opens itself again"
+        database.close()
+        assert store.load("a") == (saved, b'{"n":1}'), "a closed database opens itself again"
 
-    def test_durability_settings(self, store: ContextStore) -> None:
-        with store._use("look") as connection:
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-            assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-
-    def test_only_the_owner_can_read(self, tmp_path: Path) -> None:
-        before = os.umask(0)
-        try:
-            store = ContextStore(tmp_path / "deep" / "memory")
-            store.save("a", b"{}")
-        finally:
-            os.umask(before)
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in store.path.parent.iterdir()}
-        assert modes == dict.fromkeys(
-            ("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600
-        )
-        assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
-        store.close()
-
-    def test_an_open_directory_is_left_alone_and_reported(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        tmp_path.chmod(0o755)
-        store = ContextStore(tmp_path)
-        store.open()
-        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
-        assert f"{tmp_path} is open to other users" in caplog.text
-        store.close()
-        store.path.chmod(0o644)
-        store.open()
-        assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
-        store.close()
-
-    def test_a_newer_schema_is_refused_and_untouched(self, store: ContextStore) -> None:
-        store.close()
-        with sqlite3.connect(store.path) as connection:
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-        connection.close()
-        before = store.path.read_bytes()
-        with pytest.raises(
-            UnavailableError, match=f"schema version {SCHEMA_VERSION + 1}.* run the newer ATLAS"
-        ):
-            store.save("a", b"{}")
-        assert "schema version" in (store.problem() or "")
-        assert store.path.read_bytes() == before
-
-    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
-        store = ContextStore(tmp_path)
-        store.path.write_bytes(b"not a database, but long enough to be looked at " * 100)
-        with pytest.raises(ServerError, match="Failed to open the context store: file is not a database"):
-            store.open()
-        assert "not a database" in (store.problem() or "")
-        store.path.unlink()
-        assert store.problem() is None, "a repaired disk needs no restart"
-        store.close()
-
-    def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        store = ContextStore(tmp_path / "file" / "memory")
-        with pytest.raises(ServerError, match=r"Failed to open the context store: .*file/memory"):
-            store.open()
-
-    def test_a_failed_write_is_reported_until_one_succeeds(self, store: ContextStore) -> None:
-        store.save("a", b'{"n":1}')
-        with store._use("limit the size of the file") as connection:
-            connection.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(
-            ServerError, match="Failed to save context state: database or disk is full; check"
-        ):
-            store.save("a", b"[" + b"0," * 20000 + b"0]")
-        assert "disk is full" in (store.problem() or "")
-        loaded = store.load("a")
-        assert loaded is not None
-        assert loaded[1] == b'{"n":1}'
-        store.save("a", b'{"n":2}')
-        assert store.problem() is None
-
-    def test_a_file_that_was_removed_is_made_anew(self, store: ContextStore) -> None:
-        store.save("a", b"{}")
-        for path in store.path.parent.iterdir():
-            path.unlink()
-        store.save("b", b"{}")
-        assert store.path.exists()
-        assert [info.context_id for info in store.page(10)] == ["b"]
-
-    def test_status_does_not_wait_for_an_operation(self, store: ContextStore) -> None:
-        answers: list[str | None] = []
-        with store._use("hold it"):
-            thread = threading.Thread(target=lambda: answers.append(store.problem()))
-            thread.start()
-            thread.join()
-        assert answers == [None]
-
-    def test_many_threads(self, store: ContextStore) -> None:
+    def test_many_threads(self, store: ContextStore, database: Database) -> None:
         def work(thread: int) -> None:
             for i in range(20):
                 store.save(f"{thread}-{i}", b"{}")
                 store.save("shared", b"{}")
-                store.page(10)
+                names(database, 10)
                 if i % 2:
-                    assert store.delete(f"{thread}-{i}")
+                    assert store.delete(f"{thread}-{i}") == 2
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(store.page(1000)) == 8 * 10 + 1
+        assert len(names(database)) == 8 * 10 + 1
 
 
 class TestRoutes:
@@ -195,11 +108,11 @@ class TestRoutes:
         assert loaded["data"] == {**saved["data"], "state": state}
         status, listed = memory("list")
         assert status == 200
-        assert listed["data"] == {"contexts": [saved["data"]], "next_cursor": None}
+        assert listed["data"] == {"contexts": [{**saved["data"], "session": None}], "next_cursor": None}
         assert memory("list", b"")[0] == 200
         assert memory("delete", context_id="a.b:c_D-1") == (
             200,
-            {"status": "success", "data": {"context_id": "a.b:c_D-1"}},
+            {"status": "success", "data": {"context_id": "a.b:c_D-1", "freed_bytes": size}},
         )
         for operation in ("load", "delete"):
             status, missing = memory(operation, context_id="a.b:c_D-1")
@@ -207,8 +120,8 @@ class TestRoutes:
             assert "a.b:c_D-1" in missing["error"]["message"]
 
     def test_list_is_paged(self, memory: Memory) -> None:
-        names = [f"{number:03}" for number in range(7)]
-        for name in names:
+        expected = [f"{number:03}" for number in range(7)]
+        for name in expected:
             memory("save", context_id=name, state={})
         seen: list[list[str]] = []
         cursor: str | None = None
@@ -217,7 +130,9 @@ class TestRoutes:
             seen.append([item["context_id"] for item in page["contexts"]])
             cursor = page["next_cursor"]
             memory("delete", context_id=seen[-1][-1])
-        assert seen == [names[:3], names[3:6], names[6:]], "deleting the last of a page loses nothing"
+        assert seen == [expected[:3], expected[3:6], expected[6:]], (
+            "deleting the last of a page loses nothing"
+        )
 
     @pytest.mark.parametrize(
         ("operation", "body", "field"),
@@ -247,6 +162,10 @@ class TestRoutes:
             ("list", '{"cursor": "ü"}'.encode(), "cursor"),
             ("list", b'{"cursor": 1}', "cursor"),
             ("delete", b'{"id": "a"}', "id"),
+            ("pin", b"{}", "session_id"),
+            ("pin", b'{"session_id": "a b"}', "session_id"),
+            ("unpin", b'{"context_id": ""}', "context_id"),
+            ("unpin", b'{"session_id": "a", "context_id": "a"}', "context_id"),
         ],
     )
     def test_what_is_wrong_is_named(self, memory: Memory, operation: str, body: bytes, field: str) -> None:
@@ -272,7 +191,7 @@ class TestRoutes:
     def test_unknown_operation(self, memory: Memory) -> None:
         status, answer = memory("flush")
         assert (status, answer["error"]["type"]) == (404, "not_found")
-        assert "save, load, list, delete" in answer["error"]["message"]
+        assert "save, load, list, delete, pin, unpin" in answer["error"]["message"]
 
     def test_a_failing_disk_does_not_stop_the_server(self, tmp_path: Path, start: Start, call: Call) -> None:
         directory = tmp_path / "memory"

@@ -17,7 +17,7 @@ from atlas_plugin import PluginError, PluginInfo, Response, hookspecs
 from atlas_plugin.testing import Application, FakeHost
 
 ROOT = Path(__file__).parents[2]
-BUILTIN = ["status", "plugins", "config", "memory"]
+BUILTIN = ["status", "plugins", "config", "memory", "eviction"]
 
 ROUTE = """
     from atlas_plugin import hookimpl
@@ -35,7 +35,7 @@ BAD = {
     "syntax": ("def x(:", "SyntaxError: invalid syntax"),
     "hook name": (
         f"{HOOK}def register_route(routes): pass",
-        "no hook 'register_route'; the hooks are register_routes, report_status, shutdown, startup",
+        "no hook 'register_route'; the hooks are admit, evict_order, register_routes, report_status, ",
     ),
     "hook argument": (f"{HOOK}def register_routes(route): pass", "Argument(s) {'route'} are declared"),
     "hook option": (
@@ -170,7 +170,7 @@ class TestFailures:
         assert "Traceback (most recent call last)" in host.log_text
         status = document(call(application, "GET", "/v1/atlas/status"))
         assert status["status"] == "degraded"
-        assert status["data"]["plugins"] == {"active": 5, "failed": 1}
+        assert status["data"]["plugins"] == {"active": 6, "failed": 1}
         assert status["problems"] == [f"plugin 'bad' failed: {bad.error}"]
 
     @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ class TestHooks:
         application.stop()
         application.stop()
         ours = [text for _, text in host.records if re.match("root: [ab] ", text)]
-        assert ours == ["root: b up among 6", "root: a up among 6", "root: a down", "root: b down"]
+        assert ours == ["root: b up among 7", "root: a up among 7", "root: a down", "root: b down"]
 
     @pytest.mark.parametrize(
         ("result", "problem"),
@@ -316,7 +316,7 @@ class TestBuiltinRoutes:
         assert data["uptime_seconds"] == 1.5
         assert data["memory_persistence"] is True
         assert data["python"]["prefix"] == sys.prefix
-        assert data["plugins"] == {"active": 4, "failed": 0}
+        assert data["plugins"] == {"active": 5, "failed": 0}
 
     def test_plugins(self, start: Start, call: Call) -> None:
         plugins = document(call(start(FakeHost()), "GET", "/v1/atlas/plugins"))["data"]["plugins"]
@@ -331,6 +331,7 @@ class TestBuiltinRoutes:
             "error": None,
             "routes": ["GET /v1/atlas/status"],
             "hooks": ["register_routes", "startup"],
+            "hook_failures": {},
         }
 
     def test_config_hides_secrets(self, start: Start, call: Call) -> None:
@@ -351,6 +352,9 @@ class TestBuiltinRoutes:
         assert settings.texts("plugins") == []
         with pytest.raises(TypeError, match="max_state_bytes is bool, not int"):
             settings.integer("max_state_bytes")
+        with pytest.raises(TypeError, match="max_state_bytes is bool, not float"):
+            settings.number("max_state_bytes")
+        assert settings.number("session_ttl_s") == 86400.0
         with pytest.raises(KeyError, match="no setting nonsense"):
             settings.flag("nonsense")
 

@@ -90,6 +90,7 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
+            events.evicted(*victim, 2, victim->disk.priority, clock);
             task.victims.push_back(doom(*victim));
             freed += task.victims.back().bytes;
             counters.evicted_disk++;
@@ -131,6 +132,12 @@ void catalog::end_write(const disk_job & job, bool is_written) {
             queue.settle(node);
         }
     }
+    if (node.is_forgotten && !node.pending) {
+        node.is_forgotten = false;
+        if (node.disk.present) {
+            remove_later(node);
+        }
+    }
     index.release(node);
 }
 
@@ -142,6 +149,7 @@ std::vector<doomed_file> catalog::trim(size_t max_files) {
         if (!victim) {
             break;
         }
+        events.evicted(*victim, 2, victim->disk.priority, clock);
         victims.push_back(doom(*victim));
         freed += victims.back().bytes;
         counters.evicted_disk++;

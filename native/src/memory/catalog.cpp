@@ -5,7 +5,8 @@
 namespace atlas::memory {
 
 catalog::catalog(const memory_options & options)
-    : queue(options.write_queue_bytes, std::chrono::duration_cast<write_queue::clock::duration>(
+    : events(CLOCK_START), sessions([this](const digest & key, const holds & now) { settle_holds(key, now); }),
+      queue(options.write_queue_bytes, std::chrono::duration_cast<write_queue::clock::duration>(
                                            std::chrono::duration<double>(options.write_delay_s))),
       options(options), ram(&index_node::ram, options.ram_bytes), disk(&index_node::disk, options.disk_bytes) {
     has_disk = !options.path.empty() && options.disk_bytes > 0;
@@ -19,31 +20,59 @@ memory_stats catalog::stats() const {
     stats.disk_bytes      = disk.bytes() + doomed_bytes - unstarted_bytes;
     stats.pending_entries = queue.entries();
     stats.pending_bytes   = queue.bytes();
+    stats.sessions        = sessions.size();
+    stats.pinned_bytes    = pinned_bytes();
+    stats.pinned_limit    = pinned_limit();
+    stats.event_drops     = events.dropped();
     return stats;
 }
 
 bool catalog::contains(const digest & key) const {
     const index_node * node = index.find(key);
-    return node && node->is_stored() && !node->is_superseded;
+    return node && node->is_stored() && !node->is_superseded && !node->is_forgotten;
 }
 
-void catalog::touch(index_node & node, cache_strategy strategy) {
-    node.last_use = ++clock;
-    node.strategy = strategy;
+void catalog::touch(index_node & node, const memory_access & access, uint64_t bytes) {
+    constexpr double SECONDS_PER_TOKEN = 0.001; // only ratios matter
+    node.last_use                      = ++clock;
+    node.strategy                      = access.strategy;
     ram.change(node, [&] { disk.change(node, [&] { node.touches++; }); });
     ram.set_priority(node);
     disk.set_priority(node);
+    // One model, one price: a measured one would only make equal entries look unequal. Without a checkpoint the block that
+    // it stands in, at least, would have to be computed.
+    const size_t n_tokens = node.kind == entry_kind::checkpoint ? options.block_tokens : node.tokens.size();
+    events.touched(node, bytes, SECONDS_PER_TOKEN * (double) n_tokens);
+}
+
+uint64_t catalog::size_of(const index_node & node) const {
+    const memory_entry_ptr & entry = node.pending ? node.pending->entry : node.in_ram;
+    return entry ? memory_bytes(*entry) : node.disk.bytes;
+}
+
+// The node of an entry, made where it is missing.
+index_node & catalog::add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens) {
+    index_node & node = index.add(key, parent, kind, tokens);
+    if (const auto it = sessions.held().find(key); it != sessions.held().end()) {
+        settle_holds(key, it->second);
+    }
+    return node;
 }
 
 // The checkpoints on the way to a new one: whoever goes on from here needs the last only.
 void catalog::dominate(index_node & checkpoint) {
+    const auto any = [](const index_node &) { return true; };
     for (index_node * next = &checkpoint; next->parent; next = next->parent) {
-        for (index_node * child : next->parent->children) {
-            const bool leads = child->kind == entry_kind::checkpoint && child->tokens.size() < next->tokens.size() &&
-                               std::equal(child->tokens.begin(), child->tokens.end(), next->tokens.begin());
-            if (leads && !child->is_on_the_way) {
-                ram.change(*child, [&] { disk.change(*child, [&] { child->is_on_the_way = true; }); });
+        for (size_t n_tokens = next->tokens.size(); n_tokens > 0;) {
+            index_node * leads = index.checkpoint(*next->parent, next->tokens.data(), n_tokens - 1, any);
+            if (!leads) {
+                break;
             }
+            if (leads->is_on_the_way) {
+                return; // and so are those before it
+            }
+            ram.change(*leads, [&] { disk.change(*leads, [&] { leads->is_on_the_way = true; }); });
+            n_tokens = leads->tokens.size();
         }
     }
 }
@@ -52,7 +81,7 @@ void catalog::dominate(index_node & checkpoint) {
 
 void catalog::put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
                   const std::optional<digest> & supersedes, const memory_access & access, released_state & released) {
-    index_node & node   = index.add(key, parent, entry->kind, entry->tokens);
+    index_node & node   = add(key, parent, entry->kind, entry->tokens);
     const bool   is_new = !node.is_stored();
     if (is_new && entry->position > 0 && !node.parent->is_stored()) {
         counters.orphan_drops++;
@@ -65,7 +94,8 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
         old = nullptr;
     }
     node.is_superseded = false;
-    touch(node, access.strategy);
+    node.is_forgotten  = false;
+    touch(node, access, memory_bytes(*entry));
     if (entry->kind == entry_kind::checkpoint && is_new) {
         dominate(node);
     }
@@ -103,6 +133,7 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry, rel
             counters.ram_drops++;
             return false;
         }
+        events.evicted(*victim, 1, victim->ram.priority, clock);
         drop_from_ram(*victim, released);
         counters.evicted_ram++;
         index.release(*victim);
@@ -153,10 +184,12 @@ match_piece catalog::piece_of(index_node & node, size_t begin) const {
 
 match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                            int max_layer) {
-    const auto   may_use      = [&](const index_node & node) { return max_layer >= 2 || node.in_ram || node.pending; };
-    const size_t block_tokens = options.block_tokens;
-    std::vector<index_node *> chain   = {index.find(root)}; // the root, then blocks
-    size_t                    covered = 0;
+    const auto may_use = [&](const index_node & node) {
+        return !node.is_forgotten && (max_layer >= 2 || node.in_ram || node.pending);
+    };
+    const size_t              block_tokens = options.block_tokens;
+    std::vector<index_node *> chain        = {index.find(root)}; // the root, then blocks
+    size_t                    covered      = 0;
     if (!chain[0]) {
         return {};
     }
@@ -205,7 +238,7 @@ void catalog::use(match_plan & plan, const memory_access & access, released_stat
     }
     for (match_piece * piece : pieces) {
         if (piece->was_read) {
-            index_node & node = index.add(piece->key, piece->parent, piece->kind, piece->tokens);
+            index_node & node = add(piece->key, piece->parent, piece->kind, piece->tokens);
             if (!node.in_ram && !node.pending) {
                 keep_in_ram(node, piece->entry, released);
             }
@@ -218,7 +251,7 @@ void catalog::use(match_plan & plan, const memory_access & access, released_stat
     // deepest first, so that what is shared is used last
     for (auto it = pieces.rbegin(); it != pieces.rend(); ++it) {
         if (index_node * node = index.find((*it)->key); node && node->is_stored()) {
-            touch(*node, access.strategy);
+            touch(*node, access, size_of(*node));
             if (node->in_ram && access.max_layer >= 2) {
                 write_later(*node, node->in_ram); // where an earlier write was dropped
             }
@@ -232,7 +265,7 @@ void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_
     if (removed.count(header.key)) {
         return;
     }
-    index_node & node = index.add(header.key, header.parent, header.kind, header.tokens);
+    index_node & node = add(header.key, header.parent, header.kind, header.tokens);
     if (node.disk.present) {
         return;
     }

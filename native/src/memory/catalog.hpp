@@ -3,7 +3,9 @@
 #pragma once
 
 #include "entry-file.hpp"
+#include "event-log.hpp"
 #include "layer.hpp"
+#include "session-index.hpp"
 #include "write-queue.hpp"
 
 #include <unordered_set>
@@ -68,6 +70,14 @@ class catalog {
     // Once all files are known: finds the orphans among these, and from then on as they come and go.
     void find_orphans(const digest * keys, size_t n_keys);
 
+    // As the members of memory_store of the same name.
+    event_log               events;
+    session_index           sessions;
+    void                    set_priority(int in_layer, const digest & key, int64_t now, int64_t priority);
+    memory_session          describe(const std::string & id, const session & of) const;
+    std::string             pin(const std::string & id, bool is_pinned);
+    std::optional<uint64_t> remove_session(const std::string & id, bool with_entries, released_state & released);
+
     // For the writer. begin_write() makes room and returns nothing when the write is not needed or has no room.
     write_queue               queue;
     std::optional<write_task> begin_write(const disk_job & job);
@@ -79,10 +89,12 @@ class catalog {
     void                     end_removal(const doomed_file & file);
 
   private:
+    static constexpr int64_t CLOCK_START = 1ll << 62; // later than the time of any file
+
     const memory_options options;
     entry_index          index;
     layer                ram, disk;
-    int64_t              clock           = 1ll << 62; // counts touches; later than the time of any file
+    int64_t              clock           = CLOCK_START; // counts touches
     uint64_t             doomed_bytes    = 0; // of files that are to be removed
     uint64_t             unstarted_bytes = 0; // of a file that waits until its victims are removed
     bool                 knows_files     = false; // so that what has no parent on disk is known to be an orphan
@@ -90,7 +102,14 @@ class catalog {
     // What was removed while the indexer may still have its header.
     std::unordered_set<digest, digest_hash> removed;
 
-    void             touch(index_node & node, cache_strategy strategy);
+    void             touch(index_node & node, const memory_access & access, uint64_t bytes);
+    index_node &     add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
+    void             settle_holds(const digest & key, const holds & now);
+    uint64_t         bytes_of(const session & of) const;
+    uint64_t         pinned_bytes() const;
+    uint64_t         pinned_limit() const;
+    uint64_t         forget(index_node & node, released_state & released);
+    uint64_t         size_of(const index_node & node) const;
     void             dominate(index_node & checkpoint);
     bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released);
     void             drop_from_ram(index_node & node, released_state & released);

@@ -54,7 +54,7 @@ index_node & entry_index::add(const digest & key, const digest & parent_key, ent
 }
 
 void entry_index::release(index_node & released) {
-    for (index_node * node = &released; node && !node->is_needed();) {
+    for (index_node * node = &released; node && !node->is_stored();) {
         index_node * parent = node->parent;
         if (parent) {
             parent->children.erase(node);

@@ -17,7 +17,8 @@ enum class eviction_rank : uint8_t {
     orphan,    // cannot be reached any more
     dominated, // a checkpoint on the way to a later one, which nobody came back to
     normal,
-    pinned,
+    live,   // of a session
+    pinned, // of a session that a user pinned
 };
 
 // How a layer holds an entry. Belongs to layer.
@@ -64,7 +65,8 @@ struct index_node {
 
     int64_t        last_use      = 0; // on the catalog's clock
     uint32_t       touches       = 0;
-    uint32_t       n_pins        = 0;
+    bool           is_live       = false; // belongs to a session
+    bool           is_pinned     = false; // and a user pinned one
     cache_strategy strategy      = cache_strategy::lru; // of the request that last touched it
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 
@@ -73,9 +75,9 @@ struct index_node {
     std::unique_ptr<pending_write>    pending;
     std::weak_ptr<const memory_entry> lease;
     bool                              is_superseded = false; // still on disk, until what replaces it is durable
+    bool                              is_forgotten  = false; // to be removed once it has been written
 
     bool is_stored() const { return in_ram || pending || disk.present; }
-    bool is_needed() const { return is_stored() || n_pins > 0; }
     bool is_dominated() const { return is_on_the_way && touches <= 1; }
 };
 

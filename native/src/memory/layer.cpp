@@ -37,7 +37,8 @@ void layer::remove(index_node & node) {
 
 layer::place layer::place_of(index_node & node) const {
     const eviction_rank rank = of(node).is_orphan    ? eviction_rank::orphan
-                               : node.n_pins > 0     ? eviction_rank::pinned
+                               : node.is_pinned      ? eviction_rank::pinned
+                               : node.is_live        ? eviction_rank::live
                                : node.is_dominated() ? eviction_rank::dominated
                                                      : eviction_rank::normal;
     return {rank, of(node).priority, &node};
@@ -51,7 +52,23 @@ void layer::set_priority(index_node & node) {
         const int64_t a_touch  = 4 * std::min<int64_t>(capacity, 1ll << 32);
         priority += a_touch * (std::min<int64_t>(node.touches, MAX_TOUCHES) - 2);
     }
+    if (node.strategy == cache_strategy::adaptive) {
+        priority += (int64_t) grace_of(node);
+    }
     change(node, [&] { of(node).priority = priority; });
+}
+
+void layer::set_priority(index_node & node, int64_t priority) {
+    if (node.strategy == cache_strategy::adaptive) {
+        double & grace = grace_of(node);
+        grace += ((double) (priority - node.last_use) - grace) / 8;
+    }
+    change(node, [&] { of(node).priority = priority; });
+}
+
+double & layer::grace_of(const index_node & node) {
+    const size_t touches = std::clamp<size_t>(node.touches, 1, TOUCH_CLASSES);
+    return graces.at((size_t) node.kind).at(touches - 1);
 }
 
 index_node * layer::first(const std::function<bool(const index_node &)> & may) const {

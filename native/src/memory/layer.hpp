@@ -3,6 +3,7 @@
 
 #include "entry-index.hpp"
 
+#include <array>
 #include <functional>
 #include <set>
 #include <tuple>
@@ -26,8 +27,12 @@ class layer {
     void change(index_node & node, const std::function<void()> & edit);
 
     // Gives the node the priority that its strategy promises, as far as no policy has to be asked: `lru` and `adaptive`
-    // go by the last use; with `lfu` every touch outweighs a time in which the whole layer could have been used four times.
+    // go by the last use, `adaptive` with the grace that the policy gave to such entries of late, so that what was just used
+    // does not go before what has its grace already; with `lfu` every touch outweighs a time in which the whole layer could have been used four times.
     void set_priority(index_node & node);
+
+    // As a policy decided.
+    void set_priority(index_node & node, int64_t priority);
 
     // The entry to give up first among those that `may` be given up; nullptr when there is none. Entries that may not
     // are looked at one by one, so there must be few of them.
@@ -40,6 +45,12 @@ class layer {
     std::set<place>           leaves;
     uint64_t                  n_entries = 0;
     uint64_t                  n_bytes   = 0;
+
+    // Grace by kind and number of touches, less one: a mean in which each counts an eighth.
+    static constexpr size_t                          TOUCH_CLASSES = 4;
+    std::array<std::array<double, TOUCH_CLASSES>, 3> graces        = {};
+
+    double & grace_of(const index_node & node);
 
     layer_state & of(index_node & node) const { return node.*state; }
     bool          is_leaf(index_node & node) const { return of(node).present && of(node).children == 0; }

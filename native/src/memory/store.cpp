@@ -283,6 +283,83 @@ void memory_store::expect_blocks_of(size_t n_bytes) {
     buffer_pool::instance().set_limits(std::min(MAX_IDLE_BYTES, self->options.ram_bytes / 8), n_bytes);
 }
 
+std::vector<memory_event> memory_store::take_events(size_t max_events) {
+    const std::lock_guard<std::mutex> held(self->state.mutex);
+    return self->state.entries.events.take(max_events);
+}
+
+void memory_store::set_order(int layer, const int64_t * priorities, size_t n_priorities) {
+    constexpr size_t AT_ONCE = 64; // the token loop may wait for the lock
+    for (size_t begin = 0; begin < n_priorities; begin += AT_ONCE) {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        catalog &                         entries = self->state.entries;
+        const size_t end = std::min({begin + AT_ONCE, n_priorities, entries.events.taken().size()});
+        for (size_t i = begin; i < end; i++) {
+            const auto & touch = entries.events.taken()[i];
+            entries.set_priority(layer, touch.key, touch.now, priorities[i]);
+        }
+    }
+}
+
+void memory_store::extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens) {
+    if (const auto digest = digest_from_hex(key)) {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        self->state.entries.sessions.extend(id, depth, *digest, n_tokens);
+    }
+}
+
+void memory_store::restore_session(const memory_session & from) {
+    session restored;
+    for (const std::string & key : from.chain) {
+        const auto digest = digest_from_hex(key);
+        if (!digest) {
+            break;
+        }
+        restored.chain.push_back(*digest);
+    }
+    restored.n_tokens  = from.n_tokens;
+    restored.last_used = from.last_used;
+    restored.is_pinned = from.is_pinned;
+    const std::lock_guard<std::mutex> held(self->state.mutex);
+    self->state.entries.sessions.restore(from.id, std::move(restored));
+}
+
+std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
+    std::vector<std::string> ids;
+    {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        ids = self->state.entries.sessions.changed_since(version, max_sessions);
+    }
+    return find_sessions(ids);
+}
+
+std::vector<memory_session> memory_store::find_sessions(const std::vector<std::string> & ids) const {
+    std::vector<memory_session> found;
+    for (const std::string & id : ids) { // one at a time: the token loop may wait for the lock
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        if (const session * of = self->state.entries.sessions.find(id)) {
+            found.push_back(self->state.entries.describe(id, *of));
+        }
+    }
+    return found;
+}
+
+std::string memory_store::pin_session(const std::string & id, bool is_pinned) {
+    const std::lock_guard<std::mutex> held(self->state.mutex);
+    return self->state.entries.pin(id, is_pinned);
+}
+
+std::optional<uint64_t> memory_store::remove_session(const std::string & id, bool with_entries) {
+    released_state          released;
+    std::optional<uint64_t> bytes;
+    {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        bytes = self->state.entries.remove_session(id, with_entries, released);
+    }
+    self->state.work.notify_one();
+    return bytes;
+}
+
 flush_result memory_store::flush(double timeout_s) {
     constexpr double MAX_S = 1e6;
     shared_state &   state = self->state;

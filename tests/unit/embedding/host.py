@@ -46,6 +46,7 @@ class Server:
     def __init__(self, fake: FakeHost) -> None:
         self.fake = fake
         self.broken = False
+        self.reason = b""
         self.ffi = cffi.FFI()
         self.ffi.cdef(declarations("types"))
         self.lib = self.ffi.dlopen(None)
@@ -131,19 +132,43 @@ class Server:
         return self._bytes(piece).decode()
 
     def _bytes(self, piece: Any) -> bytes:
-        return bytes(self.ffi.buffer(piece.data, piece.size))
+        return bytes(self.ffi.buffer(piece.data, piece.size)) if piece.size else b""
 
     def _log(self, level: int, text: Any) -> None:
         self.fake.log(LogLevel(level), self._text(text))
 
-    def _query(self, what: int, sink: Any) -> int:
-        if self.broken:
-            return int(self.lib.ATLAS_FAILED)
-        if what == self.lib.ATLAS_QUERY_STATUS:
-            self.ffi.from_handle(sink).body += orjson.dumps(self.fake.status())
-        elif what == self.lib.ATLAS_QUERY_SETTINGS:
-            self.ffi.from_handle(sink).body += orjson.dumps(self.fake.entries)
-        return int(self.lib.ATLAS_OK)
+    def _query(self, what: int, argument: Any, sink: Any) -> int:
+        answer = None if self.broken else self._answer(what, self._bytes(argument))
+        self.ffi.from_handle(sink).body += answer or self.reason
+        return int(self.lib.ATLAS_FAILED if answer is None else self.lib.ATLAS_OK)
+
+    def _answer(self, what: int, argument: bytes) -> bytes | None:
+        lib, fake = self.lib, self.fake
+        if what == lib.ATLAS_QUERY_STATUS:
+            return orjson.dumps(fake.status())
+        if what == lib.ATLAS_QUERY_SETTINGS:
+            return orjson.dumps(fake.entries)
+        if what == lib.ATLAS_QUERY_MEMORY_EVENTS:
+            return self._events()
+        if what == lib.ATLAS_QUERY_MEMORY_ORDER:
+            layer, *priorities = self.ffi.from_buffer("int64_t[]", argument)
+            fake.set_priorities(layer, priorities)
+            return b""
+        fields = orjson.loads(argument)
+        if what == lib.ATLAS_QUERY_SESSIONS:
+            return orjson.dumps({"version": 0, "sessions": fake.sessions(**fields)})
+        return orjson.dumps(fake.edit_session(**fields))
+
+    def _events(self) -> bytes:
+        touches, evictions = self.fake.memory_events()
+        records: list[dict[str, Any]] = [
+            {**touch._asdict(), "what": self.lib.ATLAS_EVENT_TOUCHED} for touch in touches
+        ]
+        for layer, gone in evictions.items():
+            records += [
+                {**one._asdict(), "what": self.lib.ATLAS_EVENT_EVICTED, "layer": layer} for one in gone
+            ]
+        return bytes(self.ffi.buffer(self.ffi.new("atlas_memory_event[]", records)))
 
     def _sink_status(self, sink: Any, status: int) -> None:
         self.ffi.from_handle(sink).status = status

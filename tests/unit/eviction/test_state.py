@@ -90,3 +90,11 @@ def test_what_is_wrong_is_named() -> None:
     ):
         with pytest.raises(StateError, match=message):
             LayerPolicy(300).load(wrong)
+
+
+def test_state_from_before_anything_was_learned() -> None:
+    policy = LayerPolicy(300)
+    policy.touch(chain([1, 2], 1))
+    again = LayerPolicy(300)
+    again.load(policy.dump())
+    assert len(again.directory) == 2

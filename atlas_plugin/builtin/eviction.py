@@ -1,0 +1,206 @@
+"""Asks the hooks `evict_order` and `admit` what to keep, and tells the server; its own answer comes last."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas_plugin import private_files
+from atlas_plugin.builtin.switches import why_no_conversations
+from atlas_plugin.eviction import Eviction, LayerPolicy, Touch
+from atlas_plugin.hookspecs import StatusReport, hookimpl
+from atlas_plugin.host import Host
+from atlas_plugin.memory_records import MAX_EVENTS, MemoryEvents
+from atlas_plugin.worker import Worker
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
+
+log = logging.getLogger("atlas")
+
+POLL_S = 0.2
+WAIT_FOR_MEMORY_S = 1.0
+SAVE_S = 60.0
+
+PRIORITY_LIMIT = 1 << 62
+"""Priorities are smaller than this, up and down: the server adds as much to them."""
+# Below that of entries from before the server's start; among themselves in the order of touches.
+_NOT_ADMITTED = 1 - PRIORITY_LIMIT
+_LAYERS = {1: "ram", 2: "disk"}
+
+
+class EvictionPlugin:
+    """One policy for each layer that has a budget, used by one thread."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._policies: dict[int, LayerPolicy] = {}
+        self._batches = self._events = self._late = 0
+        self._seconds = 0.0
+        self._changed = False
+        self._saved_at = time.monotonic()
+        self._save_problem: str | None = None
+
+    @hookimpl
+    def startup(self, host: Host, plugins: "PluginManager") -> None:
+        settings = host.settings()
+        if why_no_conversations(settings):
+            return
+        self._host, self._plugins = host, plugins
+        self._directory = Path(settings.text("memory_save_path")) / "policy"
+        self._worker = Worker("atlas-eviction", self._work)
+        self._worker.start()
+
+    @hookimpl
+    def evict_order(
+        self, layer: int, touches: Sequence[Touch], evictions: Sequence[Eviction]
+    ) -> list[int] | None:
+        policy = self._policies.get(layer)
+        if policy is None:
+            return None
+        priorities = policy.touch(touches)
+        policy.evicted(evictions)
+        return priorities
+
+    @hookimpl
+    def report_status(self) -> StatusReport | None:
+        worker = self._worker
+        if worker is None:
+            return None
+        problems = []
+        if worker.problem is not None:
+            problems.append(f"the order of eviction is not learned: {worker.problem}")
+        if self._save_problem is not None:
+            problems.append(self._save_problem)
+        facts: dict[str, Any] = {
+            "layers": sorted(self._policies),
+            "batches": self._batches,
+            "events": self._events,
+            "late": self._late,
+            "seconds": round(self._seconds, 3),
+            "failures": worker.failures,
+            "known_entries": sum(len(policy.directory) for policy in self._policies.values()),
+        }
+        return StatusReport({"memory_policy": facts}, problems)
+
+    @hookimpl
+    def shutdown(self) -> None:
+        if self._worker is None:
+            return
+        if self._worker.stop():
+            self._save()
+        else:
+            log.warning("a plugin is slow in evict_order or admit: what eviction learned last is not saved")
+
+    def _work(self) -> float:
+        if not self._policies:
+            self._policies = self._find_layers()
+            if not self._policies:
+                return WAIT_FOR_MEMORY_S
+        began = time.perf_counter()
+        events = self._host.memory_events()
+        full = events.total >= MAX_EVENTS
+        if events.total:
+            self._batches += 1
+            self._events += events.total
+            self._late += full
+            self._changed = True
+            for layer in self._policies:
+                self._order(layer, events)
+            self._seconds += time.perf_counter() - began
+        if time.monotonic() >= self._saved_at + SAVE_S:
+            self._save()
+        return 0.0 if full else POLL_S
+
+    def _order(self, layer: int, events: MemoryEvents) -> None:
+        touches, evictions = events.touches, events.evictions.get(layer, ())
+        check = partial(_check_order, count=len(touches))
+        order = self._plugins.ask("evict_order", check, layer=layer, touches=touches, evictions=evictions)
+        # Without an answer, the server's own order holds.
+        if order:
+            self._host.set_priorities(layer, self._admit(layer, touches, order))
+
+    def _admit(self, layer: int, touches: Sequence[Touch], order: Sequence[int]) -> Sequence[int]:
+        if not self._plugins.implements("admit"):
+            return order
+        return [
+            _NOT_ADMITTED + touch.now
+            if self._plugins.ask("admit", _check_admission, layer=layer, touch=touch) is False
+            else priority
+            for touch, priority in zip(touches, order, strict=True)
+        ]
+
+    def _find_layers(self) -> dict[int, LayerPolicy]:
+        """A policy for each layer with a budget; none until plugins and memory are up."""
+        if not self._plugins.implements("evict_order"):
+            return {}
+        memory = self._host.status().get("memory") or {}
+        policies = {}
+        for layer, name in _LAYERS.items():
+            if budget := memory.get(name, {}).get("budget"):
+                policies[layer] = _restored(self._path(layer), budget)
+        with suppress(OSError):
+            private_files.remove_abandoned(self._directory)
+        return policies
+
+    def _path(self, layer: int) -> Path:
+        return self._directory / f"layer{layer}.state"
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if not self._changed:
+            return
+        try:
+            if not self._directory.is_dir():
+                private_files.make_directory(self._directory.parent)
+                private_files.make_directory(self._directory)
+            for layer, policy in self._policies.items():
+                private_files.replace(self._path(layer), policy.dump())
+        except OSError as error:
+            where = f"check the disk space and permissions of {self._directory}"
+            problem = f"Failed to save what eviction learned: {error}; {where}"
+            if self._save_problem is None:
+                log.error("%s", problem)
+            self._save_problem = problem
+        else:
+            self._changed, self._save_problem = False, None
+
+
+def _restored(path: Path, budget: int) -> LayerPolicy:
+    policy = LayerPolicy(budget)
+    try:
+        policy.load(path.read_bytes())
+    except FileNotFoundError:
+        return policy
+    except OSError as error:
+        log.warning("cannot read what eviction learned, and begin anew: %s", error)
+    except Exception as error:  # a file that is always stumbled over would end learning for good
+        aside = path.with_suffix(".damaged")
+        log.warning("%s: %s; it is moved to %s, and learning begins anew", path, error, aside)
+        with suppress(OSError):
+            path.replace(aside)
+    else:
+        return policy
+    return LayerPolicy(budget)
+
+
+def _check_order(order: Any, count: int) -> Sequence[int]:
+    if not isinstance(order, Sequence):
+        raise TypeError(f"evict_order returned {type(order).__name__}, not a sequence of int or None")
+    if len(order) != count:
+        raise ValueError(f"evict_order returned {len(order)} priorities for {count} touches")
+    for priority in order:
+        if type(priority) is not int:
+            raise TypeError(f"evict_order returned the priority {priority!r}, which is not an int")
+        if not -PRIORITY_LIMIT < priority < PRIORITY_LIMIT:
+            raise ValueError(f"evict_order returned the priority {priority}, which has more than 62 bits")
+    return order
+
+
+def _check_admission(answer: Any) -> bool:
+    if not isinstance(answer, bool):
+        raise TypeError(f"admit returned {type(answer).__name__}, not bool or None")
+    return answer

@@ -1,0 +1,156 @@
+"""The SQLite file under the memory path: saved contexts and sessions. What is committed is durable."""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from atlas_plugin import private_files
+from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
+
+log = logging.getLogger("atlas")
+
+SCHEMA_VERSION = 2
+_BUSY_TIMEOUT_S = 5.0
+# `state` and `chain` are last: SQLite then reads the other columns without the pages that a large one fills.
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS contexts (
+    id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, state BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sessions (
+    session_id TEXT PRIMARY KEY, tokens INTEGER NOT NULL, last_used REAL NOT NULL, pinned INTEGER NOT NULL,
+    created_at REAL NOT NULL, chain BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+class Database:
+    """The file contexts.sqlite3 under `directory`. Methods may be called from any thread.
+
+    The file is opened when it is first needed, and anew after a failure or when it was replaced on disk, so a
+    repaired disk needs no restart. Operations raise ServerError when the disk or the file fails, and
+    UnavailableError for a file that a newer version wrote.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "contexts.sqlite3"
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._write_problem: str | None = None
+
+    def open(self) -> None:
+        """Make the directory (0700) and the file (0600) where they are missing; check that they work."""
+        with self.read("open the context store"):
+            pass
+
+    @contextmanager
+    def read(self, action: str) -> Iterator[sqlite3.Connection]:
+        """The connection, for this thread alone. `action` says in errors what could not be done."""
+        with self._use(action, writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, action: str) -> Iterator[sqlite3.Connection]:
+        """The same in a transaction, which is on disk when the block ends and undone when it raises."""
+        with self._use(action, writes=True) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+
+    def problem(self) -> str | None:
+        """Why the file cannot be used now, or None. Does not wait for an operation that is under way."""
+        if self._lock.acquire(blocking=False):
+            try:
+                with self.read("list contexts") as connection:
+                    connection.execute("SELECT id FROM contexts ORDER BY id LIMIT 1").fetchall()
+            except AtlasError as error:
+                return error.message
+            finally:
+                self._lock.release()
+        return self._write_problem
+
+    def close(self) -> None:
+        """Close the file; what was committed is in it already."""
+        with self._lock:
+            self._close()
+
+    @contextmanager
+    def _use(self, action: str, *, writes: bool) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            opened = False
+            try:
+                connection = self._open()
+                opened = True
+                yield connection
+            except (sqlite3.Error, OSError) as error:
+                self._close()
+                where = f"check the disk space and permissions of {self.path.parent}"
+                message = f"Failed to {action}: {error}; {where}"
+                if writes and opened:
+                    self._write_problem = message
+                raise ServerError(message) from error
+            if writes:
+                self._write_problem = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if _identity(self.path) == self._identity:
+                return self._connection
+            log.warning("%s was moved or replaced; opening it anew", self.path)
+            self._close()
+        _make_private(self.path)
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _prepare(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, _identity(self.path)
+        return connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _make_private(path: Path) -> None:
+    private_files.make_directory(path.parent)
+    # SQLite gives its -wal and -shm files the mode of the file itself.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    [(version,)] = connection.execute("PRAGMA user_version").fetchall()
+    if version > SCHEMA_VERSION:
+        raise UnavailableError(
+            f"{path} has schema version {version} and this ATLAS knows {SCHEMA_VERSION}: "
+            "run the newer ATLAS that wrote it, or set another memory path"
+        )
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if file.exists() and file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+    [(mode,)] = connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"the file system of {path} cannot hold a write-ahead log")
+    connection.execute("PRAGMA synchronous = FULL")
+    if version < SCHEMA_VERSION:
+        connection.executescript(_SCHEMA)

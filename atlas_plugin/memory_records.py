@@ -1,0 +1,81 @@
+"""What the server says of its memory, and how `atlas-abi.h` packs it."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, NamedTuple
+
+from atlas_plugin.eviction.records import Eviction, Touch
+
+MAX_EVENTS = 1024
+"""The most events that the server hands over at once."""
+MAX_SESSIONS = 1000
+"""The most sessions that the server names at once."""
+
+EVENT = Struct("=QQqqQdBBBB4x")
+"""An `atlas_memory_event`: key, parent, now, priority, size, saving, what, layer, kind, strategy."""
+TOUCHED, EVICTED = 0, 1
+
+
+class MemoryEvents(NamedTuple):
+    """What happened to the entries of the memory since the last time, in the order in which it did."""
+
+    touches: Sequence[Touch] = ()
+    """Of all layers: each of them may have the entry or take it."""
+    evictions: Mapping[int, Sequence[Eviction]] = {}
+    """By layer."""
+
+    @property
+    def total(self) -> int:
+        """Of both together; MAX_EVENTS when more may be waiting."""
+        return len(self.touches) + sum(map(len, self.evictions.values()))
+
+
+def unpack_events(data: bytes) -> MemoryEvents:
+    """The events of an array of `atlas_memory_event`."""
+    touches: list[Touch] = []
+    evictions: dict[int, list[Eviction]] = {}
+    for key, parent, now, priority, size, saving, what, layer, kind, strategy in EVENT.iter_unpack(data):
+        if what == TOUCHED:
+            touches.append(Touch(key, parent, now, size, kind, strategy, saving))
+        else:
+            evictions.setdefault(layer, []).append(Eviction(key, priority, now))
+    return MemoryEvents(tuple(touches), {layer: tuple(some) for layer, some in evictions.items()})
+
+
+def pack_order(layer: int, priorities: Sequence[int]) -> bytes:
+    """The argument of MEMORY_ORDER. Raises OverflowError for a priority of more than 64 bits."""
+    return array("q", [layer, *priorities]).tobytes()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session as the server has it now."""
+
+    session_id: str
+    version: int
+    """Larger after each change of any session; starts anew with the server."""
+    tokens: int
+    chain: Sequence[str]
+    """The keys of its entries, 64 hexadecimal digits each, first to last."""
+    last_used: float
+    """Seconds since 1970."""
+    pinned: bool
+    ram_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class SessionEdit:
+    """What became of an edit: whether there is such a session, the bytes that `forget` removed, and why a pin
+    was refused."""
+
+    found: bool
+    bytes: int = 0
+    problem: str | None = None
+
+
+def session_of(document: Mapping[str, Any]) -> Session:
+    """A session of the answer to SESSIONS."""
+    return Session(**{name: document[name] for name in Session.__dataclass_fields__})

@@ -1,0 +1,80 @@
+"""The rows of sessions: what of them has to survive a restart."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from atlas_plugin.database import Database
+from atlas_plugin.memory_records import MAX_SESSIONS, Session
+
+_KEY_BYTES = 32
+_UPSERT = """
+INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, chain) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (session_id) DO UPDATE SET
+    tokens = excluded.tokens, last_used = excluded.last_used, pinned = excluded.pinned, chain = excluded.chain
+"""
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A session as it was when it was last written; `last_used` is in seconds since 1970."""
+
+    session_id: str
+    tokens: int
+    last_used: float
+    pinned: bool
+    chain: Sequence[str]
+
+
+class SessionStore:
+    """The sessions in a database, whose rules for threads and errors hold here too."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, sessions: Iterable[Session]) -> None:
+        """Insert or replace all of them, or none; `created_at` is when a session was first put."""
+        now = time.time()
+        rows = [
+            (item.session_id, item.tokens, item.last_used, item.pinned, now, _packed(item.chain))
+            for item in sessions
+        ]
+        with self._database.write("save sessions") as connection:
+            connection.executemany(_UPSERT, rows)
+
+    def page(self, after: str = "") -> list[StoredSession]:
+        """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`."""
+        with self._database.read("load sessions") as connection:
+            rows = connection.execute(
+                "SELECT session_id, tokens, last_used, pinned, chain FROM sessions "
+                "WHERE session_id > ? ORDER BY session_id LIMIT ?",
+                (after, MAX_SESSIONS),
+            ).fetchall()
+        return [
+            StoredSession(session_id, tokens, last_used, bool(pinned), _unpacked(chain))
+            for session_id, tokens, last_used, pinned, chain in rows
+        ]
+
+    def idle_since(self, moment: float) -> list[str]:
+        """The ids of at most MAX_SESSIONS that were not used since and are not pinned."""
+        with self._database.read("look for idle sessions") as connection:
+            rows = connection.execute(
+                "SELECT session_id FROM sessions WHERE NOT pinned AND last_used < ? LIMIT ?",
+                (moment, MAX_SESSIONS),
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def delete(self, session_ids: Iterable[str]) -> int:
+        """Remove sessions, all or none; how many were there."""
+        with self._database.write("delete sessions") as connection, closing(connection.cursor()) as cursor:
+            cursor.executemany("DELETE FROM sessions WHERE session_id = ?", [(name,) for name in session_ids])
+            return cursor.rowcount
+
+
+def _packed(chain: Iterable[str]) -> bytes:
+    return bytes.fromhex("".join(chain))
+
+
+def _unpacked(chain: bytes) -> list[str]:
+    return [chain[start : start + _KEY_BYTES].hex() for start in range(0, len(chain), _KEY_BYTES)]

@@ -1,0 +1,48 @@
+// What happened to entries since somebody last asked: for a policy that runs elsewhere. In memory only, no locks.
+#pragma once
+
+#include "entry-index.hpp"
+
+#include <deque>
+#include <vector>
+
+namespace atlas::memory {
+
+class event_log {
+  public:
+    // base: the clock's value at the start of the server.
+    explicit event_log(int64_t base) : base(base) {}
+
+    // Nothing is kept before the first take(), so that it costs nothing where there is no policy.
+    void touched(const index_node & node, uint64_t size, double saving);
+    void evicted(const index_node & node, int layer, int64_t priority, int64_t now);
+
+    std::vector<memory_event> take(size_t max_events);
+
+    // The entries of the touches that take() last returned, in order, with the time of each.
+    struct touch {
+        digest  key;
+        int64_t now;
+    };
+    const std::vector<touch> & taken() const { return last_taken; }
+
+    uint64_t dropped() const { return n_dropped; }
+
+  private:
+    static constexpr size_t MAX_WAITING = 65536;
+
+    struct record {
+        memory_event event;
+        digest       key;
+    };
+
+    const int64_t      base;
+    bool               is_wanted = false;
+    uint64_t           n_dropped = 0;
+    std::deque<record> waiting;
+    std::vector<touch> last_taken;
+
+    void push(const index_node & node, const memory_event & event);
+};
+
+} // namespace atlas::memory

@@ -1,0 +1,129 @@
+// Sessions, and what a policy that runs elsewhere sees and decides.
+#include "entry-file.hpp"
+#include "memory-test.hpp"
+
+using namespace memory_test;
+
+static constexpr uint64_t ENTRY = 1000 + BLOCK * 4; // bytes in RAM
+
+static void extend(memory_store & store, const std::string & id, const std::vector<std::string> & keys) {
+    for (size_t i = 0; i < keys.size(); i++) {
+        store.extend_session(id, i, keys[i], (i + 1) * BLOCK);
+    }
+}
+
+static void scan(memory_store & store, uint32_t begin, uint32_t end) {
+    for (uint32_t seed = begin; seed < end; seed++) {
+        put(store, entry_kind::block, ROOT, some_tokens(seed, BLOCK));
+    }
+}
+
+CASE(session_outlives_a_scan) {
+    memory_store store(options("", 10 * ENTRY));
+    const auto   keys = put_all(store, some_tokens(1, 3 * BLOCK));
+    extend(store, "ada", keys);
+    scan(store, 100, 150);
+    CHECK(find(store, some_tokens(1, 3 * BLOCK)).n_tokens == 3 * BLOCK);
+    CHECK(store.remove_session("ada", false) == 0u);
+    scan(store, 200, 250);
+    CHECK(find(store, some_tokens(1, 3 * BLOCK)).n_tokens == 0);
+}
+
+CASE(pinned_outlives_other_sessions) {
+    memory_store store(options("", 10 * ENTRY));
+    const auto   pinned = put_all(store, some_tokens(1, 2 * BLOCK));
+    extend(store, "ada", pinned);
+    CHECK(store.pin_session("ada", true).empty() && store.stats().pinned_bytes == 2 * ENTRY);
+    for (uint32_t seed = 2; seed < 30; seed++) {
+        extend(store, "other " + std::to_string(seed), put_all(store, some_tokens(seed, BLOCK)));
+    }
+    CHECK(find(store, some_tokens(1, 2 * BLOCK)).n_tokens == 2 * BLOCK);
+    CHECK(store.stats().ram_bytes <= 10 * ENTRY);
+    const auto large = put_all(store, some_tokens(50, 4 * BLOCK));
+    extend(store, "large", large);
+    CHECK(store.pin_session("large", true).find("'large' would pin") != std::string::npos);
+    CHECK(store.pin_session("ada", false).empty() && store.stats().pinned_bytes == 0);
+    CHECK(store.pin_session("large", true).empty() && store.stats().pinned_bytes == 4 * ENTRY);
+}
+
+CASE(forgotten_session_leaves_what_is_shared) {
+    memory_store store(options(dir));
+    const auto   shared = some_tokens(1, 2 * BLOCK);
+    const auto   with   = [&](uint32_t seed) {
+        auto       tokens = shared;
+        const auto own    = some_tokens(seed, BLOCK + 5);
+        tokens.insert(tokens.end(), own.begin(), own.end());
+        return tokens;
+    };
+    const auto ada = put_all(store, with(7)), ben = put_all(store, with(8));
+    put(store, entry_kind::checkpoint, ada[2], slice(with(7), 3 * BLOCK, 3 * BLOCK + 2)); // on the way
+    extend(store, "ada", ada);
+    extend(store, "ben", ben);
+    flush(store);
+    CHECK(files_of(dir).size() == 7);
+    CHECK(store.remove_session("ada", true).value() > 3000 && !store.remove_session("ada", true));
+    CHECK(find(store, with(7)).n_tokens == 2 * BLOCK && find(store, with(8)).n_tokens == 3 * BLOCK + 5);
+    wait_until([&] { return files_of(dir).size() == 4; });
+    CHECK(store.remove_session("ben", true));
+    CHECK(find(store, with(8)).n_tokens == 0);
+    wait_until([&] { return files_of(dir).empty(); });
+}
+
+CASE(edited_session_lets_go_of_what_was) {
+    memory_store store(options(""));
+    const auto   first = put_all(store, some_tokens(1, 3 * BLOCK)), second = put_all(store, some_tokens(2, 2 * BLOCK));
+    extend(store, "ada", first);
+    extend(store, "ada", {first[0], second[1]});
+    const auto found = store.find_sessions({"ada", "nobody"});
+    CHECK(found.size() == 1 && (found[0].chain == std::vector<std::string>{first[0], second[1]}));
+    CHECK(found[0].n_tokens == 2 * BLOCK && found[0].ram_bytes == 2 * ENTRY && found[0].disk_bytes == 0);
+    store.extend_session("late", 5, first[0], 1); // its beginning is missing
+    CHECK(store.find_sessions({"late"})[0].chain.empty());
+}
+
+CASE(sessions_come_back_before_their_files) {
+    const auto     tokens = some_tokens(1, 3 * BLOCK);
+    memory_session saved;
+    {
+        memory_store store(options(dir));
+        extend(store, "ada", put_all(store, tokens));
+        flush(store);
+        saved = store.sessions_since(0, 10).at(0);
+        CHECK(saved.disk_bytes == 3 * memory::file_bytes(BLOCK, 1000) && saved.version > 0);
+        CHECK(store.sessions_since(saved.version, 10).empty());
+    }
+    memory_store store(options(dir, 0, 10 * memory::file_bytes(BLOCK, 1000)));
+    store.restore_session(saved);
+    wait_indexed(store);
+    scan(store, 100, 150);
+    flush(store);
+    CHECK(find(store, tokens).n_tokens == 3 * BLOCK);
+    CHECK(store.find_sessions({"ada"})[0].last_used == saved.last_used);
+}
+
+CASE(policy_decides_what_goes) {
+    memory_store store(options("", 4 * ENTRY));
+    CHECK(store.take_events(100).empty());
+    const auto chain = put_all(store, some_tokens(1, 2 * BLOCK));
+    const auto other = put(store, entry_kind::block, ROOT, some_tokens(2, BLOCK));
+    const auto made  = store.take_events(100);
+    CHECK(made.size() == 3 && made[0].parent == 0 && made[1].parent == made[0].key && made[2].now == made[1].now + 1);
+    CHECK(made[0].what == memory_event::TOUCHED && made[0].size == ENTRY && made[0].saving > 0);
+    const std::vector<int64_t> order = {INT64_MAX, 1000000, -5}; // sums must not overflow
+    store.set_order(1, order.data(), order.size());
+    put(store, entry_kind::block, ROOT, some_tokens(3, BLOCK));
+    put(store, entry_kind::block, ROOT, some_tokens(4, BLOCK));
+    CHECK(!store.contains(other) && store.contains(chain[1]));
+    const auto evicted = store.take_events(100);
+    CHECK(evicted.size() == 3 && evicted[2].what == memory_event::EVICTED && evicted[2].layer == 1);
+    CHECK(evicted[2].key == made[2].key && evicted[2].priority == -5);
+
+    find(store, some_tokens(3, BLOCK)); // touched again: what was decided before no longer holds
+    const std::vector<int64_t> late = {-5, -4};
+    CHECK(find(store, some_tokens(1, 2 * BLOCK)).n_tokens == 2 * BLOCK);
+    store.set_order(1, late.data(), late.size());
+    put(store, entry_kind::block, ROOT, some_tokens(5, BLOCK));
+    CHECK(find(store, some_tokens(3, BLOCK)).n_tokens == BLOCK);
+    const auto touched = store.take_events(100);
+    CHECK(touched[1].key == made[1].key && touched[2].key == made[0].key); // deepest first
+}

@@ -1,0 +1,144 @@
+"""The file of saved contexts and sessions: durable, private, and usable again after what went wrong."""
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from atlas_plugin import ServerError, UnavailableError, listing
+from atlas_plugin.contexts import ContextStore
+from atlas_plugin.database import SCHEMA_VERSION, Database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "memory")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> ContextStore:
+    return ContextStore(database)
+
+
+def test_durability_settings(database: Database) -> None:
+    with database.read("look") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_only_the_owner_can_read(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = Database(tmp_path / "deep" / "memory")
+        ContextStore(database).save("a", b"{}")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database.path.parent.iterdir()}
+    assert modes == dict.fromkeys(("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600)
+    assert stat.S_IMODE(database.path.parent.stat().st_mode) == 0o700
+    database.close()
+
+
+def test_an_open_directory_is_left_alone_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o755)
+    database = Database(tmp_path)
+    database.open()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert f"{tmp_path} is open to other users" in caplog.text
+    database.close()
+    database.path.chmod(0o644)
+    database.open()
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+    database.close()
+
+
+def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
+    database.close()
+    with sqlite3.connect(database.path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = database.path.read_bytes()
+    with pytest.raises(UnavailableError, match=f"schema version {SCHEMA_VERSION + 1}.* run the newer ATLAS"):
+        ContextStore(database).save("a", b"{}")
+    assert "schema version" in (database.problem() or "")
+    assert database.path.read_bytes() == before
+
+
+def test_a_file_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "contexts.sqlite3") as connection:
+        connection.execute("CREATE TABLE contexts (id TEXT PRIMARY KEY, created, updated, state)")
+        connection.execute("INSERT INTO contexts VALUES ('a', 1, 2, '{}')")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    database = Database(tmp_path)
+    [listed] = listing.page(database, 10)
+    assert (listed.context_id, listed.bytes, listed.session) == ("a", 2, None)
+    database.close()
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.path.write_bytes(b"not a database, but long enough to be looked at " * 100)
+    with pytest.raises(ServerError, match="Failed to open the context store: file is not a database"):
+        database.open()
+    assert "not a database" in (database.problem() or "")
+    database.path.unlink()
+    assert database.problem() is None, "a repaired disk needs no restart"
+    database.close()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    database = Database(tmp_path / "file" / "memory")
+    with pytest.raises(ServerError, match=r"Failed to open the context store: .*file/memory"):
+        database.open()
+
+
+def test_a_failed_write_is_reported_until_one_succeeds(store: ContextStore, database: Database) -> None:
+    store.save("a", b'{"n":1}')
+    with database.read("limit the size of the file") as connection:
+        connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(ServerError, match="Failed to save context state: database or disk is full; check"):
+        store.save("a", b"[" + b"0," * 20000 + b"0]")
+    assert "disk is full" in (database.problem() or "")
+    loaded = store.load("a")
+    assert loaded is not None
+    assert loaded[1] == b'{"n":1}'
+    store.save("a", b'{"n":2}')
+    assert database.problem() is None
+
+
+def test_a_write_that_fails_leaves_nothing(store: ContextStore, database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.write("try") as connection:
+        connection.execute("INSERT INTO contexts VALUES ('a', 1, 1, '{}')")
+        raise ZeroDivisionError
+    assert store.load("a") is None
+    store.save("a", b"{}")
+
+
+def test_a_file_that_was_removed_is_made_anew(store: ContextStore, database: Database) -> None:
+    store.save("a", b"{}")
+    for path in database.path.parent.iterdir():
+        path.unlink()
+    store.save("b", b"{}")
+    assert database.path.exists()
+    assert [item.context_id for item in listing.page(database, 9)] == ["b"]
+
+
+def test_status_does_not_wait_for_an_operation(database: Database) -> None:
+    answers: list[str | None] = []
+    with database.read("hold it"):
+        thread = threading.Thread(target=lambda: answers.append(database.problem()))
+        thread.start()
+        thread.join()
+    assert answers == [None]
