@@ -280,9 +280,11 @@ static double count_bytes(const atlas::memory_match & match) {
 // Whether computing the tokens would take less time than copying their state. Now and then it is copied all the same: what
 // was measured may have been an accident.
 static bool is_dear(double bytes, double n_tokens, double seconds_per_token) {
-    static const int TRY_AGAIN = 32;
-    static int       n_dear    = 0;
-    const bool       dear = seconds_per_token > 0 && copying.seconds_per_unit() * bytes > seconds_per_token * n_tokens;
+    static const int    TRY_AGAIN = 32;
+    static const double NOTICED_S = 0.005; // what is measured is noisy: a loss must be clear
+    static int          n_dear    = 0;
+    const bool          dear =
+        seconds_per_token > 0 && copying.seconds_per_unit() * bytes > 2 * seconds_per_token * n_tokens + NOTICED_S;
     return dear && ++n_dear % TRY_AGAIN != 0;
 }
 

@@ -4,8 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <thread>
 
 namespace atlas {
 
@@ -52,6 +54,14 @@ static std::string list_sessions(const memory_store & store, const json & argume
     return answer.dump();
 }
 
+// Before all files are known, what is a session's own cannot be told from what is shared.
+static void wait_indexed(const memory_store & store) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (!store.stats().index_complete && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
 static std::optional<std::string> edit_session(memory_store & store, const json & argument) {
     const auto id     = argument.at("session_id").get<std::string>();
     const auto action = argument.at("action").get<std::string>();
@@ -75,6 +85,9 @@ static std::optional<std::string> edit_session(memory_store & store, const json 
         return answer.dump();
     }
     if (action == "forget" || action == "expire") {
+        if (action == "forget") {
+            wait_indexed(store);
+        }
         const auto bytes = store.remove_session(id, action == "forget");
         return json{{"found", bytes.has_value()}, {"bytes", bytes.value_or(0)}}.dump();
     }

@@ -143,3 +143,20 @@ CASE(refuses_bad_entries) {
         CHECK(is_refused);
     }
 }
+
+CASE(missing_block_costs_what_follows_only) {
+    const auto tokens = some_tokens(1, 4 * BLOCK);
+    for (int round = 0; round < 20; round++) {
+        const std::string        own = dir + "/" + std::to_string(round);
+        std::vector<std::string> keys;
+        {
+            memory_store store(options(own));
+            keys = put_all(store, tokens, 200000);
+            flush(store);
+        }
+        memory_store store(options(own));
+        wait_indexed(store);
+        std::filesystem::remove(file_of(own, keys[1]));
+        CHECK(find(store, tokens).n_tokens == BLOCK);
+    }
+}

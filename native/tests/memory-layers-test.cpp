@@ -269,11 +269,11 @@ CASE(first_layer_only) {
 CASE(reading_that_does_not_pay_is_refused) {
     const auto tokens = some_tokens(1, 8 * BLOCK);
     {
-        memory_store store(options(dir));
-        put_all(store, tokens, 100000);
+        memory_store store(options(dir, 1024 * MiB, 1024 * MiB));
+        put_all(store, tokens, 8 * MiB);
         flush(store);
     }
-    memory_store store(options(dir, 0));
+    memory_store store(options(dir, 0, 1024 * MiB));
     wait_indexed(store);
     memory_access access;
     access.seconds_per_token = 1e-12;

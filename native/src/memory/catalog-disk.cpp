@@ -121,7 +121,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
             remove_replaced(key);
         }
     } else {
-        const bool is_needed           = !node.is_superseded;
+        const bool is_needed           = !node.is_superseded && !node.is_forgotten;
         node.pending->is_being_written = false;
         if (node.disk.present) {
             take_from_disk(node);

@@ -18,7 +18,7 @@ void catalog::settle_holds(const digest & key, const holds & now) {
 
 void catalog::set_priority(int in_layer, const digest & key, int64_t now, int64_t priority) {
     // a sum that does not overflow whatever the policy says
-    const int64_t bounded = std::clamp<int64_t>(priority, -CLOCK_START / 2, CLOCK_START / 2);
+    const int64_t bounded = std::clamp<int64_t>(priority, -CLOCK_START, CLOCK_START / 2);
     index_node *  node    = index.find(key);
     if (node && node->last_use == now) {
         (in_layer == 1 ? ram : disk).set_priority(*node, CLOCK_START + bounded);
@@ -83,7 +83,13 @@ uint64_t catalog::forget(index_node & node, released_state & released) {
         node.is_forgotten = true;
     } else {
         if (node.pending) {
+            // nothing will replace them any more
+            const std::vector<digest> replaced = std::move(node.pending->replaces);
+            released.push_back(node.pending->entry);
             queue.settle(node);
+            for (const digest & key : replaced) {
+                remove_replaced(key);
+            }
         }
         if (node.disk.present) {
             remove_later(node);
@@ -109,8 +115,8 @@ std::optional<uint64_t> catalog::remove_session(const std::string & id, bool wit
         bool                is_shared = false;
         for (const index_node * child : node->children) {
             own.push_back(*child->key);
-            is_shared |=
-                child->is_stored() && !child->is_forgotten && (child->kind != entry_kind::checkpoint || child->is_live);
+            is_shared |= child->is_stored() && !child->is_forgotten && !child->is_superseded &&
+                         (child->kind != entry_kind::checkpoint || child->is_live);
         }
         if (is_shared) {
             break;

@@ -238,14 +238,16 @@ void catalog::use(match_plan & plan, const memory_access & access, released_stat
     }
     for (match_piece * piece : pieces) {
         if (piece->was_read) {
-            index_node & node = add(piece->key, piece->parent, piece->kind, piece->tokens);
-            if (!node.in_ram && !node.pending) {
-                keep_in_ram(node, piece->entry, released);
+            index_node * node = index.find(piece->key);
+            if (!node || !node->is_stored() || node->is_forgotten) {
+                continue; // given up while it was read: it must not come back
             }
-            if (memory_entry_ptr leased = lease(node)) {
+            if (!node->in_ram && !node->pending) {
+                keep_in_ram(*node, piece->entry, released);
+            }
+            if (memory_entry_ptr leased = lease(*node)) {
                 piece->entry = std::move(leased);
             }
-            index.release(node);
         }
     }
     // deepest first, so that what is shared is used last

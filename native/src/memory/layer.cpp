@@ -1,6 +1,7 @@
 #include "layer.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace atlas::memory {
 
@@ -59,7 +60,8 @@ void layer::set_priority(index_node & node) {
 }
 
 void layer::set_priority(index_node & node, int64_t priority) {
-    if (node.strategy == cache_strategy::adaptive) {
+    constexpr int64_t MAX_GRACE = 1ll << 40; // what is beyond is a verdict on this entry, not on its class
+    if (node.strategy == cache_strategy::adaptive && std::abs(priority - node.last_use) < MAX_GRACE) {
         double & grace = grace_of(node);
         grace += ((double) (priority - node.last_use) - grace) / 8;
     }

@@ -43,7 +43,7 @@ void session_index::note_change(const std::string & id, session & of) {
 void session_index::extend(const std::string & id, size_t depth, const digest & key, uint64_t n_tokens) {
     auto it = sessions.find(id);
     if (it == sessions.end()) {
-        if (sessions.size() >= MAX_SESSIONS) {
+        if (depth > 0 || sessions.size() >= MAX_SESSIONS) {
             return;
         }
         it = sessions.emplace(id, session()).first;

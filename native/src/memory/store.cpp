@@ -156,12 +156,15 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
     constexpr size_t         MAX_THREADS = 4;
     const auto               began       = std::chrono::steady_clock::now();
     std::atomic<size_t>      next{0};
-    std::atomic<bool>        is_good{true};
+    std::atomic<size_t>      n_wanted{pieces.size()}; // up to the first that cannot be read
     std::vector<std::thread> others;
     const auto               work = [&] {
         // what comes after one that cannot be read is of no use
-        for (size_t i = next++; i < pieces.size() && is_good; i = next++) {
-            is_good = read(*pieces[i]) && is_good;
+        for (size_t i = next++; i < n_wanted; i = next++) {
+            if (!read(*pieces[i])) {
+                for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
+                }
+            }
         }
     };
     const size_t n_threads = std::min({MAX_THREADS, pieces.size(), (size_t) std::thread::hardware_concurrency()});
@@ -175,7 +178,7 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
     for (std::thread & other : others) {
         other.join();
     }
-    if (is_good) {
+    if (n_wanted == pieces.size()) {
         const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - began;
         reading.add(spent.count(),
                     std::accumulate(pieces.begin(), pieces.end(), 0.0,
@@ -187,8 +190,10 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
 // disk may have become faster.
 bool memory_store::impl::is_dear(const match_plan & plan, const memory_access & access) {
     constexpr uint64_t TRY_AGAIN = 32;
+    constexpr double   NOTICED_S = 0.005; // what is measured is noisy: a loss must be clear
     const double       cost      = reading.seconds_per_unit() * (double) plan.bytes_to_read();
-    const bool         dear = access.seconds_per_token > 0 && cost > access.seconds_per_token * (double) plan.n_tokens;
+    const double       gain      = access.seconds_per_token * (double) plan.n_tokens;
+    const bool         dear      = gain > 0 && cost > 2 * gain + NOTICED_S;
     return dear && ++n_dear % TRY_AGAIN != 0;
 }
 
@@ -326,11 +331,21 @@ void memory_store::restore_session(const memory_session & from) {
 
 std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
     std::vector<std::string> ids;
+    uint64_t                 last = version;
     {
         const std::lock_guard<std::mutex> held(self->state.mutex);
         ids = self->state.entries.sessions.changed_since(version, max_sessions);
+        if (ids.empty()) {
+            return {};
+        }
+        last = self->state.entries.sessions.find(ids.back())->version;
     }
-    return find_sessions(ids);
+    std::vector<memory_session> found = find_sessions(ids);
+    // what changed meanwhile is told again, and so is what changed before it
+    for (memory_session & session : found) {
+        session.version = std::min(session.version, last);
+    }
+    return found;
 }
 
 std::vector<memory_session> memory_store::find_sessions(const std::vector<std::string> & ids) const {
