@@ -5,6 +5,9 @@
 
 namespace atlas {
 
+// Fewer bytes than this tell more of the scheduler than of what a byte costs.
+constexpr double MIN_MEASURED_BYTES = 4 << 20;
+
 // Seconds that one unit takes: a mean in which each measurement counts a fifth. Any thread; of two measurements at the
 // same moment one may be lost.
 class unit_cost {

@@ -352,7 +352,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
                 ticket.result     = restore_result::restored;
                 ticket.layer      = match.layer;
                 ticket.restore_ms = (ggml_time_us() - began) / 1000.0;
-                copying.add(ticket.restore_ms / 1000, bytes);
+                if (bytes >= atlas::MIN_MEASURED_BYTES) {
+                    copying.add(ticket.restore_ms / 1000, bytes);
+                }
             } else {
                 forget(ctx, id_slot, prompt);
                 ticket.result = restore_result::failed;

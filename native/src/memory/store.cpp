@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
-#include <numeric>
 #include <stdexcept>
 #include <thread>
 
@@ -179,10 +178,14 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
         other.join();
     }
     if (n_wanted == pieces.size()) {
-        const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - began;
-        reading.add(spent.count(),
-                    std::accumulate(pieces.begin(), pieces.end(), 0.0,
-                                    [](double sum, const auto * piece) { return sum + (double) piece->bytes; }));
+        const std::chrono::duration<double> spent   = std::chrono::steady_clock::now() - began;
+        double                              n_bytes = 0;
+        for (const match_piece * piece : pieces) {
+            n_bytes += (double) piece->bytes;
+        }
+        if (n_bytes >= MIN_MEASURED_BYTES) {
+            reading.add(spent.count(), n_bytes);
+        }
     }
 }
 
