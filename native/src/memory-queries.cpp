@@ -26,6 +26,9 @@ static std::string take_events(memory_store & store) {
 }
 
 static std::optional<std::string> set_order(memory_store & store, std::string_view argument) {
+    if (argument.empty()) {
+        return std::nullopt;
+    }
     std::vector<int64_t> numbers(argument.size() / sizeof(int64_t));
     std::memcpy(numbers.data(), argument.data(), numbers.size() * sizeof(int64_t));
     if (argument.size() % sizeof(int64_t) != 0 || numbers.empty() || (numbers[0] != 1 && numbers[0] != 2)) {

@@ -174,7 +174,7 @@ void catalog::find_orphans(const digest * keys, size_t n_keys) {
     knows_files = true;
     removed.clear();
     for (size_t i = 0; i < n_keys; i++) {
-        if (index_node * node = index.find(keys[i])) {
+        if (index_node * node = index.find(keys[i]); node && node->disk.present) { // else it was lost meanwhile
             settle_orphan(*node);
         }
     }

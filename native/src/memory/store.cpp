@@ -157,7 +157,8 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
     std::atomic<size_t>      next{0};
     std::atomic<size_t>      n_wanted{pieces.size()}; // up to the first that cannot be read
     std::vector<std::thread> others;
-    const auto               work = [&] {
+    others.reserve(MAX_THREADS);
+    const auto work = [&] {
         // what comes after one that cannot be read is of no use
         for (size_t i = next++; i < n_wanted; i = next++) {
             if (!read(*pieces[i])) {
