@@ -181,8 +181,8 @@ class memory_store {
     // Tells whether something generates now: the writer then takes its time. Never waits.
     void set_busy(bool is_busy);
 
-    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: at most 64 MiB, and an
-    // eighth of layer 1's budget, on top of that budget.
+    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: for eight blocks, at
+    // most 64 MiB and an eighth of layer 1's budget, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
 
     // A policy that runs elsewhere: takes at most max_events of what happened since the last call (nothing is kept before

@@ -1,12 +1,10 @@
-// What a byte or a token costs, learned from what was measured.
+// Whether moving state pays, learned from what was measured.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 namespace atlas {
-
-// Fewer bytes than this tell more of the scheduler than of what a byte costs.
-constexpr double MIN_MEASURED_BYTES = 4 << 20;
 
 // Seconds that one unit takes: a mean in which each measurement counts a fifth. Any thread; of two measurements at the
 // same moment one may be lost.
@@ -25,6 +23,32 @@ class unit_cost {
 
   private:
     std::atomic<double> mean{0};
+};
+
+// One way of moving state: reading it from disk, or copying it into a context. Any thread.
+class transfer_cost {
+  public:
+    // Fewer than 4 MiB tell more of the scheduler than of what a byte costs, and are not counted.
+    void add(double seconds, double bytes) {
+        if (bytes >= MIN_MEASURED_BYTES) {
+            byte.add(seconds, bytes);
+        }
+    }
+
+    // Whether moving so many bytes would clearly take longer than computing, which takes compute_s seconds (0: not known):
+    // what is measured is noisy. Now and then the answer is no all the same, so that a change is noticed.
+    bool is_dear(double bytes, double compute_s) {
+        const bool dear = compute_s > 0 && byte.seconds_per_unit() * bytes > 2 * compute_s + NOTICED_S;
+        return dear && ++n_dear % TRY_AGAIN != 0;
+    }
+
+  private:
+    static constexpr double   MIN_MEASURED_BYTES = 4 << 20;
+    static constexpr double   NOTICED_S          = 0.005;
+    static constexpr uint64_t TRY_AGAIN          = 32;
+
+    unit_cost             byte;
+    std::atomic<uint64_t> n_dear{0};
 };
 
 } // namespace atlas

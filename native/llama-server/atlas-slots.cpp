@@ -55,8 +55,8 @@ struct memory_setup {
 
 static memory_setup setup;
 
-// A byte of state, from a buffer into the context. For the loop thread only.
-static atlas::unit_cost copying;
+// State, from buffers into the context.
+static atlas::transfer_cost copying;
 
 bool atlas_memory_active() { return setup.store != nullptr; }
 
@@ -277,17 +277,6 @@ static double count_bytes(const atlas::memory_match & match) {
     return bytes;
 }
 
-// Whether computing the tokens would take less time than copying their state. Now and then it is copied all the same: what
-// was measured may have been an accident.
-static bool is_dear(double bytes, double n_tokens, double seconds_per_token) {
-    static const int    TRY_AGAIN = 32;
-    static const double NOTICED_S = 0.005; // what is measured is noisy: a loss must be clear
-    static int          n_dear    = 0;
-    const bool          dear =
-        seconds_per_token > 0 && copying.seconds_per_unit() * bytes > 2 * seconds_per_token * n_tokens + NOTICED_S;
-    return dear && ++n_dear % TRY_AGAIN != 0;
-}
-
 static void log_result(int id_slot, const atlas::memory_ticket & ticket, size_t n_tokens) {
     const char * name = atlas::RESTORE_RESULT_NAMES[static_cast<size_t>(ticket.result)];
     switch (ticket.result) {
@@ -341,7 +330,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
             ticket.result = match.is_dear ? ticket.result : restore_result::no_match;
         } else if (n_gain < MIN_GAIN_TOKENS) {
             ticket.result = restore_result::slot_has_it;
-        } else if (is_dear(bytes, n_gain, ticket.access.seconds_per_token)) {
+        } else if (copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
             ticket.result = restore_result::below_break_even;
         } else if (!has_room(ctx, id_slot, match.n_tokens)) {
             ticket.result = restore_result::no_room;
@@ -352,9 +341,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
                 ticket.result     = restore_result::restored;
                 ticket.layer      = match.layer;
                 ticket.restore_ms = (ggml_time_us() - began) / 1000.0;
-                if (bytes >= atlas::MIN_MEASURED_BYTES) {
-                    copying.add(ticket.restore_ms / 1000, bytes);
-                }
+                copying.add(ticket.restore_ms / 1000, bytes);
             } else {
                 forget(ctx, id_slot, prompt);
                 ticket.result = restore_result::failed;

@@ -20,12 +20,10 @@ struct memory_store::impl {
     const memory_options     options;
     shared_state             state;
     buffer_stocker           stocker;
-    unit_cost                reading; // a byte of layer 2
-    std::atomic<uint64_t>    n_dear{0};
+    transfer_cost            reading; // of layer 2
     std::unique_ptr<writer>  disk_writer;
     std::unique_ptr<indexer> disk_indexer;
 
-    bool                  is_dear(const match_plan & plan, const memory_access & access);
     bool                  read(match_piece & piece);
     void                  read_all(const std::vector<match_piece *> & pieces);
     std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
@@ -184,21 +182,8 @@ void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
         for (const match_piece * piece : pieces) {
             n_bytes += (double) piece->bytes;
         }
-        if (n_bytes >= MIN_MEASURED_BYTES) {
-            reading.add(spent.count(), n_bytes);
-        }
+        reading.add(spent.count(), n_bytes);
     }
-}
-
-// Whether computing the tokens would take less time than reading their state. Now and then it is read all the same: the
-// disk may have become faster.
-bool memory_store::impl::is_dear(const match_plan & plan, const memory_access & access) {
-    constexpr uint64_t TRY_AGAIN = 32;
-    constexpr double   NOTICED_S = 0.005; // what is measured is noisy: a loss must be clear
-    const double       cost      = reading.seconds_per_unit() * (double) plan.bytes_to_read();
-    const double       gain      = access.seconds_per_token * (double) plan.n_tokens;
-    const bool         dear      = gain > 0 && cost > 2 * gain + NOTICED_S;
-    return dear && ++n_dear % TRY_AGAIN != 0;
 }
 
 // Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
@@ -254,7 +239,8 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
             const std::lock_guard<std::mutex> lock(self->state.mutex);
             plan = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint, max_layer);
         }
-        if (held.empty() && self->is_dear(plan, access)) {
+        if (held.empty() &&
+            self->reading.is_dear((double) plan.bytes_to_read(), access.seconds_per_token * (double) plan.n_tokens)) {
             match.is_dear = true;
             max_layer     = 1;
             continue;
@@ -289,7 +275,9 @@ void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }
 
 void memory_store::expect_blocks_of(size_t n_bytes) {
     constexpr uint64_t MAX_IDLE_BYTES = 64 << 20;
-    buffer_pool::instance().set_limits(std::min(MAX_IDLE_BYTES, self->options.ram_bytes / 8), n_bytes);
+    constexpr uint64_t N_BLOCKS       = 8;
+    buffer_pool::instance().set_limits(std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_BLOCKS * n_bytes}),
+                                       n_bytes);
 }
 
 std::vector<memory_event> memory_store::take_events(size_t max_events) {
