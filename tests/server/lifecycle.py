@@ -66,6 +66,7 @@ def tick():
 
 def one_and_wait():
     yield "one\\n"
+    (HERE / "stream.waiting").touch()
     wait_for("release")
 """
 

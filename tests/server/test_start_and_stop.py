@@ -181,6 +181,7 @@ class TestHanging:
         with server.client.stream("GET", "/v1/atlas/x/wait-in-a-stream") as answer:
             lines = answer.iter_lines()
             assert next(lines) == "one"
+            server.wait_until((tmp_path / "stream.waiting").exists)
             assert server.stop() == 0
         assert "1 Python call(s) did not end within 0.5 s; going on without them" in server.log
         assert (tmp_path / "shutdown.ran").exists()
