@@ -51,6 +51,10 @@ class Application:
             log.exception("%s %s failed (reference %s)", request.method, request.path, reference)
             return _error_response(ServerError(f"Internal server error (reference {reference})"))
 
+    def call(self, what: int, argument: bytes) -> bytes:
+        """What ATLAS_CALL_… number `what` answers. Raises AtlasError."""
+        raise ServerError(f"atlas_plugin has no call {what}")
+
     def stop(self) -> None:
         """Refuse further requests and run the shutdown hooks. A second call does nothing."""
         if self._running:

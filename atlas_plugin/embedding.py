@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atlas_plugin.application import Application
-from atlas_plugin.errors import PluginError
+from atlas_plugin.errors import AtlasError, PluginError
 from atlas_plugin.host import EmbeddedHost
 from atlas_plugin.http import Headers, Request, StreamResponse, parse_query
 from atlas_plugin.streams import Streams
@@ -23,7 +23,7 @@ def bind(ffi: Any, lib: Any) -> None:
             f"this server {lib.ATLAS_ABI_VERSION}: install the atlas_plugin of the server's own source tree"
         )
     entry = _EntryPoints(ffi, lib)
-    for function in (entry.start, entry.request, entry.stream_next, entry.stop):
+    for function in (entry.start, entry.request, entry.call, entry.stream_next, entry.stop):
         ffi.def_extern(f"atlas_python_{function.__name__}", error=lib.ATLAS_FAILED, onerror=_report)(
             _contained(function, lib.ATLAS_FAILED)
         )
@@ -87,6 +87,16 @@ class _EntryPoints:
             self._write(sink, response.body)
         return self._ok()
 
+    def call(self, what: int, argument: Any, sink: Any) -> int:
+        try:
+            answer = self._application.call(what, self._host.bytes(argument))
+        except AtlasError as error:
+            self._api.sink_status(sink, error.status)
+            self._write(sink, error.message.encode())
+            return self._failed()
+        self._write(sink, answer)
+        return self._ok()
+
     def stream_next(self, stream: int, sink: Any) -> int:
         piece = self._streams.next(stream)
         if piece is None:
@@ -113,6 +123,8 @@ class _EntryPoints:
             query=parse_query(text(request.query)),
             headers=Headers((text(pair.name), text(pair.value)) for pair in pairs),
             body=self._host.bytes(request.body),
+            tenant=text(request.tenant),
+            is_admin=bool(request.is_admin),
         )
 
     def _header(self, sink: Any, name: str, value: str) -> None:

@@ -34,7 +34,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 2
+#define ATLAS_ABI_VERSION 3
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -58,13 +58,30 @@ extern "C" {
  *   changed after a version, or those named that exist. At most 1,000, the least version first: ask again from the last.
  * SESSION_EDIT: argument: {"action": "restore", "session_id", "tokens", "chain", "last_used", "pinned"}, or {"action":
  *   "pin" | "unpin" | "forget" | "expire", "session_id"}; answers {"found": bool} and, after forget, {"bytes"}: what was
- *   removed; after a pin that is refused {"problem": text}. */
-#define ATLAS_QUERY_STATUS        1
-#define ATLAS_QUERY_SETTINGS      2
-#define ATLAS_QUERY_MEMORY_EVENTS 3
-#define ATLAS_QUERY_MEMORY_ORDER  4
-#define ATLAS_QUERY_SESSIONS      5
-#define ATLAS_QUERY_SESSION_EDIT  6
+ *   removed; after a pin that is refused {"problem": text}.
+ * SETTINGS_CHANGE: argument: {name: value, ...}, the values as SETTINGS shows them. All are changed, which answers
+ *   {"changed": {name: value, ...}}, or none, which answers {"problems": [{"field": name, "message": text}, ...]}.
+ * REQUEST_SCHEMA: answers {"request": JSON Schema of the `atlas` object of a completion, "answer": that of its answer}.
+ * CONVERSATIONS: takes those off the queue that clients sent whole, with their answers; answers [{"session_id",
+ *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. At most 64: ask again. */
+#define ATLAS_QUERY_STATUS          1
+#define ATLAS_QUERY_SETTINGS        2
+#define ATLAS_QUERY_MEMORY_EVENTS   3
+#define ATLAS_QUERY_MEMORY_ORDER    4
+#define ATLAS_QUERY_SESSIONS        5
+#define ATLAS_QUERY_SESSION_EDIT    6
+#define ATLAS_QUERY_SETTINGS_CHANGE 7
+#define ATLAS_QUERY_REQUEST_SCHEMA  8
+#define ATLAS_QUERY_CONVERSATIONS   9
+
+/* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
+ * are tenants.
+ *
+ * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...]}: what the session recorded, oldest first.
+ * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
+ *   returns. Answers {}. */
+#define ATLAS_CALL_HISTORY 1
+#define ATLAS_CALL_RECORD  2
 
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1
@@ -102,18 +119,20 @@ typedef struct atlas_http_request {
     atlas_slice          body;          /* raw bytes */
     const atlas_header * headers;
     size_t               n_headers;
+    atlas_slice          tenant; /* whose key it came with: 16 hexadecimal digits, or empty: all see the same */
+    int32_t              is_admin; /* 1: may see all tenants and change settings; else 0 */
 } atlas_http_request;
 
 /* What Python may call. The struct outlives the process's last Python call. */
 typedef struct atlas_host_api {
     uint32_t abi_version;
-    void (*log)(int32_t level, atlas_slice text);                          /* one record; may hold newlines */
-    int32_t (*query)(int32_t what, atlas_slice argument, void * sink);     /* appends to the sink's body */
-    void (*sink_status)(void * sink, int32_t http_status);                 /* default 200 */
+    void (*log)(int32_t level, atlas_slice text); /* one record; may hold newlines */
+    int32_t (*query)(int32_t what, atlas_slice argument, void * sink); /* appends to the sink's body */
+    void (*sink_status)(void * sink, int32_t http_status); /* default 200 */
     void (*sink_header)(void * sink, atlas_slice name, atlas_slice value); /* Content-Type included */
-    void (*sink_body)(void * sink, atlas_slice bytes);                     /* appends */
-    void (*sink_stream)(void * sink, uint64_t stream);                     /* the body follows by stream_next */
-    void * (*sink_new)(void);                                              /* a sink of Python's own, for query */
+    void (*sink_body)(void * sink, atlas_slice bytes); /* appends */
+    void (*sink_stream)(void * sink, uint64_t stream); /* the body follows by stream_next */
+    void * (*sink_new)(void); /* a sink of Python's own, for query */
     atlas_slice (*sink_text)(void * sink); /* its body; borrowed until the next call */
     void (*sink_free)(void * sink);
 } atlas_host_api;
@@ -128,6 +147,9 @@ int32_t atlas_python_start(const atlas_host_api * host, void * sink);
 
 /* Answers one HTTP request. On ATLAS_FAILED (Python itself is broken) the host answers 500 by itself. */
 int32_t atlas_python_request(const atlas_http_request * request, void * sink);
+
+/* Does one of ATLAS_CALL_…. On ATLAS_FAILED the sink's status and body are the HTTP status and one line for the client. */
+int32_t atlas_python_call(int32_t what, atlas_slice argument, void * sink);
 
 /* Appends the next piece of a streamed body to the sink: ATLAS_OK (the piece may be empty, call again),
  * ATLAS_STREAM_END, or ATLAS_FAILED (the body ends here; the log says why). Called by one thread at a time for each stream. */

@@ -47,6 +47,9 @@ class python {
     // Lets Python answer a request. Never throws.
     http_response handle(const http_request & request);
 
+    // Lets Python do one of ATLAS_CALL_…; argument and answer are JSON. Throws atlas::error.
+    std::string perform(int32_t what, const std::string & argument);
+
     // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all.
     // Returns whether all came to an end. Does nothing when Python does not run.
     bool stop(double timeout_s);

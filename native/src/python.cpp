@@ -127,6 +127,7 @@ struct python::functions {
     decltype(&atlas_python_boot)         boot         = nullptr;
     decltype(&atlas_python_start)        start        = nullptr;
     decltype(&atlas_python_request)      request      = nullptr;
+    decltype(&atlas_python_call)         call         = nullptr;
     decltype(&atlas_python_stream_next)  stream_next  = nullptr;
     decltype(&atlas_python_stream_close) stream_close = nullptr;
     decltype(&atlas_python_stop)         stop         = nullptr;
@@ -177,8 +178,9 @@ std::string python::start(const python_options & options) {
         return function != nullptr;
     };
     if (!find(call.boot, "atlas_python_boot") || !find(call.start, "atlas_python_start") ||
-        !find(call.request, "atlas_python_request") || !find(call.stream_next, "atlas_python_stream_next") ||
-        !find(call.stream_close, "atlas_python_stream_close") || !find(call.stop, "atlas_python_stop")) {
+        !find(call.request, "atlas_python_request") || !find(call.call, "atlas_python_call") ||
+        !find(call.stream_next, "atlas_python_stream_next") || !find(call.stream_close, "atlas_python_stream_close") ||
+        !find(call.stop, "atlas_python_stop")) {
         return options.module + " is from another build of ATLAS: rebuild the target llama-server";
     }
 
@@ -206,7 +208,8 @@ http_response python::handle(const http_request & request) {
         headers.push_back({slice(name), slice(value)});
     }
     const atlas_http_request borrowed = {slice(request.method), slice(request.path), slice(request.query),
-                                         slice(request.body),   headers.data(),      headers.size()};
+                                         slice(request.body),   headers.data(),      headers.size(),
+                                         slice(request.tenant), request.is_admin};
     sink                     answer;
     const int32_t            status = shared->call.request(&borrowed, &answer);
 
@@ -244,6 +247,20 @@ http_response python::handle(const http_request & request) {
         return error_response(500, "Internal server error");
     }
     return std::move(answer.response);
+}
+
+std::string python::perform(int32_t what, const std::string & argument) {
+    if (!shared->enter()) {
+        throw error(503, "the server is shutting down");
+    }
+    sink          answer;
+    const int32_t status = shared->call.call(what, slice(argument), &answer);
+    shared->leave();
+    auto & [code, type, body, headers, next] = answer.response;
+    if (status != ATLAS_OK) {
+        throw error(code < 400 ? 500 : code, body.empty() ? "Internal server error" : body);
+    }
+    return std::move(body);
 }
 
 bool python::stop(double timeout_s) {

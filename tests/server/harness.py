@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +154,12 @@ class Server:
     def log(self) -> str:
         """Everything the server printed so far."""
         return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def logged(self, text: str) -> bool:
+        """Whether the server prints `text`: its log is written by a thread of its own, a little later."""
+        with suppress(TimeoutError, ServerExitedError):
+            self.wait_until(lambda: text in self.log, timeout=10.0)
+        return text in self.log
 
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for the end of the process; its exit status, negative for a signal."""

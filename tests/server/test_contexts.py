@@ -243,7 +243,7 @@ class TestFiles:
         memory = tmp_path / "memory"
         memory.mkdir(mode=0o755)
         server = start_server(["--atlas-memory-path", memory])
-        assert f"{memory} is open to other users of this machine" in server.log
+        assert server.logged(f"{memory} is open to other users of this machine")
 
     @pytest.mark.parametrize("place", ["below a file", "/proc/atlas"])
     def test_a_path_that_cannot_be_made(self, start_server: StartServer, tmp_path: Path, place: str) -> None:
@@ -298,7 +298,7 @@ class TestFiles:
         status, kind, message = error_of(save(server, "a", {}))
         assert (status, kind) == (503, "service_unavailable")
         assert message.startswith(expected)
-        assert expected in server.log
+        assert server.logged(expected)
         document = server.get("/v1/atlas/status").json()
         assert document["status"] == "degraded"
         assert document["problems"] == [message]
@@ -311,7 +311,7 @@ def assert_broken(server: Server, *reasons: str) -> None:
     assert (status, kind) == (500, "server_error")
     for reason in reasons:
         assert reason in message
-    assert message in server.log
+    assert server.logged(message)
     document = server.get("/v1/atlas/status").json()
     assert document["status"] == "degraded"
     assert document["data"]["memory_persistence"] is False

@@ -162,7 +162,7 @@ class TestInexactState:
         }
         everything = prompt + server.post("/completion", body).json()["tokens"]
         flush(server)
-        assert "context shift" in server.log
+        assert server.logged("context shift")
         kill_and_start(server)
 
         def first_token(asked: Server, tokens: list[int], **fields: Any) -> Any:

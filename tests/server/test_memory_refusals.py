@@ -70,7 +70,7 @@ def test_is_named(refusal: Refusal, start_server: StartServer, tmp_path: Path) -
     server = start_server([*memory_options(tmp_path), *refusal.options(tmp_path)])
     problem = memory_status(server)["problem"]
     assert refusal.name in problem
-    assert f"Memory of this model's state is off: {problem}" in server.log
+    assert server.logged(f"Memory of this model's state is off: {problem}")
     body = {"messages": Conversation(0).asking(ASK_NAME), **GREEDY, "atlas": {}}
     atlas = server.post("/v1/chat/completions", body).json()["atlas"]
     assert atlas["degraded"] is True
@@ -160,4 +160,4 @@ def test_embedding_is_refused_by_name(start_server: StartServer, tmp_path: Path)
     assert server.post("/embedding", {"content": "a text"}).status_code == 200
     problem = memory_status(server)["problem"]
     assert "embeds" in problem
-    assert f"Memory of this model's state is off: {problem}" in server.log
+    assert server.logged(f"Memory of this model's state is off: {problem}")

@@ -102,7 +102,7 @@ def assert_does_not_start(directory: Path, options: list[str | Path], *reasons: 
     server.spawn()
     assert server.wait() == 1
     for reason in (*reasons, "--atlas-require-python is given: not starting the server"):
-        assert reason in server.log
+        assert server.logged(reason)
     assert "loading model" not in server.log
     assert "listening on" not in server.log
 
@@ -281,7 +281,7 @@ class TestPluginsThatFail:
         listing = server.get("/v1/atlas/plugins")
         found: dict[str, Any] = listing.json()["data"]["plugins"][-1]
         assert (found["name"], found["state"], found["error"]) == ("probe", "failed", error)
-        assert "Traceback" in server.log
+        assert server.logged("Traceback")
         assert "Traceback" not in listing.text
         assert server.post("/completion", {"prompt": "a", "n_predict": 1}).status_code == 200
         assert server.stop() == 0

@@ -129,7 +129,7 @@ class TestSources:
         assert shown["plugins"] == (["no:memory"], "file")
         assert shown["log_level"] == ("info", "default")
         assert rows["max_state_bytes"]["min"] == 1024
-        assert "[ATLAS] environment variable ATLAS_NO_SUCH_THING is not known and is ignored" in server.log
+        assert server.logged("[ATLAS] environment variable ATLAS_NO_SUCH_THING is not known and is ignored")
 
     def test_last_flag_wins(self, start_server: StartServer) -> None:
         server = start_server(["--atlas-max-state-bytes", "2000", "--atlas-max-state-bytes", "3000"])

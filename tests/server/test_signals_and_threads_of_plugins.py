@@ -68,7 +68,7 @@ def startup():
         for _ in range(3):
             server = start_server(plugin_options(tmp_path, source))
             assert server.stop() == 0
-            assert "probe: chatter" in server.log
+            assert server.logged("probe: chatter")
 
     def test_an_exception_of_a_thread_is_logged(self, start_server: StartServer, tmp_path: Path) -> None:
         source = """
@@ -82,8 +82,8 @@ def startup():
     thread.join()
 """
         server = start_server(plugin_options(tmp_path, source))
-        assert "thread thinker ended by an exception" in server.log
-        assert "LookupError: lost in thought" in server.log
+        assert server.logged("thread thinker ended by an exception")
+        assert server.logged("LookupError: lost in thought")
         assert server.get("/v1/atlas/status").json()["status"] == "healthy"
         assert server.stop() == 0
 
@@ -96,9 +96,9 @@ def shutdown():
 """
         server = start_server([*plugin_options(tmp_path, source), "--atlas-memory-path", tmp_path / "memory"])
         assert server.stop() == 0
-        assert "probe: closing the shop" in server.log
-        assert "plugin 'probe' failed in shutdown" in server.log
-        assert "OSError: the door is stuck" in server.log
+        assert server.logged("probe: closing the shop")
+        assert server.logged("plugin 'probe' failed in shutdown")
+        assert server.logged("OSError: the door is stuck")
 
 
 def plugins(server: Server) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ class TestWhileServing:
         server.wait_until((tmp_path / "shutdown.entered").exists)
         server.signal(signal.SIGINT)
         assert server.wait() == 1
-        assert "Received second interrupt" in server.log
+        assert server.logged("Received second interrupt")
 
 
 class TestHanging:
@@ -173,7 +173,7 @@ class TestHanging:
             server.wait_until((tmp_path / entered).exists)
             assert server.stop() == 0
         assert answers == [None]
-        assert "1 Python call(s) did not end within 0.5 s; going on without them" in server.log
+        assert server.logged("1 Python call(s) did not end within 0.5 s; going on without them")
         assert (tmp_path / "shutdown.ran").exists() == hook_runs
 
     def test_a_stream_that_never_goes_on(self, start_server: StartServer, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ class TestHanging:
             assert next(lines) == "one"
             server.wait_until((tmp_path / "stream.waiting").exists)
             assert server.stop() == 0
-        assert "1 Python call(s) did not end within 0.5 s; going on without them" in server.log
+        assert server.logged("1 Python call(s) did not end within 0.5 s; going on without them")
         assert (tmp_path / "shutdown.ran").exists()
 
     def test_a_shutdown_hook_that_never_ends(self, start_server: StartServer, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ class TestHanging:
             [*plugin_options(tmp_path, BLOCKING_SHUTDOWN), "--atlas-shutdown-timeout", "0.5"]
         )
         assert server.stop() == 0
-        assert "the shutdown hooks did not end within" in server.log
+        assert server.logged("the shutdown hooks did not end within")
 
 
 def test_starts_and_stops_under_load(tmp_path: Path) -> None:
