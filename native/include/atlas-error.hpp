@@ -9,9 +9,11 @@ namespace atlas {
 // An error that the client sees. Thrown on HTTP threads, before a task is posted.
 struct error : std::runtime_error {
     // code is the HTTP status: 400, 401, 404, 413, 429, 500 or 503
-    error(int code, const std::string & message) : std::runtime_error(message), code(code) {}
+    error(int code, const std::string & message, int retry_after_s = 0)
+        : std::runtime_error(message), code(code), retry_after_s(retry_after_s) {}
 
     int code;
+    int retry_after_s; // seconds after which trying again may help, as the client is told; 0: it is told nothing
 };
 
 // 400 in the form "Validation error in field 'atlas.memory_layers': value must be between 1 and 10".

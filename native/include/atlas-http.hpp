@@ -8,6 +8,8 @@
 
 namespace atlas {
 
+struct error;
+
 struct http_request {
     std::string method; // GET, POST or DELETE
     std::string path;   // decoded, without a server-wide prefix: starts with /v1/atlas
@@ -31,5 +33,8 @@ struct http_response {
 
 // An error answer in the one error format (atlas-error.hpp).
 http_response error_response(int status, const std::string & message);
+
+// The same, with Retry-After where the error has it.
+http_response error_response(const error & error);
 
 } // namespace atlas

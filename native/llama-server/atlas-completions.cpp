@@ -27,7 +27,7 @@ std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && f
 }
 
 std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error) {
-    return atlas_server_response(atlas::error_response(error.code, error.what()));
+    return atlas_server_response(atlas::error_response(error));
 }
 
 // The text of what stands under `atlas`. No field of it takes an array or an object, so these are written empty: dump()

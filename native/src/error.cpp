@@ -1,5 +1,7 @@
 #include "atlas-error.hpp"
 
+#include "atlas-http.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <ctime>
@@ -30,6 +32,21 @@ std::string error_body(int code, const std::string & message) {
                                               {"timestamp", (int64_t) std::time(nullptr)},
                                           }}};
     return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+http_response error_response(int status, const std::string & message) {
+    http_response response;
+    response.status = status;
+    response.body   = error_body(status, message);
+    return response;
+}
+
+http_response error_response(const error & error) {
+    http_response response = error_response(error.code, error.what());
+    if (error.retry_after_s > 0) {
+        response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
+    }
+    return response;
 }
 
 } // namespace atlas

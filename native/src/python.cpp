@@ -18,13 +18,6 @@
 
 namespace atlas {
 
-http_response error_response(int status, const std::string & message) {
-    http_response response;
-    response.status = status;
-    response.body   = error_body(status, message);
-    return response;
-}
-
 python_environment find_python_environment(const std::string & python_home, const std::string & build_environment) {
     if (!python_home.empty()) {
         return {python_home, "--atlas-python-home or ATLAS_PYTHON_HOME"};
