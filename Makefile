@@ -58,9 +58,9 @@ build: build/build.ninja ## build build/bin/llama-server
 build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from the untouched upstream source
 	@$(BIN)/cmake --build build-stock --target llama-server --parallel $(JOBS)
 
-# the memory's own tests, and the program that writes the models of tests/archs
+# the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-memory-test test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)

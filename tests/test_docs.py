@@ -41,10 +41,13 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 def test_settings_table() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| `(.+?)` \| `(\w+)` \| (?:`(.*?)` )?\|", section(README, "Settings"), re.M
+        r"^\| `(\w+)` \| `(.+?)` \| `(\w+)` \| (?:`(.*?)` )?\| (?:(yes) )?\|",
+        section(README, "Settings"),
+        re.M,
     )
     expected = [
-        (row.name, row.flag, row.env, DEFAULTS.get(row.default, row.default)) for row in settings_table()
+        (row.name, row.flag, row.env, DEFAULTS.get(row.default, row.default), "yes" if row.live else "")
+        for row in settings_table()
     ]
     assert rows == expected
 

@@ -1,8 +1,11 @@
 // Settings of ATLAS: one struct with the effective values, and the registry that fills it from the command line, the
-// environment, a TOML file and defaults, in falling precedence. The table itself is atlas-settings.def.
+// environment, a TOML file and defaults, in falling precedence, and changes it while the server runs. The table itself is
+// atlas-settings.def.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,29 +16,35 @@ enum class LogLevel { DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4 }; // values as i
 using string_list = std::vector<std::string>;
 
 struct AtlasServerConfig {
-#define ATLAS_SETTING(name, type, default_value, flag, env, min, max, help) type name = default_value;
+#define ATLAS_SETTING(name, type, default_value, ...) type name = default_value;
 #include "atlas-settings.def"
 #undef ATLAS_SETTING
 };
+
+// The least severe level that is logged: what both settings for it come to.
+LogLevel effective_log_level(const AtlasServerConfig & config);
 
 // One row of the table, for whoever lists settings.
 struct setting_info {
     const char * name;
     const char * type; // "bool", "int", "float", "string", "list" or "level"
     std::string  flag; // "--atlas-…"
-    std::string  env;  // "ATLAS_…"
+    std::string  env; // "ATLAS_…"
     double       min;
     double       max;
+    bool         is_live; // can be changed while the server runs
+    bool         is_secret; // its value is for nobody to see
     const char * help;
 };
 
 // Where a value came from; a later one wins over an earlier one.
-enum class setting_origin { fallback, file, environment, flag };
+enum class setting_origin { fallback, file, environment, flag, request };
 
-// Filled at start by one thread, then read by any number.
+// Any thread. Readers get a snapshot, which no change touches. The token loop reads none: a lock is taken.
 class settings {
   public:
     settings();
+    settings(const settings & other); // with the present values
 
     // The table, in its own order. An index into it names a setting below.
     static const std::vector<setting_info> & table();
@@ -51,14 +60,27 @@ class settings {
     // Takes every key of a TOML file. Throws std::invalid_argument that names the file and the key or the line.
     void read_file(const std::string & path);
 
-    const AtlasServerConfig & values() const { return config; }
+    // Changes settings as a request asks for, from the text of a JSON object: values by name, as to_json shows them. All
+    // are changed, and the log follows, or none. Answers JSON, as ATLAS_QUERY_SETTINGS_CHANGE in atlas-abi.h says.
+    std::string change(const std::string & text);
 
-    // JSON array, one object a setting: name, flag, env, type, value, default, origin, secret, min, max, help.
+    // The present values.
+    std::shared_ptr<const AtlasServerConfig> values() const;
+
+    // JSON array, one object a setting: name, flag, env, type, value (of secrets, too), default, origin, reload ("live" or
+    // "restart"), secret, help and, where there are limits, min and max.
     std::string to_json() const;
 
   private:
-    AtlasServerConfig           config;
-    std::vector<setting_origin> origins;
+    struct state {
+        AtlasServerConfig           config;
+        std::vector<setting_origin> origins;
+    };
+
+    std::shared_ptr<const state> snapshot() const;
+
+    mutable std::mutex           mutex; // guards current; a change holds it from reading to replacing
+    std::shared_ptr<const state> current;
 };
 
 } // namespace atlas

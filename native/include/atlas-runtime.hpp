@@ -30,7 +30,7 @@ class runtime {
     // server_version: the version text of the embedding server. options: where the Python of this build is.
     runtime(settings settings, std::string server_version, python_options options);
 
-    const AtlasServerConfig & config() const { return all_settings.values(); }
+    std::shared_ptr<const AtlasServerConfig> config() const { return all_settings.values(); }
 
     // Opens the memory (ram_bytes: the budget of layer 1 where the settings have none), then starts Python and the
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a

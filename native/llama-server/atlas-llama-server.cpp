@@ -116,8 +116,7 @@ static void settle_settings(atlas::settings & settings) {
     if (!config_file().empty()) {
         settings.read_file(config_file());
     }
-    const auto & config = settings.values();
-    atlas::set_log_level(config.verbose_logging ? atlas::LogLevel::DEBUG : config.log_level);
+    atlas::set_log_level(atlas::effective_log_level(*settings.values()));
     for (const auto & name : unknown) {
         atlas::logf(atlas::LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
     }
@@ -140,8 +139,7 @@ bool atlas_server::start(const common_params & params, bool is_run_by_cli) {
         atlas::log(atlas::LogLevel::ERROR, e.what());
         return false;
     }
-    const auto & config = settings.values();
-    if (!config.enabled) {
+    if (!settings.values()->enabled) {
         return true;
     }
 
@@ -174,7 +172,7 @@ void atlas_server::stop() const {
         end_process("ending although a call into Python has not come to its end");
     }
     // stock waits for the clients of running requests, which get nothing more, and for as long as they like
-    std::thread([end_process, timeout_s = active->config().shutdown_timeout_s] {
+    std::thread([end_process, timeout_s = active->config()->shutdown_timeout_s] {
         std::this_thread::sleep_for(std::chrono::duration<double>(timeout_s));
         end_process("ending although requests are still open");
     }).detach();

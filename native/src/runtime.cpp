@@ -17,19 +17,19 @@ runtime::runtime(settings settings, std::string server_version, python_options o
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
 
 bool runtime::start(bool has_model, uint64_t ram_bytes) {
-    const auto & config = all_settings.values();
-    serves_model        = has_model;
-    if (has_model && config.enable_memory_persistence && config.enable_auto_memory &&
-        !config.memory_save_path.empty()) {
+    const auto config = all_settings.values();
+    serves_model      = has_model;
+    if (has_model && config->enable_memory_persistence && config->enable_auto_memory &&
+        !config->memory_save_path.empty()) {
         memory_options options;
-        options.path          = config.memory_save_path;
-        options.ram_bytes     = config.l1_cache_size > 0 ? config.l1_cache_size : ram_bytes;
-        options.disk_bytes    = config.l2_cache_size;
-        options.block_tokens  = config.block_tokens;
-        options.write_delay_s = config.auto_save_interval_s;
+        options.path          = config->memory_save_path;
+        options.ram_bytes     = config->l1_cache_size > 0 ? config->l1_cache_size : ram_bytes;
+        options.disk_bytes    = config->l2_cache_size;
+        options.block_tokens  = config->block_tokens;
+        options.write_delay_s = config->auto_save_interval_s;
         store                 = std::make_unique<memory_store>(options);
     }
-    const auto where = find_python_environment(config.python_home, python_where.environment);
+    const auto where = find_python_environment(config->python_home, python_where.environment);
 
     python_where.environment = where.path;
     python_problem           = embedded.start(python_where);
@@ -38,7 +38,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes) {
     }
     python_problem += "; the environment was given by " + where.decided_by;
     logf(LogLevel::ERROR, "Python could not start: %s", python_problem.c_str());
-    if (config.require_python) {
+    if (config->require_python) {
         log(LogLevel::ERROR, "--atlas-require-python is given: not starting the server");
         return false;
     }
@@ -84,7 +84,7 @@ http_response runtime::flush(const http_request & request) {
                      ? "there is no memory to flush: start the server with --atlas-memory-path DIR"
                      : "a router has no memory to flush: ask the server of each model, whose port /models tells");
     }
-    double timeout_s = all_settings.values().shutdown_timeout_s;
+    double timeout_s = config()->shutdown_timeout_s;
     if (!request.body.empty()) {
         const json body = json::parse(request.body, nullptr, false);
         if (!body.is_object()) {
@@ -135,7 +135,7 @@ http_response runtime::handle(const http_request & request) {
 }
 
 bool runtime::stop() {
-    const double timeout_s = all_settings.values().shutdown_timeout_s;
+    const double timeout_s = config()->shutdown_timeout_s;
     if (store && !store->flush(timeout_s).complete) {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
              (unsigned long long) store->stats().pending_entries, timeout_s);
@@ -176,9 +176,10 @@ static json stats_json(const memory_stats & stats, const memory_options & option
 
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
-        case ATLAS_QUERY_STATUS:   return status_json();
-        case ATLAS_QUERY_SETTINGS: return all_settings.to_json();
-        default:                   return store ? answer_memory_query(*store, what, argument) : std::nullopt;
+        case ATLAS_QUERY_STATUS:          return status_json();
+        case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
+        case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
+        default:                          return store ? answer_memory_query(*store, what, argument) : std::nullopt;
     }
 }
 

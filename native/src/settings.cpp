@@ -1,8 +1,11 @@
 #include "atlas-config.hpp"
 
+#include "atlas-log.hpp"
+
 #include <nlohmann/json.hpp>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -14,6 +17,8 @@
 extern char ** environ;
 
 namespace atlas {
+
+using nlohmann::json;
 
 namespace {
 
@@ -35,8 +40,10 @@ std::invalid_argument bad(const std::string & text, const std::string & allowed)
     return std::invalid_argument("'" + text + "' is not allowed: " + allowed);
 }
 
+bool has_range(const setting_info & info) { return info.min != 0 || info.max != 0; }
+
 void check_range(double value, const std::string & text, const setting_info & info) {
-    if ((info.min != 0 || info.max != 0) && !(value >= info.min && value <= info.max)) {
+    if (has_range(info) && !(value >= info.min && value <= info.max)) {
         std::ostringstream allowed;
         allowed.precision(15);
         allowed << "give a number from " << info.min << " to " << info.max;
@@ -110,9 +117,67 @@ void parse(LogLevel & out, const std::string & text, const setting_info &) {
     throw bad(text, "give debug, info, warn or error");
 }
 
-template <typename T> nlohmann::json value_json(const T & value) { return value; }
+// The same for values in JSON.
+void parse(bool & out, const json & value, const setting_info &) {
+    if (!value.is_boolean()) {
+        throw std::invalid_argument("value must be true or false");
+    }
+    out = value;
+}
 
-nlohmann::json value_json(LogLevel value) {
+void check_range(const json & value, const setting_info & info) {
+    if (has_range(info) && !(value >= info.min && value <= info.max)) {
+        std::ostringstream problem;
+        problem.precision(15);
+        problem << "value must be between " << info.min << " and " << info.max;
+        throw std::invalid_argument(problem.str());
+    }
+}
+
+void parse(int64_t & out, const json & value, const setting_info & info) {
+    if (!value.is_number_integer()) {
+        throw std::invalid_argument("value must be a whole number");
+    }
+    check_range(value, info);
+    out = value;
+}
+
+void parse(double & out, const json & value, const setting_info & info) {
+    if (!value.is_number()) {
+        throw std::invalid_argument("value must be a number");
+    }
+    check_range(value, info);
+    out = value;
+}
+
+void parse(std::string & out, const json & value, const setting_info & info) {
+    if (!value.is_string()) {
+        throw std::invalid_argument("value must be a string");
+    }
+    parse(out, value.get_ref<const std::string &>(), info);
+}
+
+void parse(string_list & out, const json & value, const setting_info & info) {
+    if (!value.is_array() ||
+        !std::all_of(value.begin(), value.end(), [](const json & item) { return item.is_string(); })) {
+        throw std::invalid_argument("value must be a list of strings");
+    }
+    out.resize(value.size());
+    for (size_t i = 0; i < value.size(); i++) {
+        parse(out[i], value[i], info);
+    }
+}
+
+void parse(LogLevel & out, const json & value, const setting_info & info) {
+    if (!value.is_string()) {
+        throw std::invalid_argument("value must be debug, info, warn or error");
+    }
+    parse(out, value.get_ref<const std::string &>(), info);
+}
+
+template <typename T> json value_json(const T & value) { return value; }
+
+json value_json(LogLevel value) {
     for (const auto & [name, level] : LEVELS) {
         if (level == value) {
             return name;
@@ -126,6 +191,7 @@ const char * origin_name(setting_origin origin) {
         case setting_origin::file:        return "file";
         case setting_origin::environment: return "environment";
         case setting_origin::flag:        return "flag";
+        case setting_origin::request:     return "request";
         default:                          return "default";
     }
 }
@@ -160,33 +226,123 @@ std::string toml_text(const toml::node & node) {
     throw std::invalid_argument("a value must be a boolean, a number, a string or an array of strings");
 }
 
+// Calls use with the field that a row of the table stands for.
+template <typename Config, typename F> void with_field(Config & config, size_t index, F use) {
+    size_t i = 0;
+#define ATLAS_SETTING(name, ...)                                                                                       \
+    if (i++ == index) {                                                                                                \
+        use(config.name);                                                                                              \
+    }
+#include "atlas-settings.def"
+#undef ATLAS_SETTING
+}
+
+json field_json(const AtlasServerConfig & config, size_t index) {
+    json shown;
+    with_field(config, index, [&](const auto & value) { shown = value_json(value); });
+    return shown;
+}
+
+// The index of a name; the size of the table when there is no such setting.
+size_t index_of(const std::string & name) {
+    const auto & table = settings::table();
+    return std::find_if(table.begin(), table.end(), [&](const auto & row) { return name == row.name; }) - table.begin();
+}
+
+std::string text_of(const json & document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
+
 } // namespace
 
-settings::settings() : origins(table().size(), setting_origin::fallback) {}
+LogLevel effective_log_level(const AtlasServerConfig & config) {
+    return config.verbose_logging ? LogLevel::DEBUG : config.log_level;
+}
+
+settings::settings()
+    : current(std::make_shared<state>(
+          state{AtlasServerConfig(), std::vector<setting_origin>(table().size(), setting_origin::fallback)})) {}
+
+settings::settings(const settings & other) : current(other.snapshot()) {}
 
 const std::vector<setting_info> & settings::table() {
+    constexpr int                          restart = 0, live = 1, secret = 2;
     static const std::vector<setting_info> rows = {
-#define ATLAS_SETTING(name, type, default_value, flag, env, min, max, help)                                            \
-    {#name, type_name((const type *) nullptr), "--atlas-" flag, "ATLAS_" env, (double) (min), (double) (max), help},
+#define ATLAS_SETTING(name, type, default_value, flag, env, min, max, traits, help)                                    \
+    {                                                                                                                  \
+        #name,                                                                                                         \
+        type_name((const type *) nullptr),                                                                             \
+        "--atlas-" flag,                                                                                               \
+        "ATLAS_" env,                                                                                                  \
+        (double) (min),                                                                                                \
+        (double) (max),                                                                                                \
+        ((traits) & live) != 0,                                                                                        \
+        ((traits) & secret) != 0,                                                                                      \
+        help,                                                                                                          \
+    },
 #include "atlas-settings.def"
 #undef ATLAS_SETTING
     };
     return rows;
 }
 
+std::shared_ptr<const settings::state> settings::snapshot() const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return current;
+}
+
+std::shared_ptr<const AtlasServerConfig> settings::values() const {
+    const auto state = snapshot();
+    return {state, &state->config};
+}
+
 void settings::set(size_t index, const std::string & text, setting_origin origin) {
-    if (origin < origins.at(index)) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (origin < current->origins.at(index)) {
         return;
     }
-    const auto & info = table()[index];
-    size_t       i    = 0;
-#define ATLAS_SETTING(name, type, default_value, flag, env, min, max, help)                                            \
-    if (i++ == index) {                                                                                                \
-        parse(config.name, text, info);                                                                                \
+    auto next = std::make_shared<state>(*current);
+    with_field(next->config, index, [&](auto & value) { parse(value, text, table()[index]); });
+    next->origins[index] = origin;
+    current              = std::move(next);
+}
+
+std::string settings::change(const std::string & text) {
+    auto       problems = json::array();
+    const auto report   = [&](const std::string & field, const std::string & message) {
+        problems.push_back({{"field", field}, {"message", message}});
+    };
+    const json document = json::parse(text, nullptr, false);
+    if (!document.is_object()) {
+        report("body", "must be a JSON object with the names and new values of settings");
+        return text_of({{"problems", problems}});
     }
-#include "atlas-settings.def"
-#undef ATLAS_SETTING
-    origins[index] = origin;
+    const std::lock_guard<std::mutex> lock(mutex);
+
+    auto next    = std::make_shared<state>(*current);
+    auto changed = json::object();
+    for (const auto & [name, given] : document.items()) {
+        const size_t index = index_of(name);
+        if (index == table().size()) {
+            report(name, "there is no such setting; GET /v1/atlas/config lists them");
+            continue;
+        }
+        const auto & info = table()[index];
+        if (!info.is_live) {
+            report(name, "needs a restart: give " + info.flag + " or " + info.env + " when the server is started");
+        }
+        try {
+            with_field(next->config, index, [&, &value = given](auto & field) { parse(field, value, info); });
+        } catch (const std::invalid_argument & e) {
+            report(name, e.what());
+        }
+        next->origins[index] = setting_origin::request;
+        changed[name]        = field_json(next->config, index);
+    }
+    if (!problems.empty()) {
+        return text_of({{"problems", problems}});
+    }
+    set_log_level(effective_log_level(next->config));
+    current = std::move(next);
+    return text_of({{"changed", changed}});
 }
 
 std::vector<std::string> settings::read_environment() {
@@ -235,10 +391,7 @@ void settings::read_file(const std::string & path) {
     for (const auto & [key, node] : document) {
         const std::string name(key.str());
         const std::string where = "ATLAS configuration file " + path + ", key '" + name + "': ";
-        size_t            index = 0;
-        while (index < table().size() && name != table()[index].name) {
-            index++;
-        }
+        const size_t      index = index_of(name);
         if (index == table().size()) {
             throw std::invalid_argument(where + "there is no such setting; llama-server --help lists them");
         }
@@ -252,29 +405,28 @@ void settings::read_file(const std::string & path) {
 
 std::string settings::to_json() const {
     const AtlasServerConfig defaults;
-    auto                    rows = nlohmann::json::array();
-#define ATLAS_SETTING(field, type_, default_value, flag_, env_, min_, max_, help_)                                     \
-    {                                                                                                                  \
-        const auto & info = table()[rows.size()];                                                                      \
-        rows.push_back({                                                                                               \
-            {"name", info.name},                                                                                       \
-            {"type", info.type},                                                                                       \
-            {"flag", info.flag},                                                                                       \
-            {"env", info.env},                                                                                         \
-            {"value", value_json(config.field)},                                                                       \
-            {"default", value_json(defaults.field)},                                                                   \
-            {"origin", origin_name(origins[rows.size()])},                                                             \
-            {"secret", false},                                                                                         \
-            {"help", info.help},                                                                                       \
-        });                                                                                                            \
-        if (info.min != 0 || info.max != 0) {                                                                          \
-            rows.back()["min"] = info.min;                                                                             \
-            rows.back()["max"] = info.max;                                                                             \
-        }                                                                                                              \
+    const auto              state = snapshot();
+    auto                    rows  = json::array();
+    for (size_t i = 0; i < table().size(); i++) {
+        const auto & info = table()[i];
+        rows.push_back({
+            {"name", info.name},
+            {"type", info.type},
+            {"flag", info.flag},
+            {"env", info.env},
+            {"value", field_json(state->config, i)},
+            {"default", field_json(defaults, i)},
+            {"origin", origin_name(state->origins[i])},
+            {"reload", info.is_live ? "live" : "restart"},
+            {"secret", info.is_secret},
+            {"help", info.help},
+        });
+        if (has_range(info)) {
+            rows.back()["min"] = info.min;
+            rows.back()["max"] = info.max;
+        }
     }
-#include "atlas-settings.def"
-#undef ATLAS_SETTING
-    return rows.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return text_of(rows);
 }
 
 } // namespace atlas

@@ -14,13 +14,6 @@ namespace fs = std::filesystem;
 
 namespace memory_test {
 
-static std::map<std::string, void (*)(const std::string &)> & cases() {
-    static std::map<std::string, void (*)(const std::string &)> all;
-    return all;
-}
-
-registration::registration(const char * name, void (*run)(const std::string &)) { cases()[name] = run; }
-
 memory_options options(const std::string & dir, uint64_t ram_bytes, uint64_t disk_bytes) {
     memory_options options;
     options.path         = dir;
@@ -188,22 +181,11 @@ static int run_verify(const std::string & dir) {
 int main(int argc, char ** argv) {
     using namespace memory_test;
     const std::string name = argc > 1 ? argv[1] : "";
-    if (name == "--list") {
-        for (const auto & [known, run] : cases()) {
-            std::cout << known << '\n';
-        }
-        return 0;
-    }
     if (argc == 3 && name == "writer") {
         return run_writer(argv[2]);
     }
     if (argc == 3 && name == "verify") {
         return run_verify(argv[2]);
     }
-    if (argc != 3 || !cases().count(name)) {
-        std::cerr << "usage: " << argv[0] << " --list | CASE DIR | writer DIR | verify DIR\n";
-        return 2;
-    }
-    cases()[name](argv[2]);
-    return 0;
+    return cases::run(argc, argv);
 }

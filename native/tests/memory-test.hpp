@@ -1,43 +1,23 @@
-// Helpers of the memory's tests, and how a case is written.
+// Helpers of the memory's tests.
 #pragma once
 
 #include "atlas-memory.hpp"
+#include "cases.hpp"
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <string>
-#include <thread>
 #include <vector>
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                               \
-            std::exit(1);                                                                                              \
-        }                                                                                                              \
-    } while (false)
-
-// Defines and registers a case, which is given an empty directory.
-#define CASE(name)                                                                                                     \
-    static void                            name(const std::string & dir);                                              \
-    static const memory_test::registration name##_registration(#name, name);                                           \
-    static void                            name([[maybe_unused]] const std::string & dir)
 
 namespace memory_test {
 
 using namespace atlas;
+using cases::wait_until;
 
 constexpr size_t   BLOCK = 16;
 constexpr uint64_t MiB   = 1 << 20;
 
 extern const std::string ROOT;
-
-struct registration {
-    registration(const char * name, void (*run)(const std::string & dir));
-};
 
 memory_options options(const std::string & dir = "", uint64_t ram_bytes = 64 * MiB, uint64_t disk_bytes = 64 * MiB);
 std::string    root_of(int n);
@@ -58,13 +38,6 @@ std::vector<std::string> put_all(memory_store & store, const memory_tokens & tok
 // Finds, and checks whatever is found.
 memory_match find(memory_store & store, const memory_tokens & tokens, bool need_checkpoint = false,
                   const std::string & root = ROOT);
-
-// Waits for what another thread does; whoever runs the tests ends what never comes.
-template <typename F> void wait_until(F condition) {
-    while (!condition()) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-}
 
 void wait_indexed(const memory_store & store);
 void flush(memory_store & store);

@@ -37,17 +37,20 @@ class Setting:
     default: str
     flag: str
     env: str
+    live: bool
 
 
 def settings_table() -> list[Setting]:
     """The rows of native/include/atlas-settings.def, as they are written there."""
     text = (REPOSITORY / "native/include/atlas-settings.def").read_text(encoding="utf-8")
     rows = re.findall(
-        r'^ATLAS_SETTING\((\w+), ([\w:]+), (.*?), "([a-z0-9-]+)", "([A-Z0-9_]+)", ', text, re.MULTILINE
+        r'^ATLAS_SETTING\((\w+), ([\w:]+), (.*?), "([a-z0-9-]+)", "([A-Z0-9_]+)", .* (\S+),$',
+        text,
+        re.MULTILINE,
     )
     return [
-        Setting(name, kind, default, f"--atlas-{flag}", f"ATLAS_{env}")
-        for name, kind, default, flag, env in rows
+        Setting(name, kind, default, f"--atlas-{flag}", f"ATLAS_{env}", traits == "live")
+        for name, kind, default, flag, env, traits in rows
     ]
 
 
