@@ -1,4 +1,4 @@
-"""Settings, through the library's C++ test program."""
+"""Settings and rate limits, through the library's C++ test program."""
 
 import subprocess
 from pathlib import Path
