@@ -1,4 +1,4 @@
-"""Settings and rate limits, through the library's C++ test program."""
+"""Settings, admission and rate limits, through the library's C++ test program."""
 
 import subprocess
 from pathlib import Path
