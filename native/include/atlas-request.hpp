@@ -3,14 +3,21 @@
 
 #include "atlas-ticket.hpp"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace atlas {
+
+// Who puts the earlier messages of the session before those sent.
+enum class history_keeper { client, server };
 
 // The validated `atlas` object; a field that was not given has no value or its default.
 struct request_options {
@@ -18,6 +25,7 @@ struct request_options {
     std::optional<int>         memory_layers; // 1-10: layers that the request may use; default: all there are
     cache_strategy             strategy = cache_strategy::adaptive;
     std::optional<int>         batch_size; // 1-32: sequences of one request that may hold slots at once
+    history_keeper             history = history_keeper::client;
 };
 
 // Whether text may name a session or a context.
@@ -26,22 +34,55 @@ bool is_valid_id(const std::string & text);
 // Validates the JSON text of an `atlas` object. Throws atlas::error (400) that names the field, as 'atlas.batch_size'.
 request_options parse_request_options(const std::string & json);
 
+// JSON: {"request": schema, "answer": schema} of the `atlas` object, in JSON Schema 2020-12, made from what validates.
+std::string request_schema_json();
+
 // What really happened to the prompt, added up over the sequences of one request.
 struct request_usage {
     int64_t prompt_tokens = 0;
     int64_t reused_tokens = 0; // of these, not computed again
+    int64_t answer_tokens = 0;
 };
 
-// One completion request that carries an `atlas` object, from parsing to its answer. Used by one thread at a time.
+// Where ATLAS spends time on a request, on its HTTP thread. Waiting for a context or for a session's turn is not counted.
+enum class request_phase { parse, history, lookup, answer };
+
+constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};
+
+constexpr size_t N_REQUEST_PHASES = sizeof(REQUEST_PHASE_NAMES) / sizeof(REQUEST_PHASE_NAMES[0]);
+
+// One completion request, from parsing to its answer. Used by one thread at a time.
 class request {
   public:
     using clock = std::chrono::steady_clock;
 
-    // began: when ATLAS began to look at the request. degraded_reason: why something asked for cannot be had; empty
-    // when all can.
-    request(request_options options, clock::time_point began, std::string degraded_reason);
+    // began: when ATLAS began to look at the request. is_asked: whether it carried an `atlas` object.
+    request(request_options options, bool is_asked, clock::time_point began);
+
+    ~request();
+
+    const request_options & options() const { return opts; }
+    bool                    is_asked() const { return has_object; }
+
+    std::string tenant;  // of the key that it came with; empty: none
+    std::string session; // the session's name as qualified by the tenant; empty: none
+
+    // Held until the request ends: contexts, and the turn on the session.
+    std::shared_ptr<void> lease;
+    std::shared_ptr<void> turn;
+
+    // JSON array of the messages sent, and the JSON of the message that answers them; empty: not to be recorded.
+    std::string messages;
+    std::string answer_message;
+
+    // Called once, when the request ends, however it does: with the tokens that it took and the time spent in ATLAS.
+    std::function<void(const request &)> on_end;
 
     void add_usage(const request_usage & more);
+    void set_progress(int64_t answer_tokens) { progress = answer_tokens; }
+
+    // The tokens of prompt and answer, as far as they are known.
+    int64_t tokens() const { return usage.prompt_tokens + std::max(usage.answer_tokens, progress); }
 
     // What the memory found for the request's (first) prompt.
     void set_ticket(std::shared_ptr<const memory_ticket> found) {
@@ -50,22 +91,48 @@ class request {
         }
     }
 
-    // Adds to the time spent in ATLAS for this request.
-    void add_overhead(clock::duration spent) { overhead += spent; }
+    // Says that something asked for could not be had, and why. The first counts.
+    void degrade(const std::string & reason);
+
+    void            add_time(request_phase phase, clock::duration spent);
+    clock::duration overhead() const;
+    clock::duration time_in(request_phase phase) const { return spent[static_cast<size_t>(phase)]; }
+
+    // The layers of the memory that there are; which of them it used is in the answer.
+    void set_layers(std::vector<int> available) { layers = std::move(available); }
 
     // JSON text of the `atlas` object in the answer; also writes the request's log line.
     std::string answer() const;
 
-    const request_options & options() const { return opts; }
-
   private:
-    request_options opts;
-    std::string     degraded_reason;
-    request_usage   usage;
+    request_options  opts;
+    bool             has_object;
+    std::string      degraded_reason;
+    request_usage    usage;
+    int64_t          progress = 0;
+    std::vector<int> layers;
 
     std::shared_ptr<const memory_ticket> ticket;
 
-    clock::duration overhead;
+    std::array<clock::duration, N_REQUEST_PHASES> spent = {};
+};
+
+// Adds the time from its construction to its destruction to a phase. A null request: does nothing.
+class phase_timer {
+  public:
+    phase_timer(request * owner, request_phase phase) : owner(owner), phase(phase) {}
+    phase_timer(const phase_timer &)             = delete;
+    phase_timer & operator=(const phase_timer &) = delete;
+    ~phase_timer() {
+        if (owner) {
+            owner->add_time(phase, request::clock::now() - began);
+        }
+    }
+
+  private:
+    request *                        owner;
+    request_phase                    phase;
+    const request::clock::time_point began = request::clock::now();
 };
 
 } // namespace atlas

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-config.hpp"
+#include "atlas-gateway.hpp"
 #include "atlas-http.hpp"
 #include "atlas-memory.hpp"
 #include "atlas-publishing.hpp"
@@ -22,7 +23,7 @@ namespace atlas {
 // What the embedding server tells about itself, for the status route.
 struct model_info {
     std::string name;
-    int         context_pool_size = 0; // slots
+    int         n_slots = 0;
 };
 
 class runtime {
@@ -36,13 +37,23 @@ class runtime {
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
     // start (require_python).
-    bool start(bool has_model, uint64_t ram_bytes);
+    bool start(bool has_model, uint64_t ram_bytes, const tenant_options & who);
 
     // Tells that a model is loaded. Any thread.
     void set_model(const model_info & model);
 
-    // Begins a completion request from the JSON text of its `atlas` object. Throws atlas::error. Any thread.
-    std::unique_ptr<request> begin_request(const std::string & json, request::clock::time_point began);
+    // Begins a completion request. Throws atlas::error. Any thread.
+    std::unique_ptr<request> begin_request(const completion_head & head);
+
+    gateway & gate() { return requests; }
+
+    // Whether conversations of sessions are kept, and can be asked for. Any thread.
+    bool keeps_conversations() const;
+
+    // The messages that a session recorded, as a JSON array; and those that are to be put behind them, durable on return.
+    // session: as qualified by its tenant. Throw atlas::error. Any thread but the loop's: they enter Python.
+    std::string recorded_messages(const std::string & session);
+    void        record_messages(const std::string & session, const std::string & messages);
 
     // The memory, or nullptr when there is no memory path or enable_auto_memory is off. Lives as long as this object.
     memory_store * memory() { return store.get(); }
@@ -68,6 +79,7 @@ class runtime {
 
   private:
     settings       all_settings;
+    gateway        requests{all_settings};
     std::string    server_version;
     python_options python_where;
     python         embedded;

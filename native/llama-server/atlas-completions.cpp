@@ -1,13 +1,21 @@
 // The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
 #include "atlas-error.hpp"
+#include "atlas-gateway.hpp"
+#include "atlas-history.h"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
+#include "atlas-slots.h"
 #include "server-common.h"
 #include "server-http.h"
+#include "server-stream.h"
 #include "server-task.h"
 
+#include <strings.h>
+
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 std::unique_ptr<atlas::runtime> & atlas_active() {
     static std::unique_ptr<atlas::runtime> active;
@@ -46,37 +54,109 @@ static std::string shallow_text(json & value) {
     return value.dump();
 }
 
+std::string atlas_presented_key(const server_http_req & req) {
+    static const std::string BEARER = "Bearer ";
+
+    std::string key;
+    for (const char * wanted : {"authorization", "x-api-key"}) {
+        for (const auto & [name, value] : req.headers) {
+            if (key.empty() && strcasecmp(name.c_str(), wanted) == 0) {
+                key = value.compare(0, BEARER.size(), BEARER) == 0 ? value.substr(BEARER.size()) : value;
+            }
+        }
+    }
+    return key;
+}
+
 common_json atlas_parse_body(const server_http_req & req) {
-    const auto began  = atlas::request::clock::now();
-    json       body   = json::parse(req.body);
-    auto &     active = atlas_active();
-    if (active && body.is_object() && body.contains("atlas")) {
-        req.atlas = active->begin_request(shallow_text(body.at("atlas")), began);
+    atlas::completion_head head;
+    head.began    = atlas::request::clock::now();
+    json   body   = json::parse(req.body);
+    auto & active = atlas_active();
+    if (!active) {
+        return body;
+    }
+    std::string text;
+    if (body.is_object() && body.contains("atlas")) {
+        text       = shallow_text(body.at("atlas"));
+        head.atlas = &text;
         body.erase("atlas");
     }
+    head.key             = atlas_presented_key(req);
+    head.conversation_id = server_stream_conv_id_from_headers(req.headers);
+    req.atlas            = active->begin_request(head);
     return body;
+}
+
+// How many sequences a request asks for: prompts, times `n`. A prompt may be text, tokens, or both mixed, in one array.
+static int count_sequences(const json & data) {
+    static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do
+
+    if (!data.is_object() || !data.contains("prompt")) {
+        return 1; // and refused by llama-server
+    }
+    const json & prompt = data.at("prompt");
+    int          n      = 1;
+    if (prompt.is_array()) {
+        bool has_number = false;
+        bool has_nested = false;
+        for (size_t i = 0; i < prompt.size(); i++) {
+            has_number |= prompt.at(i).is_number();
+            has_nested |= prompt.at(i).is_array() || prompt.at(i).is_object();
+        }
+        n = has_number && !has_nested ? 1 : (int) std::min<size_t>(prompt.size(), MAX_SEQUENCES);
+    }
+    const int n_choices = json_value(data, "n_cmpl", json_value(data, "n", 1));
+    return n * std::clamp(n_choices, 1, MAX_SEQUENCES);
+}
+
+std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data,
+                                            size_t & max_posted) {
+    if (req.atlas) {
+        if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->turn) {
+            throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
+        }
+        const int n_sequences = count_sequences(data);
+        const int n_at_once   = atlas_active()->gate().admit(*req.atlas, n_sequences, req.should_stop);
+        max_posted            = n_at_once < n_sequences ? n_at_once : 0;
+    }
+    return req.atlas;
 }
 
 // A shorter prompt says more of a batch than of a token.
 static const int MIN_MEASURED_PROMPT = 16;
 
-void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
-    const auto   began = atlas::request::clock::now();
-    const auto * final_result =
-        request || is_last ? dynamic_cast<const server_task_result_cmpl_final *>(&result) : nullptr;
-    if (final_result && atlas_active() && final_result->stats.n_prompt_processed >= MIN_MEASURED_PROMPT) {
+// Notes what a result says of the prompt and the answer.
+static void add_usage(atlas::request & request, const server_task_result & result, bool is_last) {
+    if (const auto * partial = dynamic_cast<const server_task_result_cmpl_partial *>(&result)) {
+        request.set_progress(partial->n_decoded);
+        return;
+    }
+    const auto * final_result = dynamic_cast<const server_task_result_cmpl_final *>(&result);
+    if (final_result == nullptr) {
+        return;
+    }
+    if (final_result->stats.n_prompt_processed >= MIN_MEASURED_PROMPT) {
         atlas_active()->prefill.add(final_result->stats.t_prompt_ms() / 1000, final_result->stats.n_prompt_processed);
     }
+    request.add_usage({final_result->n_prompt_tokens, final_result->n_prompt_tokens_cache, final_result->n_decoded});
+    if (result.index == 0) {
+        atlas_note_answer(request, *final_result);
+    }
+    if (is_last) {
+        atlas_record_history(request);
+    }
+}
+
+void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
     if (request == nullptr) {
         return;
     }
-    if (final_result) {
-        request->add_usage({final_result->n_prompt_tokens, final_result->n_prompt_tokens_cache});
-    }
-    if (!is_last) {
+    add_usage(*request, result, is_last);
+    if (!is_last || !request->is_asked()) {
         return;
     }
-    request->add_overhead(atlas::request::clock::now() - began);
+    const atlas::phase_timer timer(request, atlas::request_phase::answer);
 
     json * target = &out;
     while (target->is_array() && !target->empty()) {
@@ -91,4 +171,33 @@ void atlas_on_result(atlas::request * request, const server_task_result & result
         target = &target->at("response");
     }
     (*target)["atlas"] = json::parse(request->answer());
+}
+
+//
+// several sequences
+//
+
+void atlas_split(std::vector<server_task> & tasks, size_t max_posted) {
+    if (max_posted == 0) {
+        return;
+    }
+    std::vector<server_task> single;
+    for (auto & task : tasks) {
+        auto children = std::exchange(task.child_tasks, {});
+        single.push_back(std::move(task));
+        for (auto & child : children) {
+            child.id_parent = -1;
+            child.id_slot   = -1;
+            atlas_memory_find_like(child, single.back());
+            single.push_back(std::move(child));
+        }
+    }
+    tasks = std::move(single);
+}
+
+void atlas_hold_back(std::vector<server_task> & tasks, std::vector<server_task> & held, size_t max_posted) {
+    while (max_posted > 0 && tasks.size() > max_posted) {
+        held.push_back(std::move(tasks.back()));
+        tasks.pop_back();
+    }
 }

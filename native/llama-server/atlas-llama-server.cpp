@@ -4,6 +4,7 @@
 #include "atlas-build.h"
 #include "atlas-error.hpp"
 #include "atlas-log.hpp"
+#include "atlas-router.h"
 #include "atlas-runtime.hpp"
 #include "build-info.h"
 #include "log.h"
@@ -127,28 +128,29 @@ static uint64_t cache_ram_bytes(const common_params & params) {
     return params.cache_ram_mib < 0 ? UINT64_MAX : (uint64_t) params.cache_ram_mib << 20;
 }
 
-bool atlas_server::start(const common_params & params, bool is_run_by_cli) {
+bool atlas_server::start(common_params & params, bool is_run_by_cli) {
     if (is_run_by_cli) {
         return true;
     }
     atlas::set_log_sink(write_log);
-    auto & settings = pending_settings();
+    auto &     settings  = pending_settings();
+    const bool is_router = atlas_is_router(params);
     try {
         settle_settings(settings);
+        if (!settings.values()->enabled) {
+            return true;
+        }
+        // before a router's child gets a place of its own: all of them share the tenants' secret
+        const auto tenants = atlas_settle_tenants(params, settings, is_router);
+        atlas_settle_place(params, settings);
+        atlas_active() = std::make_unique<atlas::runtime>(
+            settings, llama_build_info(),
+            atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
+        return atlas_active()->start(!is_router, cache_ram_bytes(params), tenants);
     } catch (const std::exception & e) {
         atlas::log(atlas::LogLevel::ERROR, e.what());
         return false;
     }
-    if (!settings.values()->enabled) {
-        return true;
-    }
-
-    atlas_active() = std::make_unique<atlas::runtime>(
-        settings, llama_build_info(),
-        atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
-    const bool is_router =
-        params.model.path.empty() && params.model.hf_repo.empty() && params.model.docker_repo.empty();
-    return atlas_active()->start(!is_router, cache_ram_bytes(params));
 }
 
 void atlas_server::ready(const std::string & model_name, int n_slots) const {
@@ -204,30 +206,47 @@ static std::string lower(std::string text) {
 // thread that ran the handler, after it.
 static thread_local bool is_error_of_handler = false;
 
-void atlas_server::add_routes(const server_http_context & ctx_http) const {
+static std::unique_ptr<server_http_res> answer(const server_http_req & req, const char * method) {
+    const auto          who = atlas_active()->gate().identify(atlas_presented_key(req));
+    atlas::http_request request;
+    request.method   = method;
+    request.path     = req.path.substr(route_prefix().size());
+    request.query    = req.query_string;
+    request.body     = req.body;
+    request.tenant   = who.tenant;
+    request.is_admin = who.is_admin;
+    for (const auto & [name, value] : req.headers) {
+        request.headers.emplace_back(lower(name), value);
+    }
+    auto response       = atlas_active()->handle(request);
+    is_error_of_handler = response.status >= 400;
+    return atlas_server_response(std::move(response));
+}
+
+// Whether the request says which model it is about.
+static bool names_model(const server_http_req & req, bool has_body) {
+    if (!has_body) {
+        return !req.get_param("model").empty();
+    }
+    const json body = json::parse_no_throw(req.body);
+    return body.is_object() && body.contains("model") && body.at("model").is_string();
+}
+
+void atlas_server::add_routes(const server_http_context & ctx_http, const atlas_handler & get,
+                              const atlas_handler & post) const {
     if (!atlas_active()) {
         return;
     }
     route_prefix()     = ctx_http.path_prefix;
-    const auto handler = [](const char * method) {
-        return [method](const server_http_req & req) {
-            atlas::http_request request;
-            request.method = method;
-            request.path   = req.path.substr(route_prefix().size());
-            request.query  = req.query_string;
-            request.body   = req.body;
-            for (const auto & [name, value] : req.headers) {
-                request.headers.emplace_back(lower(name), value);
-            }
-            auto response       = atlas_active()->handle(request);
-            is_error_of_handler = response.status >= 400;
-            return atlas_server_response(std::move(response));
+    const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
+        return [method, to_model, has_body](const server_http_req & req) {
+            return to_model && names_model(req, has_body) ? to_model(req) : answer(req, method);
         };
     };
     const std::string pattern = ROUTE_ROOT + "/.*";
-    ctx_http.get(pattern, handler("GET"));
-    ctx_http.post(pattern, handler("POST"));
-    ctx_http.del(pattern, handler("DELETE"));
+    ctx_http.get(pattern, handler("GET", get, false));
+    ctx_http.post(pattern, handler("POST", post, true));
+    ctx_http.del(pattern, handler("DELETE", nullptr, false));
 }
 
 // Whether the path, as it came in, belongs to ATLAS.

@@ -12,13 +12,17 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 struct common_params;
 struct common_params_context;
 struct server_http_context;
 struct server_http_req;
 struct server_http_res;
+struct server_task;
 struct server_task_result;
+
+using atlas_handler = std::function<std::unique_ptr<server_http_res>(const server_http_req & req)>;
 
 namespace atlas {
 struct error;
@@ -41,10 +45,12 @@ class atlas_server {
   public:
     // Settles the settings, opens the memory and starts Python. Returns false when the server must not start; the log
     // says why.
-    bool start(const common_params & params, bool is_run_by_cli);
+    // An admin key is added to the API keys, where there are any.
+    bool start(common_params & params, bool is_run_by_cli);
 
-    // Registers the routes under /v1/atlas.
-    void add_routes(const server_http_context & ctx_http) const;
+    // Registers the routes under /v1/atlas. In a router, get and post pass a request on to the server of the model that
+    // it names; else they are empty.
+    void add_routes(const server_http_context & ctx_http, const atlas_handler & get, const atlas_handler & post) const;
 
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
@@ -65,12 +71,24 @@ bool atlas_format_error(const std::string & path, int status, std::string & body
 // server.cpp, ex_wrapper: the answer to an atlas::error.
 std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error);
 
-// server-context.cpp: parses the body of a completion request, takes its `atlas` object out of it and keeps it in the
-// request. Throws what parsing throws, and atlas::error for a bad `atlas` object.
+// server-context.cpp: parses the body of a completion request, takes its `atlas` object out of it, and begins what ATLAS
+// keeps about the request. Throws what parsing throws, and atlas::error.
 common_json atlas_parse_body(const server_http_req & req);
 
-// server-context.cpp: notes one result; on the last one of a request puts the `atlas` object into its JSON (an
-// object, or an array whose last entry takes it). Does nothing for a request that had no `atlas` object.
+// The API key that a request came with; empty: none.
+std::string atlas_presented_key(const server_http_req & req);
+
+// server-context.cpp: waits until the completion may go on. max_posted: how many of its tasks may be with the queue at
+// once; 0: all. Returns what the response has to hold until it ends. Throws atlas::error.
+std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data, size_t & max_posted);
+
+// server-queue.cpp, with a max_posted that is not 0: makes tasks of their own of child tasks, which would run together
+// with their parent; then keeps back, last first, those that have to wait until another one ended.
+void atlas_split(std::vector<server_task> & tasks, size_t max_posted);
+void atlas_hold_back(std::vector<server_task> & tasks, std::vector<server_task> & held, size_t max_posted);
+
+// server-context.cpp: notes one result; on the last one of a request that had an `atlas` object puts that of the answer
+// into its JSON (an object, or an array whose last entry takes it).
 void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & json, bool is_last);
 
 #endif // LLAMA_ATLAS

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 struct atlas_prompt_state {
@@ -26,7 +27,11 @@ struct atlas_prompt_state {
 
     // Of the present task, or of the last.
     atlas::memory_access access;
-    std::string          session_id; // empty: none
+    std::string          session_id; // as qualified by the tenant; empty: none
+
+    // Whose the tokens are; unknown after the slot was emptied behind our back: nothing is published, and with several
+    // tenants nothing reused.
+    std::optional<std::string> tenant;
 
     static atlas_prompt_state tainted() {
         atlas_prompt_state state;

@@ -1,6 +1,6 @@
 // The slots' side of the memory: publishing what they compute, and putting back what was computed before.
 //
-// All but the first two are called by the loop thread only. They copy memory, and never touch a file, enter Python or
+// All but the first three are called by the loop thread only. They copy memory, and never touch a file, enter Python or
 // wait for a lock that either can hold.
 #pragma once
 
@@ -17,6 +17,9 @@ struct server_task;
 
 // HTTP thread: looks up what the memory has for the task's prompt and leases it. Does nothing when there is no memory.
 void atlas_memory_find(server_task & task, const server_http_req & req);
+
+// The same for a task with the prompt and the rights of another, which has been through it.
+void atlas_memory_find_like(server_task & task, const server_task & other);
 
 // Any thread: whether the memory takes part, in place of stock's --cache-ram.
 bool atlas_memory_active();

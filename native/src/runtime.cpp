@@ -16,7 +16,8 @@ runtime::runtime(settings settings, std::string server_version, python_options o
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
 
-bool runtime::start(bool has_model, uint64_t ram_bytes) {
+bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
+    requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
     if (has_model && config->enable_memory_persistence && config->enable_auto_memory &&
@@ -50,19 +51,55 @@ void runtime::set_model(const model_info & new_model) {
     const std::lock_guard<std::mutex> lock(model_mutex);
     model        = new_model;
     model_loaded = true;
-    logf(LogLevel::INFO, "Context pool initialized with %d contexts", model.context_pool_size);
+    requests.set_slots(new_model.n_slots);
+    logf(LogLevel::INFO, "Context pool initialized with %d contexts", (int) requests.pool().stats().pool_size);
 }
 
-std::unique_ptr<request> runtime::begin_request(const std::string & text, request::clock::time_point began) {
-    request_options options = parse_request_options(text);
-    std::string     degraded;
-    if (options.session_id && !embedded.running()) {
-        degraded = "sessions are not stored: Python is not running";
-    } else if (store) {
-        const std::lock_guard<std::mutex> lock(model_mutex);
-        degraded = memory_problem.empty() ? "" : "the memory of this model's state is off: " + memory_problem;
+std::unique_ptr<request> runtime::begin_request(const completion_head & head) {
+    auto begun = requests.begin(head);
+    if (!begun->is_asked()) {
+        return begun;
     }
-    return std::make_unique<request>(std::move(options), began, std::move(degraded));
+    if (begun->options().session_id && !embedded.running()) {
+        begun->degrade("sessions are not stored: Python is not running");
+    }
+    if (store) {
+        const std::lock_guard<std::mutex> lock(model_mutex);
+        if (memory_problem.empty()) {
+            begun->set_layers({1, 2});
+        } else {
+            begun->degrade("the memory of this model's state is off: " + memory_problem);
+        }
+    }
+    return begun;
+}
+
+bool runtime::keeps_conversations() const {
+    const auto now = config();
+    return embedded.running() && now->enable_memory_persistence && !now->memory_save_path.empty();
+}
+
+std::string runtime::recorded_messages(const std::string & session) {
+    if (!keeps_conversations()) {
+        throw error(503, "\"history\": \"server\" needs a place for conversations: start the server with "
+                         "--atlas-memory-path DIR");
+    }
+    const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
+    return answer.at("messages").dump();
+}
+
+void runtime::record_messages(const std::string & session, const std::string & messages) {
+    embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages + "}");
+}
+
+// The answer to ATLAS_QUERY_CONVERSATIONS.
+static std::string conversations_json(std::vector<conversation> && conversations) {
+    std::string text = "[";
+    for (const auto & each : conversations) {
+        text += text.size() > 1 ? "," : "";
+        text += "{\"session_id\":" + json(each.session).dump() + ",\"messages\":" + each.messages + "}";
+    }
+    return text + "]";
 }
 
 void runtime::set_memory_root(const std::string & root, const std::string & problem) {
@@ -82,7 +119,7 @@ http_response runtime::flush(const http_request & request) {
         return error_response(
             503, serves_model
                      ? "there is no memory to flush: start the server with --atlas-memory-path DIR"
-                     : "a router has no memory to flush: ask the server of each model, whose port /models tells");
+                     : "a router has no memory to flush: name the model whose memory is meant in the field model");
     }
     double timeout_s = config()->shutdown_timeout_s;
     if (!request.body.empty()) {
@@ -91,6 +128,9 @@ http_response runtime::flush(const http_request & request) {
             return error_response(400, validation_error("body", "must be a JSON object").what());
         }
         for (const auto & [key, value] : body.items()) {
+            if (key == "model" && value.is_string()) {
+                continue; // for a router in front of the server
+            }
             if (key != "timeout_s" || !value.is_number() || !(value > 0 && value <= 3600)) {
                 return error_response(
                     400, validation_error(key, "flush takes timeout_s, a number above 0 and up to 3600").what());
@@ -135,6 +175,7 @@ http_response runtime::handle(const http_request & request) {
 }
 
 bool runtime::stop() {
+    requests.close();
     const double timeout_s = config()->shutdown_timeout_s;
     if (store && !store->flush(timeout_s).complete) {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
@@ -179,6 +220,8 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
+        case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
+        case ATLAS_QUERY_CONVERSATIONS:   return conversations_json(requests.conversations().take(64));
         default:                          return store ? answer_memory_query(*store, what, argument) : std::nullopt;
     }
 }
@@ -186,6 +229,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
+    const auto                          pool = requests.pool().stats();
     json                                memory;
     if (store && !memory_root.empty()) {
         memory            = stats_json(store->stats(), store->options());
@@ -201,7 +245,18 @@ std::string runtime::status_json() {
     return json{
         {"memory", memory},
         {"initialized", model_loaded},
-        {"context_pool_size", model.context_pool_size},
+        {"context_pool_size", pool.pool_size},
+        {"pool",
+         {{"contexts", pool.pool_size},
+          {"in_use", pool.contexts_in_use},
+          {"in_progress", pool.in_progress},
+          {"waiting", pool.waiting},
+          {"too_many", pool.too_many},
+          {"exhausted", pool.exhausted},
+          {"degraded", pool.degraded},
+          {"mean_service_s", pool.mean_service_s}}},
+        {"latency_budget_breaches", requests.budget_breaches()},
+        {"conversations_dropped", requests.conversations().dropped()},
         {"metrics_enabled", false},
         {"uptime_seconds", uptime.count()},
         {"model", model_loaded ? json(model.name) : json()},

@@ -63,7 +63,7 @@ INVALID: list[tuple[Any, str, str]] = [
     (
         {"history": "server"},
         "atlas.history",
-        '"server" is not supported by this version; send the whole conversation and leave the field out',
+        '"server" needs a session: give atlas.session_id too',
     ),
     ({"session": "a"}, "atlas.session", UNKNOWN_FIELD),
     ({"": 1}, "atlas.", UNKNOWN_FIELD),

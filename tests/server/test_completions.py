@@ -15,6 +15,7 @@ ANSWER_TYPES = {
     "prompt_tokens": int,
     "layer": int,
     "restore_ms": float,
+    "layers_used": list,
     "overhead_ms": float,
     "degraded": bool,
     "reason": str,
@@ -96,6 +97,12 @@ class TestAnswer:
         body = {**BODIES["/v1/chat/completions"], "stream": True, "atlas": REQUEST}
         response = server.post("/v1/chat/completions", body, headers={"X-Conversation-Id": "conversation-1"})
         assert only_atlas(stream_events(response.text))["session_id"] == REQUEST["session_id"]
+
+    def test_a_conversation_id_is_a_session_id(self, server: Server) -> None:
+        body = {**BODIES["/v1/chat/completions"], "atlas": {}}
+        for name, session in (("conversation-1", "conversation-1"), ("not an id", None)):
+            response = server.post("/v1/chat/completions", body, headers={"X-Conversation-Id": name})
+            assert response.json()["atlas"]["session_id"] == session
 
 
 class TestSeveralSequences:

@@ -1,0 +1,39 @@
+// Conversations that clients sent whole, on their way from the HTTP threads to whoever keeps them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace atlas {
+
+struct conversation {
+    std::string session;  // as qualified by its tenant
+    std::string messages; // JSON array
+};
+
+// A bounded queue: what does not fit is dropped, the oldest first, and counted. Any thread; never waits for a taker.
+class conversation_queue {
+  public:
+    void push(conversation && item);
+
+    // The oldest, n_max at most.
+    std::vector<conversation> take(size_t n_max);
+
+    uint64_t dropped() const;
+
+  private:
+    static constexpr size_t MAX_BYTES = 64 * 1024 * 1024;
+
+    mutable std::mutex       mutex;
+    std::deque<conversation> items;
+    size_t                   bytes     = 0;
+    uint64_t                 n_dropped = 0;
+
+    conversation pop();
+};
+
+} // namespace atlas

@@ -1,0 +1,78 @@
+// What is decided about a completion request before its task is posted: who sends it, whether it may, and when.
+#pragma once
+
+#include "atlas-admission.hpp"
+#include "atlas-config.hpp"
+#include "atlas-conversations.hpp"
+#include "atlas-rate-limit.hpp"
+#include "atlas-request.hpp"
+#include "atlas-session-turns.hpp"
+#include "atlas-tenant.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace atlas {
+
+// What a completion request says of itself besides its prompt.
+struct completion_head {
+    const std::string *        atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
+    std::string                key;             // API key, without "Bearer "
+    std::string                conversation_id; // header X-Conversation-Id, another name for atlas.session_id
+    request::clock::time_point began;           // when ATLAS began to look at it
+};
+
+// One for the process. Any thread; nothing here waits but admit() and take_turn(). Requests must end before it does.
+class gateway {
+  public:
+    explicit gateway(const settings & settings) : all_settings(settings) {}
+
+    // Before requests.
+    void set_tenants(tenants who) { known = std::move(who); }
+
+    // The model is ready, and has so many slots.
+    void set_slots(int n_slots);
+
+    identity identify(const std::string & key) const { return known.identify(key); }
+    bool     has_tenants() const { return known.is_separated(); }
+
+    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate.
+    std::unique_ptr<request> begin(const completion_head & head);
+
+    // Waits for the contexts that n_sequences sequences need, as far as the request's batch_size lets them run at once;
+    // standard requests never wait. Returns how many may run at once. Throws atlas::error 429 and 503, and 503 when the
+    // client has left, which is_gone is asked for.
+    int admit(request & request, int n_sequences, const std::function<bool()> & is_gone);
+
+    // Waits until the earlier requests on the session ended. Throws atlas::error like admit().
+    void take_turn(request & request, const std::function<bool()> & is_gone);
+
+    conversation_queue & conversations() { return sent; }
+
+    admission & pool() { return contexts; }
+
+    // Requests that took longer in ATLAS than the latency budget.
+    uint64_t budget_breaches() const { return n_breaches; }
+
+    // Ends all waiting.
+    void close();
+
+  private:
+    const settings &   all_settings;
+    tenants            known;
+    admission          contexts;
+    rate_limiter       key_rates;
+    rate_limiter       session_rates;
+    session_turns      turns;
+    conversation_queue sent;
+
+    std::atomic<uint64_t> n_breaches{0};
+
+    void check_rates(const request & request);
+    void end(const request & request);
+};
+
+} // namespace atlas

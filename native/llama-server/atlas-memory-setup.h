@@ -1,0 +1,42 @@
+// What the loaded model's memory is made of, for the files that find, restore and publish its state.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "atlas-memory.hpp"
+#include "llama.h"
+#include "src/llama-ext.h"
+
+#include <cstddef>
+#include <string>
+
+// What the state of a sequence consists of, after KV_BLOCKS: found out by asking for the sizes of its parts.
+enum class state_class {
+    ranges,          // plain KV, MLA: blocks hold everything
+    ranges_and_rest, // SWA, hybrid: blocks hold the part that can be cut, a checkpoint the rest
+    rest_only,       // recurrent: a checkpoint holds everything
+    whole_only,      // cannot be cut: a checkpoint of the whole state
+};
+
+// Set once the model is loaded; read by HTTP threads afterwards.
+struct memory_setup {
+    atlas::memory_store * store = nullptr;
+    std::string           root;
+    state_class           parts       = state_class::ranges;
+    size_t                token_bytes = 0; // of a token's state in a block
+
+    // The root under which a tenant's state is kept.
+    std::string root_of(const std::string & tenant) const;
+
+    bool                  needs_checkpoint() const { return parts != state_class::ranges; }
+    llama_state_seq_flags checkpoint_flags() const {
+        return parts == state_class::whole_only ? LLAMA_STATE_SEQ_FLAGS_NONE : LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY;
+    }
+};
+
+extern memory_setup atlas_setup;
+
+// Fewer tokens than this are sooner computed than looked up.
+constexpr size_t ATLAS_MIN_GAIN_TOKENS = 16;
+
+#endif // LLAMA_ATLAS

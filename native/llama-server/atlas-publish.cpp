@@ -1,0 +1,193 @@
+#include "atlas-llama-server.h"
+#include "atlas-memory-setup.h"
+#include "atlas-runtime.hpp"
+#include "atlas-slots.h"
+#include "server-common.h"
+#include "server-task.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+using atlas::entry_kind;
+using atlas::memory_entry;
+
+// Where checkpoints are kept besides stock's own (at user messages and near the end of a prompt): so far before the end
+// that a changed last line still finds one, and along a long prompt. Each costs a batch that ends there.
+static const size_t CHECKPOINT_BEFORE_END = 32;
+static const size_t CHECKPOINT_SPACING    = 2048;
+
+static const int64_t NO_DEADLINE = std::numeric_limits<int64_t>::max();
+
+// The state of tokens [p0, p1) of a sequence; empty when the memory has no such part. Returns false when cells are missing.
+static bool read_range(llama_context * ctx, int id_slot, llama_pos p0, llama_pos p1, atlas::state_bytes & data) {
+    data.clear();
+    if (atlas_setup.parts == state_class::rest_only || atlas_setup.parts == state_class::whole_only) {
+        return true;
+    }
+    const auto   flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL;
+    const size_t size  = llama_state_seq_get_data_range(ctx, nullptr, 0, id_slot, p0, p1, flags);
+    data.resize(size);
+    if (size == 0 || llama_state_seq_get_data_range(ctx, data.data(), size, id_slot, p0, p1, flags) != size) {
+        return false;
+    }
+    // gaps are not reported: the number of cells stands behind the magic, the sequence and the number of streams
+    uint32_t n_cells = 0;
+    std::memcpy(&n_cells, data.data() + 12, sizeof(n_cells));
+    return n_cells == (uint32_t) (p1 - p0);
+}
+
+// What the next entry of the slot's conversation is chained to.
+static std::string parent_key(const server_prompt & prompt) {
+    return prompt.atlas.last_block.empty() ? atlas_setup.root_of(*prompt.atlas.tenant) : prompt.atlas.last_block;
+}
+
+// Tells to which session what was published belongs. n_behind: the entries of the session behind its last block.
+static void add_to_session(const atlas_prompt_state & state, size_t n_behind, const std::string & key,
+                           size_t n_tokens) {
+    if (!state.session_id.empty()) {
+        const size_t n_blocks = state.n_published / atlas_setup.store->options().block_tokens;
+        atlas_setup.store->extend_session(state.session_id, n_blocks + n_behind, key, n_tokens);
+    }
+}
+
+// Publishes the n_tokens tokens behind the last published block. Returns false when the slot has no such state.
+static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prompt, entry_kind kind, size_t n_tokens) {
+    auto &       state  = prompt.atlas;
+    const auto & tokens = prompt.tokens.get_tokens();
+    const auto   first  = tokens.data() + state.n_published;
+    const auto   parent = parent_key(prompt);
+    std::string  key    = atlas::memory_store::key_of(kind, parent, first, n_tokens);
+
+    if (!atlas_setup.store->contains(key)) {
+        memory_entry entry;
+        entry.kind     = kind;
+        entry.parent   = parent;
+        entry.position = prompt.atlas.n_published;
+        entry.tokens.assign(first, first + n_tokens);
+        if (!read_range(ctx, id_slot, state.n_published, state.n_published + n_tokens, entry.data)) {
+            state.is_tainted = true;
+            return false;
+        }
+        atlas_setup.store->put(std::move(entry), state.tail, state.access);
+        state.tail.clear();
+    }
+    add_to_session(state, 0, key, state.n_published + n_tokens);
+    if (kind == entry_kind::tail) {
+        state.tail   = key;
+        state.n_tail = n_tokens;
+    } else {
+        state.last_block = key;
+        state.n_published += n_tokens;
+        state.n_tail = 0;
+    }
+    return true;
+}
+
+// Publishes a checkpoint at n_tokens, which must not be before the end of the last published block.
+static std::string publish_checkpoint(const server_prompt & prompt, size_t n_tokens, atlas::state_bytes data) {
+    const auto & tokens = prompt.tokens.get_tokens();
+    memory_entry entry;
+    entry.kind     = entry_kind::checkpoint;
+    entry.parent   = parent_key(prompt);
+    entry.position = prompt.atlas.n_published;
+    entry.tokens.assign(tokens.begin() + prompt.atlas.n_published, tokens.begin() + n_tokens);
+    entry.data = std::move(data);
+    return atlas_setup.store->put(std::move(entry), "", prompt.atlas.access);
+}
+
+// Publishes those checkpoints of stock's own that lie between the last published block and the next.
+static void publish_stock_checkpoints(server_prompt & prompt, size_t block_tokens) {
+    if (!atlas_setup.needs_checkpoint() || atlas_setup.parts == state_class::whole_only) {
+        return;
+    }
+    auto &        state = prompt.atlas;
+    const int64_t begin = state.n_published;
+    const int64_t end   = std::min(state.n_published + block_tokens, prompt.tokens.size() + 1);
+    for (const auto & checkpoint : prompt.checkpoints) {
+        const int64_t n_tokens = checkpoint.n_tokens;
+        if (n_tokens > state.n_checkpoint && n_tokens >= begin && n_tokens < end && !checkpoint.data_tgt.empty()) {
+            publish_checkpoint(prompt, n_tokens, {checkpoint.data_tgt.begin(), checkpoint.data_tgt.end()});
+            state.n_checkpoint = n_tokens;
+        }
+    }
+}
+
+static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    if (!atlas_setup.needs_checkpoint()) {
+        return;
+    }
+    const auto         flags = atlas_setup.checkpoint_flags();
+    atlas::state_bytes data(llama_state_seq_get_size_ext(ctx, id_slot, flags));
+    if (!data.empty() && llama_state_seq_get_data_ext(ctx, data.data(), data.size(), id_slot, flags) == data.size()) {
+        const size_t n_tokens = prompt.tokens.size();
+        const auto   key      = publish_checkpoint(prompt, n_tokens, std::move(data));
+        add_to_session(prompt.atlas, prompt.atlas.n_tail > 0 ? 1 : 0, key, n_tokens);
+    }
+}
+
+bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
+    return atlas_memory_active() && atlas_setup.needs_checkpoint() && n_tokens > 0 && n_tokens < n_prompt &&
+           (n_prompt - n_tokens == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0);
+}
+
+static void publish_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                          int64_t deadline_us) {
+    auto &       state    = prompt.atlas;
+    const size_t n_tokens = prompt.tokens.size();
+    if (!atlas_memory_active() || !state.tenant || state.is_tainted || state.is_unwanted || prompt.tokens.has_mtmd ||
+        n_tokens == 0 || state.n_published + state.n_tail == n_tokens) {
+        return;
+    }
+    // after a failed batch the slot names tokens that have no cells
+    if (llama_memory_seq_pos_max(llama_get_memory(ctx), id_slot) != (llama_pos) n_tokens - 1) {
+        return;
+    }
+    const bool   is_idle      = n_prompt == 0;
+    const bool   is_wanted    = atlas_memory_wants_checkpoint(n_prompt, n_tokens);
+    const size_t block_tokens = atlas_setup.store->options().block_tokens;
+    while (true) {
+        publish_stock_checkpoints(prompt, block_tokens);
+        if (state.n_published + block_tokens > n_tokens) {
+            break;
+        }
+        if (!publish_range(ctx, id_slot, prompt, entry_kind::block, block_tokens)) {
+            return;
+        }
+        if (!is_wanted && ggml_time_us() > deadline_us) {
+            return;
+        }
+    }
+    const size_t n_tail = n_tokens - state.n_published;
+    if (is_idle && n_tail > 0 && !publish_range(ctx, id_slot, prompt, entry_kind::tail, n_tail)) {
+        return;
+    }
+    if (is_idle || is_wanted) {
+        publish_tip(ctx, id_slot, prompt);
+    }
+}
+
+void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    publish_until(ctx, id_slot, prompt, 0, NO_DEADLINE);
+}
+
+void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    publish_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_PUBLISH_BUDGET_US);
+}
+
+atlas_publish_pass::atlas_publish_pass(bool is_busy)
+    : is_busy(is_busy), answering(atlas_memory_active() ? atlas_active()->published().begin_pass() : 0),
+      is_asked(atlas_memory_active() && atlas_active()->published().is_asked()),
+      deadline_us(is_busy ? ggml_time_us() + ATLAS_PUBLISH_BUDGET_US : NO_DEADLINE) {}
+
+atlas_publish_pass::~atlas_publish_pass() {
+    if (atlas_memory_active()) {
+        atlas_setup.store->set_busy(is_busy);
+        atlas_active()->published().end_pass(answering, !is_busy);
+    }
+}
+
+void atlas_publish_pass::publish(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const {
+    publish_until(ctx, id_slot, prompt, n_prompt, n_prompt == 0 && is_asked ? NO_DEADLINE : deadline_us);
+}

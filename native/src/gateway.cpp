@@ -1,0 +1,117 @@
+#include "atlas-gateway.hpp"
+
+#include "atlas-error.hpp"
+#include "atlas-log.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace atlas {
+
+static rate_limits key_limits(const AtlasServerConfig & config) {
+    return {config.key_requests_per_s, config.key_tokens_per_min};
+}
+
+static rate_limits session_limits(const AtlasServerConfig & config) {
+    return {config.session_requests_per_s, config.session_tokens_per_min};
+}
+
+static bool is_limited(const rate_limits & limits) { return limits.requests_per_s > 0 || limits.tokens_per_min > 0; }
+
+void gateway::set_slots(int n_slots) {
+    const auto configured = all_settings.values()->context_pool_size;
+    contexts.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
+}
+
+std::unique_ptr<request> gateway::begin(const completion_head & head) {
+    auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
+    if (!options.session_id && is_valid_id(head.conversation_id)) {
+        options.session_id = head.conversation_id;
+    }
+    const auto name  = options.session_id.value_or("");
+    auto       begun = std::make_unique<request>(std::move(options), head.atlas != nullptr, head.began);
+
+    begun->tenant = known.identify(head.key).tenant;
+    if (!name.empty()) {
+        begun->session = tenants::qualified(begun->tenant, name);
+    }
+    check_rates(*begun);
+    begun->on_end = [this](const request & ended) { end(ended); };
+    return begun;
+}
+
+void gateway::check_rates(const request & request) {
+    const auto config = all_settings.values();
+    const auto now    = rate_limiter::clock::now();
+    const auto check  = [now](rate_limiter & rates, const std::string & name, const rate_limits & limits,
+                              const char * whose) {
+        const double wait_s = is_limited(limits) ? rates.try_request(name, limits, now) : 0;
+        if (wait_s > 0) {
+            throw error(429, std::string("Rate limit exceeded for this ") + whose,
+                        (int) std::min(3600.0, std::ceil(wait_s)));
+        }
+    };
+    if (!request.session.empty()) {
+        check(session_rates, request.session, session_limits(*config), "session");
+    }
+    check(key_rates, request.tenant, key_limits(*config), "API key");
+}
+
+int gateway::admit(request & request, int n_sequences, const std::function<bool()> & is_gone) {
+    const int n_contexts = std::min(n_sequences, request.options().batch_size.value_or(n_sequences));
+
+    admission::lease held;
+    if (request.is_asked()) {
+        held = contexts.enter(n_contexts, !request.session.empty(), *all_settings.values(), is_gone);
+        if (!held) {
+            throw error(503, "the client has left");
+        }
+    } else {
+        held = contexts.take(n_contexts);
+    }
+    if (held.degraded()) {
+        request.degrade("no context became free in time: processed as a standard request");
+    }
+    request.lease = std::make_shared<admission::lease>(std::move(held));
+    return n_contexts;
+}
+
+void gateway::take_turn(request & request, const std::function<bool()> & is_gone) {
+    const auto config = all_settings.values();
+    request.turn =
+        turns.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests, is_gone);
+    if (!request.turn) {
+        throw error(503, "the client has left");
+    }
+}
+
+void gateway::end(const request & request) {
+    const auto config = all_settings.values();
+    const auto now    = rate_limiter::clock::now();
+    if (const auto limits = key_limits(*config); is_limited(limits)) {
+        key_rates.charge(request.tenant, (double) request.tokens(), limits, now);
+    }
+    if (const auto limits = session_limits(*config); is_limited(limits) && !request.session.empty()) {
+        session_rates.charge(request.session, (double) request.tokens(), limits, now);
+    }
+    const auto ms = [](request::clock::duration time) {
+        return std::chrono::duration<double, std::milli>(time).count();
+    };
+    if (ms(request.overhead()) > config->api_latency_budget_ms) {
+        n_breaches++;
+        std::string phases;
+        for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
+            char text[64];
+            std::snprintf(text, sizeof(text), " %s %.3f", REQUEST_PHASE_NAMES[i],
+                          ms(request.time_in(static_cast<request_phase>(i))));
+            phases += text;
+        }
+        logf(LogLevel::DEBUG, "Request took %.3f ms in ATLAS, over the latency budget of %.3f ms:%s",
+             ms(request.overhead()), config->api_latency_budget_ms, phases.c_str());
+    }
+}
+
+void gateway::close() { contexts.close(); }
+
+} // namespace atlas

@@ -1,0 +1,109 @@
+#include "atlas-tenant.hpp"
+
+#include "atlas-log.hpp"
+#include "hash/hash.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+namespace atlas {
+
+static const size_t SECRET_BYTES = 32;
+static const size_t HASH_BLOCK   = 64; // bytes, of SHA-256
+static const size_t NAME_DIGITS  = 16;
+
+static std::string bytes_of_hex(const std::string & hex) {
+    std::string bytes;
+    for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+        bytes += (char) std::stoi(hex.substr(i, 2), nullptr, 16);
+    }
+    return bytes;
+}
+
+static std::string hmac_sha256_hex(const std::string & secret, const std::string & text) {
+    std::string inner(HASH_BLOCK, '\x36');
+    std::string outer(HASH_BLOCK, '\x5c');
+    for (size_t i = 0; i < secret.size(); i++) {
+        inner[i] = (char) (inner[i] ^ secret[i]);
+        outer[i] = (char) (outer[i] ^ secret[i]);
+    }
+    inner += text;
+    outer += bytes_of_hex(hash_sha256_hex(inner.data(), inner.size()));
+    return hash_sha256_hex(outer.data(), outer.size());
+}
+
+static std::string random_secret() {
+    std::string bytes(SECRET_BYTES, '\0');
+    for (size_t n = 0; n < bytes.size();) {
+        const ssize_t more = getrandom(&bytes[n], bytes.size() - n, 0);
+        n += more > 0 ? (size_t) more : 0;
+    }
+    return bytes;
+}
+
+// The secret in the file, which is made with a fresh one where it is missing. Empty when that fails; errno says why.
+static std::string read_or_make(const std::string & path) {
+    const std::string fresh = random_secret();
+    // under another name first, so that nobody finds half a secret; the one who links it first wins
+    const std::string own  = path + "." + std::to_string(getpid());
+    const int         file = open(own.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    if (file >= 0) {
+        const bool written = write(file, fresh.data(), fresh.size()) == (ssize_t) fresh.size() && fsync(file) == 0;
+        close(file);
+        if (written && link(own.c_str(), path.c_str()) != 0 && errno != EEXIST) {
+            unlink(own.c_str());
+            return "";
+        }
+        unlink(own.c_str());
+    }
+    std::ifstream stored(path, std::ios::binary);
+    std::string   secret(SECRET_BYTES, '\0');
+    stored.read(&secret[0], (std::streamsize) secret.size());
+    return stored.gcount() == (std::streamsize) secret.size() ? secret : "";
+}
+
+tenants::tenants(tenant_options options) : opts(std::move(options)) {
+    if (!opts.is_separated) {
+        return;
+    }
+    if (opts.directory.empty()) {
+        secret = random_secret();
+        return;
+    }
+    std::error_code ignored;
+    if (std::filesystem::create_directories(opts.directory, ignored)) {
+        chmod(opts.directory.c_str(), 0700);
+    }
+    const std::string path = opts.directory + "/tenant-secret";
+
+    secret = read_or_make(path);
+    if (secret.empty()) {
+        logf(LogLevel::ERROR,
+             "cannot read or make %s: %s; until that is mended and the server restarted, clients find nothing of what "
+             "they kept before",
+             path.c_str(), std::strerror(errno));
+        secret = random_secret();
+    }
+}
+
+identity tenants::identify(const std::string & key) const {
+    const bool has_admin = !opts.admin_key.empty();
+    if (has_admin && key == opts.admin_key) {
+        return {"", true};
+    }
+    const bool is_admin = !has_admin && opts.all_are_admin;
+    if (!opts.is_separated || key.empty()) {
+        return {"", is_admin};
+    }
+    return {hmac_sha256_hex(secret, key).substr(0, NAME_DIGITS), is_admin};
+}
+
+} // namespace atlas
