@@ -43,6 +43,8 @@ struct memory_access {
 
     // What computing a token would take; layer 2 is left alone where reading takes longer. 0: not known.
     double seconds_per_token = 0;
+
+    std::string session_id = {}; // for put(): whose next turn this is; empty: nobody's
 };
 
 // One piece of state. Shared and immutable once stored; `data` is never touched again by who put it.
@@ -98,15 +100,20 @@ struct memory_stats {
     uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
     uint64_t write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
     uint64_t evicted_ram = 0, evicted_disk = 0;
-    uint64_t sessions = 0, pinned_bytes = 0, pinned_limit = 0;
-    uint64_t event_drops  = 0; // events that no policy took in time
-    uint64_t orphan_drops = 0; // not kept at all: known not to be the first of a conversation, and without its parent
-    uint64_t ram_drops    = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
+    uint64_t sessions      = 0;
+    uint64_t session_drops = 0; // sessions that were given up, or not taken, because there are too many
+    uint64_t pinned_bytes = 0, pinned_limit = 0; // entries that several sessions or layers have count once
+    uint64_t unpinned_bytes = 0; // of pinned sessions too, which grew beyond the limit: kept as those of other sessions
+    uint64_t event_drops    = 0; // events that no policy took in time
+    uint64_t orphan_drops   = 0; // not kept at all: known not to be the first of a conversation, and without its parent
+    uint64_t ram_drops      = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
     uint64_t read_entries = 0, read_bytes = 0;
+    uint64_t read_failures  = 0; // files that the system refused to read
     uint64_t bad_checksum   = 0; // damaged files met; they are removed
     uint64_t foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
     bool     index_complete = false; // the index has been rebuilt from the disk
-    std::string disk_problem; // why layer 2 cannot be written now; empty: it can
+    std::string disk_problem; // why layer 2 does not work now; empty: it does
+    double      disk_retry_s = 0; // when it is tried again, in seconds from now; 0: as soon as there is something to do
 };
 
 // What happened to an entry: laid out as atlas_memory_event in atlas-abi.h, which says what the fields mean.
@@ -132,6 +139,7 @@ struct memory_session {
     // Filled in by the store.
     uint64_t version   = 0; // larger after each change
     uint64_t ram_bytes = 0, disk_bytes = 0;
+    uint64_t pinned_bytes = 0; // of its entries that are pinned: less than all where it grew beyond the limit
 };
 
 struct flush_result {
@@ -149,7 +157,8 @@ class memory_store {
     // Opens the directory (made with mode 0700 where it is missing; files 0600) and rebuilds the index in a background
     // thread; entries are found as soon as they are indexed. A directory that cannot be used is reported in
     // stats().disk_problem and tried again with backoff: layer 1 works without it. Several servers may share it; what
-    // one writes the others find after their next start. Throws std::invalid_argument for a bad block_tokens.
+    // one writes the others find after their next start. Throws std::invalid_argument for a bad block_tokens, and
+    // std::system_error where the system gives no more threads.
     explicit memory_store(memory_options options);
 
     // Stops the threads; what is still waiting for the disk is lost unless flush() was called.
@@ -167,6 +176,7 @@ class memory_store {
     // loop. Returns its key, or "" where its parent is no key or its number of tokens is not one that its kind may have:
     // it is not stored then. Storing what is stored already only touches it. `supersedes` names a tail or checkpoint
     // which is then no longer needed and is dropped: from RAM at once, from disk when this one is durable; empty: none.
+    // What belongs to a session other than access.session_id stays.
     // Budgets are enforced before it returns (layer 1) or before the write (layer 2); in the order that docs/eviction.md
     // describes, leaf first, never an entry that is leased (layer 1) or has children in the same layer. Files count once
     // they are indexed: what is too much after that is removed at once.
@@ -193,17 +203,21 @@ class memory_store {
     void                      set_order(int layer, const int64_t * priorities, size_t n_priorities);
 
     // Sessions. Entries of one are given up after all others, those of a pinned one last. extend_session() makes a key the
-    // entry at `depth` of its chain, counted from its first block; may be called by the token loop.
+    // entry at `depth` of its chain, counted from its first block; may be called by the token loop. Beyond 65,536 sessions,
+    // or 1,048,576 entries of all together, those that are idle longest and not pinned are forgotten; restore_session()
+    // takes none that would be the next to go, and changes none that is there.
     void extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens);
     void restore_session(const memory_session & session);
     std::vector<memory_session> sessions_since(uint64_t version, size_t max_sessions) const;
     std::vector<memory_session> find_sessions(const std::vector<std::string> & ids) const;
 
-    // Returns why not, or nothing: pinned entries may take half of the slowest layer.
+    // Returns why not, or nothing: pinned entries may take half of the slowest layer. A pinned session that grows beyond
+    // that stays pinned up to there; what is beyond is pinned when it is next used and there is room.
     std::string pin_session(const std::string & id, bool is_pinned);
 
     // Forgets a session; with_entries: also what no other session and no other conversation builds upon, in all layers.
-    // Returns the bytes that were given up, or nothing where there is no such session.
+    // Returns the bytes that were given up, or nothing where there is no such session. What is shared is not known before
+    // stats().index_complete: the entries are then given up once it is, and 0 is returned. Takes the lock in turns.
     std::optional<uint64_t> remove_session(const std::string & id, bool with_entries);
 
     // Waits, at most timeout_s seconds, until all that was put before is durable. Tries a failing disk at once, and

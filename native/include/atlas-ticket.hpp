@@ -30,7 +30,6 @@ constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTO
 struct memory_ticket {
     memory_access  access;
     std::string    tenant;     // empty: none
-    std::string    session_id; // as qualified by the tenant; empty: none
     memory_match   match;
     restore_result result     = restore_result::no_match;
     int            layer      = 0; // that the state was restored from; 0: none

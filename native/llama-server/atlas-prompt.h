@@ -27,7 +27,6 @@ struct atlas_prompt_state {
 
     // Of the present task, or of the last.
     atlas::memory_access access;
-    std::string          session_id; // as qualified by the tenant; empty: none
 
     // Whose the tokens are; unknown after the slot was emptied behind our back: nothing is published, and with several
     // tenants nothing reused.

@@ -46,9 +46,9 @@ static std::string parent_key(const server_prompt & prompt) {
 // Tells to which session what was published belongs. n_behind: the entries of the session behind its last block.
 static void add_to_session(const atlas_prompt_state & state, size_t n_behind, const std::string & key,
                            size_t n_tokens) {
-    if (!state.session_id.empty()) {
+    if (!state.access.session_id.empty()) {
         const size_t n_blocks = state.n_published / atlas_setup.store->options().block_tokens;
-        atlas_setup.store->extend_session(state.session_id, n_blocks + n_behind, key, n_tokens);
+        atlas_setup.store->extend_session(state.access.session_id, n_blocks + n_behind, key, n_tokens);
     }
 }
 

@@ -53,7 +53,7 @@ void atlas_memory_find(server_task & task, const server_http_req & req) {
     task.memory                     = std::make_shared<atlas::memory_ticket>();
     auto & ticket                   = *task.memory;
     ticket.tenant                   = req.atlas->tenant;
-    ticket.session_id               = req.atlas->session;
+    ticket.access.session_id        = req.atlas->session;
     ticket.access.strategy          = req.atlas->options().strategy;
     ticket.access.max_layer         = req.atlas->options().memory_layers.value_or(ticket.access.max_layer);
     ticket.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
@@ -67,10 +67,9 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
     if (!other.memory) {
         return;
     }
-    task.memory             = std::make_shared<atlas::memory_ticket>();
-    task.memory->tenant     = other.memory->tenant;
-    task.memory->session_id = other.memory->session_id;
-    task.memory->access     = other.memory->access;
+    task.memory         = std::make_shared<atlas::memory_ticket>();
+    task.memory->tenant = other.memory->tenant;
+    task.memory->access = other.memory->access;
     if (atlas_memory_active()) {
         find(task);
     }
@@ -266,9 +265,8 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
         }
     }
     // not before: a slot that was emptied has forgotten whose it is
-    prompt.atlas.tenant     = tenant;
-    prompt.atlas.access     = ticket.access;
-    prompt.atlas.session_id = ticket.session_id;
+    prompt.atlas.tenant = tenant;
+    prompt.atlas.access = ticket.access;
     atlas_active()->count_restore(ticket.result);
     log_result(id_slot, ticket, match.n_tokens);
 }

@@ -60,6 +60,7 @@ CASE(forgotten_session_leaves_what_is_shared) {
     extend(store, "ada", ada);
     extend(store, "ben", ben);
     flush(store);
+    wait_indexed(store);
     CHECK(files_of(dir).size() == 7);
     CHECK(store.remove_session("ada", true).value() > 3000 && !store.remove_session("ada", true));
     CHECK(find(store, with(7)).n_tokens == 2 * BLOCK && find(store, with(8)).n_tokens == 3 * BLOCK + 5);
@@ -79,6 +80,7 @@ CASE(forgotten_session_takes_its_superseded_tail_along) {
     flush(store);
     const auto after = put(store, entry_kind::tail, block, slice(tokens, BLOCK, BLOCK + 5), 1000, before);
     extend(store, "ada", {block, after});
+    wait_indexed(store);
     CHECK(store.remove_session("ada", true));
     flush(store);
     wait_until([&] { return files_of(dir).empty(); });

@@ -27,9 +27,10 @@ void take_turn(memory_store & store, std::minstd_rand & random, std::string & ta
     tokens.insert(tokens.end(), own.begin(), own.end());
 
     memory_access access;
-    access.strategy  = (cache_strategy) (random() % 3);
-    access.max_layer = 1 + random() % 2;
-    const auto match = find(store, tokens, random() % 2);
+    access.strategy   = (cache_strategy) (random() % 3);
+    access.max_layer  = 1 + random() % 2;
+    access.session_id = random() % 4 ? id : "";
+    const auto match  = find(store, tokens, random() % 2);
 
     std::string parent = ROOT;
     size_t      depth = 0, done = 0;
@@ -124,6 +125,7 @@ CASE(everything_at_once) {
             }
             const memory_stats stats = store.stats();
             CHECK(stats.ram_bytes <= RAM && stats.pending_bytes <= QUEUE && stats.sessions <= 9);
+            CHECK(stats.pinned_bytes <= stats.pinned_limit);
             CHECK(round > 0 || stats.disk_bytes <= DISK); // then files are still being counted
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         });
@@ -145,7 +147,8 @@ CASE(everything_at_once) {
         flush(store);
         wait_until(is_counted);
         const memory_stats stats = store.stats();
-        CHECK(stats.sessions == 0 && stats.pinned_bytes == 0 && stats.pending_entries == 0 && stats.pending_bytes == 0);
+        CHECK(stats.sessions == 0 && stats.pinned_bytes == 0 && stats.unpinned_bytes == 0 &&
+              stats.pending_entries == 0 && stats.pending_bytes == 0);
         CHECK(stats.bad_checksum == 0 && stats.foreign_files == 0 && stats.write_failures == 0);
         for (const auto & path : std::filesystem::directory_iterator(dir + "/tmp")) {
             CHECK(!path.exists()); // nothing is left half-written

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <random>
 
@@ -134,6 +135,16 @@ uint64_t bytes_of(const std::string & dir) {
 
 std::string file_of(const std::string & dir, const std::string & key) {
     return memory::directory(dir, false).file_path(*memory::digest_from_hex(key));
+}
+
+void put_away(const std::string & path) {
+    fs::rename(path, path + ".away");
+    std::ofstream(path) << "in the way";
+}
+
+void bring_back(const std::string & path) {
+    fs::create_directory_symlink(path + ".away", path + ".link");
+    fs::rename(path + ".link", path);
 }
 
 static int run_writer(const std::string & dir) {

@@ -44,6 +44,10 @@ void flush(memory_store & store);
 
 std::vector<std::filesystem::path> files_of(const std::string & dir);
 uint64_t                           bytes_of(const std::string & dir);
-std::string                        file_of(const std::string & dir, const std::string & key);
+// Puts a file where a directory is, and the directory back in one step, between which nobody can make another.
+void put_away(const std::string & path);
+void bring_back(const std::string & path);
+
+std::string file_of(const std::string & dir, const std::string & key);
 
 } // namespace memory_test

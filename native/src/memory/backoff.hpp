@@ -7,13 +7,13 @@
 
 namespace atlas::memory {
 
-// Delays that double from half a second to 30 s, each changed at random by up to a quarter, so that several servers do
+// Delays that double from half a second to 24 s, each changed at random by up to a quarter, so that several servers do
 // not try a shared disk in step. Not thread-safe.
 class backoff {
   public:
     std::chrono::milliseconds next() {
         std::uniform_real_distribution<double> jitter(0.75, 1.25);
-        const double                           delay_ms = std::min(base_ms * jitter(random), MAX_MS);
+        const double                           delay_ms = base_ms * jitter(random);
         base_ms                                         = std::min(base_ms * 2, MAX_MS);
         return std::chrono::milliseconds((int64_t) delay_ms);
     }
@@ -22,7 +22,7 @@ class backoff {
 
   private:
     static constexpr double FIRST_MS = 500;
-    static constexpr double MAX_MS   = 30000;
+    static constexpr double MAX_MS   = 24000;
 
     double            base_ms = FIRST_MS;
     std::minstd_rand0 random{std::random_device{}()};

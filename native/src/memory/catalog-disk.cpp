@@ -10,6 +10,13 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry) {
     if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
         counters.write_drops++;
     }
+    settle_pin(node);
+}
+
+// Ends a pending write, done or not needed any more.
+void catalog::settle_write(index_node & node) {
+    released.push_back(queue.settle(node));
+    settle_pin(node);
 }
 
 // The old entry leaves the disk once the new one is durable: a crash leaves one of them. When the new one will not be
@@ -22,7 +29,7 @@ void catalog::supersede(index_node & old, index_node & by) {
     if (old.pending) {
         replaced = std::move(old.pending->replaces);
         if (!old.pending->is_being_written) {
-            queue.settle(old);
+            settle_write(old);
         }
     }
     if (old.disk.present) {
@@ -64,10 +71,7 @@ void catalog::end_removal(const doomed_file & file) {
 }
 
 std::optional<write_task> catalog::begin_write(const disk_job & job) {
-    index_node * node = index.find(job.key);
-    if (!node || !node->pending || node->pending->sequence != job.sequence) {
-        return std::nullopt;
-    }
+    index_node * const node = index.find(job.key); // pending, so it is there
     if (node->disk.present) { // the indexer found that it is there
         end_write(job, true);
         return std::nullopt;
@@ -82,17 +86,15 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
     task.header.position            = node->position;
     task.header.data_bytes          = task.entry->data.size();
     const uint64_t bytes            = file_bytes(node->tokens.size(), task.header.data_bytes);
-    uint64_t       freed            = 0;
     bool           has_room         = true;
     node->pending->is_being_written = true;
     add_to_disk(*node, bytes); // before room is made for it, so that its parent is no leaf
-    while (has_room && disk.bytes() + doomed_bytes - freed > disk.budget) {
+    while (has_room && disk.bytes() > disk.budget) { // what is doomed already makes room as well
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
             events.evicted(*victim, 2, victim->disk.priority, clock);
             task.victims.push_back(doom(*victim));
-            freed += task.victims.back().bytes;
             counters.evicted_disk++;
             index.release(*victim);
         }
@@ -105,10 +107,16 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         queue.push_removal(file);
     }
     take_from_disk(*node);
-    queue.settle(*node);
+    settle_write(*node);
     index.release(*node);
     counters.write_drops++;
     return std::nullopt;
+}
+
+bool catalog::start_write() {
+    const bool has_room = disk.bytes() + doomed_bytes <= disk.budget;
+    unstarted_bytes     = has_room ? 0 : unstarted_bytes;
+    return has_room;
 }
 
 void catalog::end_write(const disk_job & job, bool is_written) {
@@ -116,7 +124,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
     unstarted_bytes   = 0;
     if (is_written) {
         const std::vector<digest> replaces = std::move(node.pending->replaces);
-        queue.settle(node);
+        settle_write(node);
         for (const digest & key : replaces) {
             remove_replaced(key);
         }
@@ -127,9 +135,9 @@ void catalog::end_write(const disk_job & job, bool is_written) {
             take_from_disk(node);
         }
         if (is_needed) {
-            queue.push_again(job);
+            queue.push_again(node);
         } else {
-            queue.settle(node);
+            settle_write(node);
         }
     }
     if (node.is_forgotten && !node.pending) {
@@ -160,6 +168,7 @@ std::vector<doomed_file> catalog::trim(size_t max_files) {
 
 void catalog::add_to_disk(index_node & node, uint64_t bytes) {
     disk.add(node, bytes);
+    settle_pin(node);
     settle_orphan(node);
     settle_orphans_below(node);
 }
@@ -167,6 +176,7 @@ void catalog::add_to_disk(index_node & node, uint64_t bytes) {
 void catalog::take_from_disk(index_node & node) {
     disk.remove(node);
     node.is_superseded = false;
+    settle_pin(node);
     settle_orphans_below(node);
 }
 

@@ -7,13 +7,42 @@ namespace atlas::memory {
 
 void catalog::settle_holds(const digest & key, const holds & now) {
     if (index_node * node = index.find(key)) {
-        ram.change(*node, [&] {
-            disk.change(*node, [&] {
-                node->is_live   = now.n_sessions > 0;
-                node->is_pinned = now.n_pins > 0;
-            });
-        });
+        rerank(*node, [&] { node->is_live = now.n_sessions > 0; });
+        node->wants_pin = now.n_pins > 0;
+        settle_pin(*node);
     }
+}
+
+// An entry is pinned while there is room, and only behind one that is: what is beyond the limit are ends of conversations.
+void catalog::settle_pin(index_node & top) {
+    const auto                matters = [](const index_node & node) { return node.wants_pin || node.pin_bytes > 0; };
+    std::vector<index_node *> todo;
+    if (matters(top)) {
+        todo.push_back(&top);
+    }
+    while (!todo.empty()) {
+        index_node & node = *todo.back();
+        todo.pop_back();
+        (node.is_pinned ? pinned_bytes : refused_bytes) -= node.pin_bytes;
+        node.pin_bytes       = node.wants_pin ? size_of(node) : 0;
+        const bool is_behind = node.position == 0 || (node.parent && node.parent->is_pinned);
+        const bool is_pinned = node.pin_bytes > 0 && is_behind && pinned_bytes + node.pin_bytes <= pinned_limit();
+        (is_pinned ? pinned_bytes : refused_bytes) += node.pin_bytes;
+        if (node.is_pinned != is_pinned) {
+            rerank(node, [&] { node.is_pinned = is_pinned; });
+            for (index_node * child : node.children) {
+                if (matters(*child)) {
+                    todo.push_back(child);
+                }
+            }
+        }
+    }
+}
+
+// What belongs to a session stays for it: only its own next turn may take the place of its end.
+bool catalog::may_supersede(const digest & key, const memory_access & access) const {
+    const auto it = sessions.held().find(key);
+    return it == sessions.held().end() || (it->second.n_sessions == 1 && sessions.has(access.session_id, key));
 }
 
 void catalog::set_priority(int in_layer, const digest & key, int64_t now, int64_t priority) {
@@ -25,68 +54,50 @@ void catalog::set_priority(int in_layer, const digest & key, int64_t now, int64_
     }
 }
 
-memory_session catalog::describe(const std::string & id, const session & of) const {
-    memory_session described;
-    described.id        = id;
-    described.n_tokens  = of.n_tokens;
-    described.last_used = of.last_used;
-    described.is_pinned = of.is_pinned;
-    described.version   = of.version;
-    for (const digest & key : of.chain) {
-        described.chain.push_back(digest_hex(key));
-        if (const index_node * node = index.find(key)) {
-            described.ram_bytes += node->ram.bytes;
-            described.disk_bytes += node->disk.bytes;
+void catalog::add_sizes(const digest * keys, size_t n_keys, memory_session & to) const {
+    for (size_t i = 0; i < n_keys; i++) {
+        if (const index_node * node = index.find(keys[i])) {
+            to.ram_bytes += node->ram.bytes;
+            to.disk_bytes += node->disk.bytes;
+            to.pinned_bytes += node->is_pinned ? node->pin_bytes : 0;
         }
     }
-    return described;
 }
 
-uint64_t catalog::bytes_of(const session & of) const {
+uint64_t catalog::unpinned_bytes(const digest * keys, size_t n_keys) const {
     uint64_t bytes = 0;
-    for (const digest & key : of.chain) {
-        const index_node * node = index.find(key);
-        bytes += node ? size_of(*node) : 0;
+    for (size_t i = 0; i < n_keys; i++) {
+        const index_node * node = index.find(keys[i]);
+        bytes += node && !node->is_pinned ? size_of(*node) : 0;
     }
     return bytes;
 }
 
 uint64_t catalog::pinned_limit() const { return (has_disk ? disk.budget : ram.budget) / 2; }
 
-uint64_t catalog::pinned_bytes() const {
-    uint64_t bytes = 0;
-    for (const std::string & id : sessions.pinned()) {
-        bytes += bytes_of(*sessions.find(id));
+std::string catalog::pin(const std::string & id, uint64_t more_bytes) {
+    const session * of    = sessions.find(id);
+    const uint64_t  bytes = pinned_bytes + more_bytes;
+    if (of && !of->is_pinned && bytes > pinned_limit()) {
+        return "pinning session '" + id + "' would pin " + std::to_string(bytes) + " bytes; at most " +
+               std::to_string(pinned_limit()) + " can be, half of the " + (has_disk ? "disk" : "RAM") +
+               " layer: unpin another session, or give the layer more room";
     }
-    return bytes;
-}
-
-std::string catalog::pin(const std::string & id, bool is_pinned) {
-    const session * of = sessions.find(id);
-    if (of && is_pinned && !of->is_pinned) {
-        const uint64_t bytes = pinned_bytes() + bytes_of(*of);
-        if (bytes > pinned_limit()) {
-            return "pinning session '" + id + "' would pin " + std::to_string(bytes) + " bytes; at most " +
-                   std::to_string(pinned_limit()) + " can be, half of the " + (has_disk ? "disk" : "RAM") +
-                   " layer: unpin another session, or give the layer more room";
-        }
-    }
-    sessions.set_pinned(id, is_pinned);
+    sessions.set_pinned(id, true);
     return "";
 }
 
 // Takes an entry out of all layers. Returns the bytes that it took.
-uint64_t catalog::forget(index_node & node, released_state & released) {
+uint64_t catalog::forget(index_node & node) {
     const uint64_t bytes = node.ram.bytes + node.disk.bytes;
-    drop_from_ram(node, released);
+    drop_from_ram(node);
     if (node.pending && node.pending->is_being_written) {
         node.is_forgotten = true;
     } else {
         if (node.pending) {
             // nothing will replace them any more
             const std::vector<digest> replaced = std::move(node.pending->replaces);
-            released.push_back(node.pending->entry);
-            queue.settle(node);
+            settle_write(node);
             for (const digest & key : replaced) {
                 remove_replaced(key);
             }
@@ -99,32 +110,34 @@ uint64_t catalog::forget(index_node & node, released_state & released) {
     return bytes;
 }
 
-std::optional<uint64_t> catalog::remove_session(const std::string & id, bool with_entries, released_state & released) {
-    const auto removed = sessions.remove(id);
-    if (!removed) {
-        return std::nullopt;
-    }
+// Whether another conversation builds upon a block. Checkpoints on the way are no conversation's own.
+static bool is_shared(const index_node & node) {
+    return std::any_of(node.children.begin(), node.children.end(), [](const index_node * child) {
+        return child->is_stored() && !child->is_forgotten && !child->is_superseded &&
+               (child->kind != entry_kind::checkpoint || child->is_live);
+    });
+}
+
+uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries) {
     uint64_t bytes = 0;
-    for (auto key = removed->chain.rbegin(); with_entries && key != removed->chain.rend(); ++key) {
-        index_node * node = index.find(*key);
-        if (!node || !node->is_stored() || node->is_live) {
+    for (; max_entries > 0 && !taken.chain.empty(); max_entries--) {
+        const digest key  = sessions.let_go_last(taken);
+        index_node * node = index.find(key);
+        if (!is_unwanted || !node || !node->is_stored() || node->is_live) {
             continue;
         }
-        // what hangs on a block and is no conversation's own: checkpoints on the way
+        if (is_shared(*node)) {
+            is_unwanted = false;
+            continue;
+        }
         std::vector<digest> own;
-        bool                is_shared = false;
         for (const index_node * child : node->children) {
             own.push_back(*child->key);
-            is_shared |= child->is_stored() && !child->is_forgotten && !child->is_superseded &&
-                         (child->kind != entry_kind::checkpoint || child->is_live);
         }
-        if (is_shared) {
-            break;
-        }
-        own.push_back(*key);
+        own.push_back(key);
         for (const digest & one : own) {
             if (index_node * found = index.find(one); found && found->is_stored() && !found->is_forgotten) {
-                bytes += forget(*found, released);
+                bytes += forget(*found);
             }
         }
     }

@@ -21,8 +21,10 @@ memory_stats catalog::stats() const {
     stats.pending_entries = queue.entries();
     stats.pending_bytes   = queue.bytes();
     stats.sessions        = sessions.size();
-    stats.pinned_bytes    = pinned_bytes();
+    stats.session_drops   = sessions.dropped();
+    stats.pinned_bytes    = pinned_bytes;
     stats.pinned_limit    = pinned_limit();
+    stats.unpinned_bytes  = refused_bytes;
     stats.event_drops     = events.dropped();
     return stats;
 }
@@ -32,11 +34,17 @@ bool catalog::contains(const digest & key) const {
     return node && node->is_stored() && !node->is_superseded && !node->is_forgotten;
 }
 
+// Changes what the order of both layers depends on.
+void catalog::rerank(index_node & node, const std::function<void()> & edit) {
+    ram.change(node, [&] { disk.change(node, edit); });
+}
+
 void catalog::touch(index_node & node, const memory_access & access, uint64_t bytes) {
     constexpr double SECONDS_PER_TOKEN = 0.001; // only ratios matter
     node.last_use                      = ++clock;
     node.strategy                      = access.strategy;
-    ram.change(node, [&] { disk.change(node, [&] { node.touches++; }); });
+    rerank(node, [&] { node.touches++; });
+    settle_pin(node); // there may be room for it now
     ram.set_priority(node);
     disk.set_priority(node);
     // One model, one price: a measured one would only make equal entries look unequal. Without a checkpoint the block that
@@ -71,7 +79,7 @@ void catalog::dominate(index_node & checkpoint) {
             if (leads->is_on_the_way) {
                 return; // and so are those before it
             }
-            ram.change(*leads, [&] { disk.change(*leads, [&] { leads->is_on_the_way = true; }); });
+            rerank(*leads, [&] { leads->is_on_the_way = true; });
             n_tokens = leads->tokens.size();
         }
     }
@@ -80,7 +88,7 @@ void catalog::dominate(index_node & checkpoint) {
 // Layer 1
 
 void catalog::put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
-                  const std::optional<digest> & supersedes, const memory_access & access, released_state & released) {
+                  const std::optional<digest> & supersedes, const memory_access & access) {
     index_node & node   = add(key, parent, entry->kind, entry->tokens);
     const bool   is_new = !node.is_stored();
     if (is_new && entry->position > 0 && !node.parent->is_stored()) {
@@ -90,7 +98,8 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
     }
     index_node * old = supersedes ? index.find(*supersedes) : nullptr;
     // only what nothing builds on; not being a block, it never will have children
-    if (old && (old == &node || !old->is_stored() || old->kind == entry_kind::block)) {
+    if (old &&
+        (old == &node || !old->is_stored() || old->kind == entry_kind::block || !may_supersede(*supersedes, access))) {
         old = nullptr;
     }
     node.is_superseded = false;
@@ -100,10 +109,10 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
         dominate(node);
     }
     if (old) {
-        drop_from_ram(*old, released);
+        drop_from_ram(*old);
     }
     if (is_new) {
-        keep_in_ram(node, entry, released);
+        keep_in_ram(node, entry);
     }
     if (access.max_layer >= 2) {
         write_later(node, entry);
@@ -117,7 +126,7 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
     index.release(node);
 }
 
-bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released) {
+bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
     const uint64_t bytes = memory_bytes(*entry);
     if (bytes > ram.budget) {
         counters.ram_drops += ram.budget > 0;
@@ -125,27 +134,29 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry, rel
     }
     node.in_ram = entry;
     ram.add(node, bytes);
+    settle_pin(node);
     while (ram.bytes() > ram.budget) {
         index_node * victim =
             ram.first([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
         if (!victim) {
-            drop_from_ram(node, released);
+            drop_from_ram(node);
             counters.ram_drops++;
             return false;
         }
         events.evicted(*victim, 1, victim->ram.priority, clock);
-        drop_from_ram(*victim, released);
+        drop_from_ram(*victim);
         counters.evicted_ram++;
         index.release(*victim);
     }
     return true;
 }
 
-void catalog::drop_from_ram(index_node & node, released_state & released) {
+void catalog::drop_from_ram(index_node & node) {
     if (node.in_ram) {
         ram.remove(node);
         released.push_back(std::move(node.in_ram));
         node.in_ram.reset();
+        settle_pin(node);
     }
 }
 
@@ -228,7 +239,7 @@ match_plan catalog::choose(const digest & root, const int32_t * tokens, size_t n
     return plan;
 }
 
-void catalog::use(match_plan & plan, const memory_access & access, released_state & released) {
+void catalog::use(match_plan & plan, const memory_access & access) {
     std::vector<match_piece *> pieces;
     for (match_piece & piece : plan.blocks) {
         pieces.push_back(&piece);
@@ -243,7 +254,7 @@ void catalog::use(match_plan & plan, const memory_access & access, released_stat
                 continue; // given up while it was read: it must not come back
             }
             if (!node->in_ram && !node->pending) {
-                keep_in_ram(*node, piece->entry, released);
+                keep_in_ram(*node, piece->entry);
             }
             if (memory_entry_ptr leased = lease(*node)) {
                 piece->entry = std::move(leased);

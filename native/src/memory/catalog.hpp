@@ -9,11 +9,9 @@
 #include "write-queue.hpp"
 
 #include <unordered_set>
+#include <utility>
 
 namespace atlas::memory {
-
-// State that left a layer; to be freed where no lock is held.
-using released_state = std::vector<memory_entry_ptr>;
 
 // One entry that a match needs.
 struct match_piece {
@@ -49,18 +47,21 @@ class catalog {
     memory_stats counters;        // what is counted since start; the present sizes are filled in by stats()
     bool         has_disk = true; // layer 2 is wanted
 
+    // State that no layer has any more; to be freed where no lock is held, as that takes long.
+    std::vector<memory_entry_ptr> take_released() { return std::exchange(released, {}); }
+
     memory_stats stats() const;
     bool         contains(const digest & key) const;
 
     // As memory_store::put().
     void put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
-             const std::optional<digest> & supersedes, const memory_access & access, released_state & released);
+             const std::optional<digest> & supersedes, const memory_access & access);
 
     // The longest prefix that can be rebuilt if all that is to be read turns out to be there.
     match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                       int max_layer);
     // Counts a match as used and keeps in RAM what was read for it.
-    void use(match_plan & plan, const memory_access & access, released_state & released);
+    void use(match_plan & plan, const memory_access & access);
 
     // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
     void add_file(const file_header & header, uint64_t bytes, int64_t last_use);
@@ -71,18 +72,27 @@ class catalog {
     void find_orphans(const digest * keys, size_t n_keys);
 
     // As the members of memory_store of the same name.
-    event_log               events;
-    session_index           sessions;
-    void                    set_priority(int in_layer, const digest & key, int64_t now, int64_t priority);
-    memory_session          describe(const std::string & id, const session & of) const;
-    std::string             pin(const std::string & id, bool is_pinned);
-    std::optional<uint64_t> remove_session(const std::string & id, bool with_entries, released_state & released);
+    event_log     events;
+    session_index sessions;
+    void          set_priority(int in_layer, const digest & key, int64_t now, int64_t priority);
+    void          add_sizes(const digest * keys, size_t n_keys, memory_session & to) const;
+    uint64_t      unpinned_bytes(const digest * keys, size_t n_keys) const;
+    // Pins a session whose unpinned_bytes() are these; returns why not, or nothing.
+    std::string pin(const std::string & id, uint64_t more_bytes);
+
+    // Lets go of the last max_entries entries of a session that was taken; with is_unwanted gives them up, unless
+    // another session or conversation builds upon them: then they and those before them stay, and is_unwanted becomes false.
+    // Returns the bytes that were given up.
+    uint64_t let_go(session & taken, bool & is_unwanted, size_t max_entries);
+
+    // Sessions that were deleted before all files were known; their entries go once they are.
+    std::vector<session> condemned;
 
     // For the writer. begin_write() makes room and returns nothing when the write is not needed or has no room.
     write_queue               queue;
     std::optional<write_task> begin_write(const disk_job & job);
-    // The victims are gone: from now on the file is counted.
-    void start_write() { unstarted_bytes = 0; }
+    // Whether all that had to go for the file is gone; from then on it is counted.
+    bool start_write();
     void end_write(const disk_job & job, bool is_written);
     // At most so many files that are over the budget.
     std::vector<doomed_file> trim(size_t max_files);
@@ -99,21 +109,28 @@ class catalog {
     uint64_t             unstarted_bytes = 0; // of a file that waits until its victims are removed
     bool                 knows_files     = false; // so that what has no parent on disk is known to be an orphan
 
+    uint64_t pinned_bytes  = 0;     // each entry once, however many layers and sessions have it
+    uint64_t refused_bytes = 0;     // of pinned sessions as well, but beyond the limit
+
+    std::vector<memory_entry_ptr> released;
+
     // What was removed while the indexer may still have its header.
     std::unordered_set<digest, digest_hash> removed;
 
     void             touch(index_node & node, const memory_access & access, uint64_t bytes);
     index_node &     add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
+    void             rerank(index_node & node, const std::function<void()> & edit);
+    bool             may_supersede(const digest & key, const memory_access & access) const;
     void             settle_holds(const digest & key, const holds & now);
-    uint64_t         bytes_of(const session & of) const;
-    uint64_t         pinned_bytes() const;
+    void             settle_pin(index_node & top);
     uint64_t         pinned_limit() const;
-    uint64_t         forget(index_node & node, released_state & released);
+    uint64_t         forget(index_node & node);
     uint64_t         size_of(const index_node & node) const;
     void             dominate(index_node & checkpoint);
-    bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry, released_state & released);
-    void             drop_from_ram(index_node & node, released_state & released);
+    bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry);
+    void             drop_from_ram(index_node & node);
     void             write_later(index_node & node, const memory_entry_ptr & entry);
+    void             settle_write(index_node & node);
     void             supersede(index_node & old, index_node & by);
     void             remove_replaced(const digest & key);
     void             remove_later(index_node & node);

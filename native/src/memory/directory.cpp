@@ -237,11 +237,13 @@ static read_result read_checked(int fd, const file_header & header, state_bytes 
 read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data) {
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file.is_open()) {
+        facts.error = errno;
         return errno == ENOENT || errno == ENOTDIR ? read_result::missing : read_result::failed;
     }
     struct stat info;
     uint8_t     start[header_bytes(MAX_TOKENS)];
     if (::fstat(file.get(), &info) != 0) {
+        facts.error = errno;
         return read_result::failed;
     }
     if (!S_ISREG(info.st_mode)) {
@@ -251,6 +253,7 @@ read_result read_file(const std::string & path, file_header & header, file_facts
     facts.modified_ns     = info.st_mtim.tv_sec * 1000000000ull + info.st_mtim.tv_nsec;
     const ssize_t n_start = read_all(file.get(), start, sizeof(start), 0);
     if (n_start < 0) {
+        facts.error = errno;
         return read_result::failed;
     }
     switch (decode_header(start, n_start, facts.bytes, header)) {
@@ -261,6 +264,7 @@ read_result read_file(const std::string & path, file_header & header, file_facts
     if (data) {
         data->resize(header.data_bytes);
         if (const auto result = read_checked(file.get(), header, *data); result != read_result::good) {
+            facts.error = errno;
             return result;
         }
         ::futimens(file.get(), nullptr); // the index of the next start goes by it; no harm where it is not allowed

@@ -48,6 +48,7 @@ enum class read_result { good, missing, foreign, damaged, failed };
 struct file_facts {
     uint64_t bytes       = 0;
     uint64_t modified_ns = 0; // since 1970
+    int      error       = 0; // errno, where the system refused
 };
 
 // Reads the header of a file, and with `data` also its data, which it checks. Any thread. `failed`: the system refused.

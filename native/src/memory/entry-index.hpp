@@ -34,6 +34,7 @@ struct layer_state {
 struct pending_write {
     memory_entry_ptr    entry;
     uint64_t            sequence; // in the order of put()
+    uint64_t            place;    // of its job in the queue
     std::vector<digest> replaces; // removed from the disk once this one is durable
     bool                is_being_written = false;
 };
@@ -66,7 +67,9 @@ struct index_node {
     int64_t        last_use      = 0; // on the catalog's clock
     uint32_t       touches       = 0;
     bool           is_live       = false; // belongs to a session
-    bool           is_pinned     = false; // and a user pinned one
+    bool           wants_pin     = false; // and a user pinned one
+    bool           is_pinned     = false; // and there is room for that
+    uint64_t       pin_bytes     = 0;     // what it counts as pinned, or as beyond the limit
     cache_strategy strategy      = cache_strategy::lru; // of the request that last touched it
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 

@@ -12,7 +12,6 @@ constexpr size_t BATCH      = 64; // files told to the catalog at once
 constexpr int    FILE_LEVEL = 2;  // directories between blocks/ and a file
 
 void indexer::run() {
-    backoff delays;
     while (true) {
         std::string problem;
         try {
@@ -26,8 +25,11 @@ void indexer::run() {
             problem = error.what();
         }
         std::unique_lock<std::mutex> held(state.mutex);
-        state.entries.counters.disk_problem = problem;
-        if (state.stop.wait_for(held, delays.next(), [&] { return state.is_stopping; })) {
+        state.indexing.begin(problem);
+        state.work.notify_one(); // the writer logs it
+        const auto may_go_on = [&] { return state.is_stopping || state.indexing.problem().empty(); };
+        state.stop.wait_until(held, state.indexing.retry_at(), may_go_on);
+        if (state.is_stopping) {
             return;
         }
     }
@@ -116,13 +118,22 @@ void indexer::finish() {
         state.entries.find_orphans(keys.data() + i, std::min(BATCH, keys.size() - i));
     }
     keys = {};
-    const std::lock_guard<std::mutex> held(state.mutex);
-    memory_stats &                    counters = state.entries.counters;
-    counters.index_complete                    = true;
-    if (counters.write_failures == 0) {
-        counters.disk_problem.clear();
+    while (true) {
+        session condemned;
+        {
+            const std::lock_guard<std::mutex> held(state.mutex);
+            auto &                            waiting = state.entries.condemned;
+            if (waiting.empty()) {
+                state.indexing.end();
+                state.entries.counters.index_complete = true;
+                state.work.notify_all();
+                return;
+            }
+            condemned = std::move(waiting.back());
+            waiting.pop_back();
+        }
+        state.let_go(std::move(condemned), true);
     }
-    state.work.notify_all();
 }
 
 } // namespace atlas::memory

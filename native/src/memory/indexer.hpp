@@ -1,7 +1,6 @@
 // The thread that finds at start what is on disk.
 #pragma once
 
-#include "backoff.hpp"
 #include "shared-state.hpp"
 
 #include <thread>
@@ -12,9 +11,10 @@ namespace atlas::memory {
 class indexer {
   public:
     explicit indexer(shared_state & state) : state(state), thread([this] { run(); }) {}
-
-    // state.is_stopping must be set, and state.stop notified, before.
-    ~indexer() { thread.join(); }
+    ~indexer() {
+        state.stop_all();
+        thread.join();
+    }
 
   private:
     struct found_file {

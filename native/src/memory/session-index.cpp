@@ -1,8 +1,11 @@
 #include "session-index.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace atlas::memory {
+
+constexpr size_t AT_ONCE = 16; // entries let go of by one extend(), which adds one
 
 static double unix_time() {
     return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -26,11 +29,50 @@ void session_index::let_go(const digest & key, bool is_pinned) {
     changed(key, rest);
 }
 
-void session_index::truncate(session & of, size_t depth) {
-    while (of.chain.size() > depth) {
-        const digest key = of.chain.back();
-        of.chain.pop_back();
-        let_go(key, of.is_pinned);
+void session_index::push(session & of, const digest & key) {
+    const bool is_pinned = of.is_pinned && of.n_pinned == of.chain.size();
+    of.chain.push_back(key);
+    of.n_pinned += is_pinned;
+    n_keys++;
+    hold(key, is_pinned);
+}
+
+void session_index::cut(session & of, size_t depth) {
+    if (of.chain.size() > depth) {
+        session rest;
+        rest.chain.assign(of.chain.begin() + depth, of.chain.end());
+        rest.n_pinned = of.n_pinned - std::min(of.n_pinned, depth);
+        of.n_pinned   = std::min(of.n_pinned, depth);
+        of.chain.resize(depth);
+        n_keys -= rest.chain.size();
+        departed.push_back(std::move(rest));
+    }
+}
+
+digest session_index::let_go_last(session & taken) {
+    const digest key       = taken.chain.back();
+    const bool   is_pinned = taken.n_pinned == taken.chain.size();
+    taken.chain.pop_back();
+    taken.n_pinned -= is_pinned;
+    let_go(key, is_pinned);
+    return key;
+}
+
+bool session_index::let_go_departed(size_t max_entries) {
+    for (; max_entries > 0 && !departed.empty(); max_entries--) {
+        let_go_last(departed.front());
+        if (departed.front().chain.empty()) {
+            departed.pop_front();
+        }
+    }
+    return !departed.empty();
+}
+
+void session_index::set_last_used(const std::string & id, session & of, double when) {
+    idle.erase({of.last_used, id});
+    of.last_used = when;
+    if (!of.is_pinned) {
+        idle.emplace(when, id);
     }
 }
 
@@ -40,82 +82,113 @@ void session_index::note_change(const std::string & id, session & of) {
     by_version.emplace(of.version, id);
 }
 
-void session_index::extend(const std::string & id, size_t depth, const digest & key, uint64_t n_tokens) {
-    auto it = sessions.find(id);
-    if (it == sessions.end()) {
-        if (depth > 0 || sessions.size() >= MAX_SESSIONS) {
-            return;
+// For one more entry of a session, which is made where there is none. Those used after it do not go for it.
+bool session_index::make_room(const std::string & id, double last_used) {
+    while (n_keys >= limits.max_keys || (sessions.size() >= limits.max_sessions && !sessions.count(id))) {
+        const auto victim = std::find_if(idle.begin(), idle.end(), [&](const auto & one) { return one.second != id; });
+        n_dropped++;
+        if (victim == idle.end() || victim->first > last_used) {
+            return false;
         }
-        it = sessions.emplace(id, session()).first;
+        session gone = *take(std::string(victim->second));
+        if (!gone.chain.empty()) {
+            departed.push_back(std::move(gone));
+        }
     }
-    session & of = it->second;
-    if (depth > of.chain.size()) {
-        return; // its beginning was not published, so that nothing behind could be found
-    }
-    if (depth == of.chain.size() || of.chain[depth] != key) {
-        truncate(of, depth);
-        of.chain.push_back(key);
-        hold(key, of.is_pinned);
-    }
-    of.n_tokens  = n_tokens;
-    of.last_used = unix_time();
-    note_change(id, of);
+    return true;
 }
 
-void session_index::restore(const std::string & id, session from) {
-    if (sessions.count(id) || sessions.size() >= MAX_SESSIONS) {
-        return; // it is in use already: what is there is newer
+void session_index::extend(const std::string & id, size_t depth, const digest & key, uint64_t n_tokens) {
+    const double now = unix_time();
+    const auto   it  = sessions.find(id);
+    // else its beginning was not published, so that nothing behind could be found
+    if (depth > (it == sessions.end() ? 0 : it->second.chain.size())) {
+        return;
+    }
+    const bool is_known = it != sessions.end() && depth < it->second.chain.size() && it->second.chain[depth] == key;
+    if (!is_known && !make_room(id, now)) {
+        return;
     }
     session & of = sessions[id];
-    of           = std::move(from);
-    of.version   = 0;
-    if (of.is_pinned) {
-        pinned_ids.insert(id);
+    if (!is_known) {
+        cut(of, depth);
+        push(of, key);
     }
-    for (const digest & key : of.chain) {
-        hold(key, of.is_pinned);
-    }
+    of.n_tokens = n_tokens;
+    set_last_used(id, of, now);
     note_change(id, of);
+    let_go_departed(AT_ONCE);
 }
 
-bool session_index::set_pinned(const std::string & id, bool is_pinned) {
+uint64_t session_index::restore(const std::string & id, const session & was) {
+    if (sessions.count(id) || !make_room(id, was.last_used)) {
+        return 0; // where it is in use already, what is there is newer
+    }
+    session & of = sessions[id];
+    of.n_tokens  = was.n_tokens;
+    of.is_pinned = was.is_pinned;
+    set_last_used(id, of, std::min(was.last_used, unix_time()));
+    note_change(id, of);
+    return of.version;
+}
+
+bool session_index::append(const std::string & id, uint64_t version, const digest * keys, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const auto it = sessions.find(id);
+        if (it == sessions.end() || it->second.version != version || !make_room(id, it->second.last_used)) {
+            return false;
+        }
+        push(it->second, keys[i]);
+    }
+    return true;
+}
+
+void session_index::set_pinned(const std::string & id, bool is_pinned) {
+    const auto it = sessions.find(id);
+    if (it != sessions.end() && it->second.is_pinned != is_pinned) {
+        it->second.is_pinned = is_pinned;
+        set_last_used(id, it->second, it->second.last_used);
+        note_change(id, it->second);
+    }
+}
+
+bool session_index::settle_pin(const std::string & id, size_t max_entries) {
     const auto it = sessions.find(id);
     if (it == sessions.end()) {
         return false;
     }
     session & of = it->second;
-    if (of.is_pinned != is_pinned) {
-        for (const digest & key : of.chain) {
-            hold(key, is_pinned);
-            let_go(key, of.is_pinned);
-        }
-        of.is_pinned = is_pinned;
-        if (is_pinned) {
-            pinned_ids.insert(id);
-        } else {
-            pinned_ids.erase(id);
-        }
-        note_change(id, of);
+    for (; max_entries > 0 && of.n_pinned != (of.is_pinned ? of.chain.size() : 0); max_entries--) {
+        // from the first, and back from the last, as an entry is pinned only behind one that is
+        const digest key = of.chain[of.is_pinned ? of.n_pinned++ : --of.n_pinned];
+        hold(key, of.is_pinned);
+        let_go(key, !of.is_pinned);
     }
-    return true;
+    return of.n_pinned != (of.is_pinned ? of.chain.size() : 0);
 }
 
-std::optional<session> session_index::remove(const std::string & id) {
+std::optional<session> session_index::take(const std::string & id) {
     const auto it = sessions.find(id);
     if (it == sessions.end()) {
         return std::nullopt;
     }
-    session removed = it->second;
-    truncate(it->second, 0);
-    by_version.erase(it->second.version);
-    pinned_ids.erase(id);
+    session taken = std::move(it->second);
+    n_keys -= taken.chain.size();
+    by_version.erase(taken.version);
+    idle.erase({taken.last_used, id});
     sessions.erase(it);
-    return removed;
+    return taken;
 }
 
 const session * session_index::find(const std::string & id) const {
     const auto it = sessions.find(id);
     return it == sessions.end() ? nullptr : &it->second;
+}
+
+// Looks from the end, where what may be superseded is.
+bool session_index::has(const std::string & id, const digest & key) const {
+    const session * of = find(id);
+    return of && std::find(of->chain.rbegin(), of->chain.rend(), key) != of->chain.rend();
 }
 
 std::vector<std::string> session_index::changed_since(uint64_t version, size_t max_sessions) const {

@@ -3,12 +3,17 @@
 
 #include "catalog.hpp"
 #include "directory.hpp"
+#include "disk-trouble.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 namespace atlas::memory {
+
+constexpr size_t AT_ONCE = 64; // entries for which the token loop may have to wait
 
 struct shared_state {
     explicit shared_state(const memory_options & options) : files(options.path, options.sync_each), entries(options) {}
@@ -19,7 +24,7 @@ struct shared_state {
     std::mutex              mutex;
     std::condition_variable work;     // something for the writer to do
     std::condition_variable progress; // something that flush() may wait for
-    std::condition_variable stop;     // is_stopping was set, or there is haste
+    std::condition_variable stop;     // is_stopping was set, there is haste, or trouble has ended
 
     std::atomic<bool> is_busy{false}; // something generates, so that the writer shall not hurry
 
@@ -28,6 +33,31 @@ struct shared_state {
     uint64_t durable     = 0; // every write up to this sequence is durable, or not needed any more
     uint64_t asked       = 0; // the sequence up to which flush() waits
     size_t   hasty_tries = 0; // how often the writer shall not wait after a failure
+
+    disk_trouble writing, indexing, reading;
+
+    memory_stats stats() const;
+
+    // Takes the mutex for each step, until one returns false, and lets others have it between them: it is not fair, and
+    // whoever takes it again at once is faster than who was woken for it.
+    template <typename F> void in_steps(F step) {
+        while (true) {
+            {
+                const std::lock_guard<std::mutex> held(mutex);
+                if (!step()) {
+                    return;
+                }
+            }
+            std::this_thread::sleep_for(std::chrono::microseconds(20));
+        }
+    }
+
+    // Makes the threads end.
+    void stop_all();
+
+    // Lets go of what a session had that was taken, in steps; with is_unwanted gives it up where it is not shared. Returns
+    // the bytes that were given up. Takes the mutex.
+    uint64_t let_go(session taken, bool is_unwanted);
 };
 
 } // namespace atlas::memory

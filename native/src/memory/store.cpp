@@ -1,32 +1,33 @@
-#include "atlas-unit-cost.hpp"
+#include "atlas-log.hpp"
 #include "buffer-pool.hpp"
 #include "hash/hash.h"
 #include "indexer.hpp"
+#include "reader.hpp"
 #include "writer.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <map>
 #include <stdexcept>
-#include <thread>
 
 namespace atlas {
 
 using namespace memory;
 
 struct memory_store::impl {
-    explicit impl(memory_options & given) : options(given), state(options) {}
+    explicit impl(memory_options & given) : options(given), state(options), disk_reader(state) {}
 
     const memory_options     options;
     shared_state             state;
     buffer_stocker           stocker;
-    transfer_cost            reading; // of layer 2
+    reader                   disk_reader;
     std::unique_ptr<writer>  disk_writer;
     std::unique_ptr<indexer> disk_indexer;
+    std::atomic<bool>        is_overflow_logged{false}; // of sessions
 
-    bool                  read(match_piece & piece);
-    void                  read_all(const std::vector<match_piece *> & pieces);
-    std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
+    std::optional<session> copy(const std::string & id);
+    // Calls act(keys, n_keys) under the lock for a few entries at a time.
+    template <typename F> void for_parts(const std::vector<digest> & chain, F act);
 };
 
 memory_store::memory_store(memory_options options) {
@@ -43,23 +44,13 @@ memory_store::memory_store(memory_options options) {
     try {
         state.files.make();
     } catch (const std::system_error & error) {
-        state.entries.counters.disk_problem = error.what();
+        state.indexing.begin(error.what());
     }
     self->disk_writer  = std::make_unique<writer>(state);
     self->disk_indexer = std::make_unique<indexer>(state);
 }
 
-memory_store::~memory_store() {
-    {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        self->state.is_stopping = true;
-    }
-    self->state.work.notify_all();
-    self->state.stop.notify_all();
-    self->state.progress.notify_all();
-    self->disk_indexer.reset();
-    self->disk_writer.reset();
-}
+memory_store::~memory_store() = default;
 
 std::string memory_store::key_of(entry_kind kind, const std::string & parent, const int32_t * tokens, size_t n_tokens) {
     std::string text;
@@ -97,129 +88,14 @@ std::string memory_store::put(memory_entry entry, const std::string & supersedes
     entry.key                = key_of(entry.kind, entry.parent, entry.tokens.data(), entry.tokens.size());
     const std::string key    = entry.key;
     const auto        stored = std::make_shared<const memory_entry>(std::move(entry));
-    released_state    released; // outlives the lock: freeing much memory takes long
     {
+        std::vector<memory_entry_ptr>     released; // outlives the lock
         const std::lock_guard<std::mutex> held(self->state.mutex);
-        self->state.entries.put(stored, *digest_from_hex(key), *parent, digest_from_hex(supersedes), access, released);
+        self->state.entries.put(stored, *digest_from_hex(key), *parent, digest_from_hex(supersedes), access);
+        released = self->state.entries.take_released();
     }
     self->state.work.notify_one();
     return key;
-}
-
-// Reads one entry from disk. Returns false when it is not there as it should be.
-bool memory_store::impl::read(match_piece & piece) {
-    auto        entry = std::make_shared<memory_entry>();
-    file_header header;
-    file_facts  facts;
-    auto        result = read_result::failed;
-    try {
-        result = read_file(state.files.file_path(piece.key), header, facts, &entry->data);
-    } catch (const std::bad_alloc &) { // no room for it now
-    }
-    if (result == read_result::good && (header.key != piece.key || header.parent != piece.parent ||
-                                        header.kind != piece.kind || header.tokens != piece.tokens)) {
-        result = read_result::damaged;
-    }
-    const std::lock_guard<std::mutex> held(state.mutex);
-    memory_stats &                    counters = state.entries.counters;
-    switch (result) {
-        case read_result::good:
-            counters.read_entries++;
-            counters.read_bytes += facts.bytes;
-            entry->kind     = piece.kind;
-            entry->parent   = digest_hex(piece.parent);
-            entry->tokens   = piece.tokens;
-            entry->position = piece.begin;
-            entry->key      = digest_hex(piece.key);
-            piece.entry     = std::move(entry);
-            piece.was_read  = true;
-            return true;
-        case read_result::damaged:
-            state.entries.remove_damaged_file(piece.key);
-            state.work.notify_one();
-            return false;
-        case read_result::foreign:
-            counters.foreign_files++;
-            state.entries.lose_file(piece.key);
-            return false;
-        case read_result::missing: state.entries.lose_file(piece.key); return false;
-        case read_result::failed:  return false;
-    }
-    return false;
-}
-
-// Reads several, by several threads: a disk does best with more than one request, and checking takes time.
-void memory_store::impl::read_all(const std::vector<match_piece *> & pieces) {
-    constexpr size_t         MAX_THREADS = 4;
-    const auto               began       = std::chrono::steady_clock::now();
-    std::atomic<size_t>      next{0};
-    std::atomic<size_t>      n_wanted{pieces.size()}; // up to the first that cannot be read
-    std::vector<std::thread> others;
-    others.reserve(MAX_THREADS);
-    const auto work = [&] {
-        // what comes after one that cannot be read is of no use
-        for (size_t i = next++; i < n_wanted; i = next++) {
-            if (!read(*pieces[i])) {
-                for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
-                }
-            }
-        }
-    };
-    const size_t n_threads = std::min({MAX_THREADS, pieces.size(), (size_t) std::thread::hardware_concurrency()});
-    try {
-        while (others.size() + 1 < n_threads) {
-            others.emplace_back(work);
-        }
-    } catch (const std::system_error &) { // this one reads them all
-    }
-    work();
-    for (std::thread & other : others) {
-        other.join();
-    }
-    if (n_wanted == pieces.size()) {
-        const std::chrono::duration<double> spent   = std::chrono::steady_clock::now() - began;
-        double                              n_bytes = 0;
-        for (const match_piece * piece : pieces) {
-            n_bytes += (double) piece->bytes;
-        }
-        reading.add(spent.count(), n_bytes);
-    }
-}
-
-// Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
-// how many tokens can be had without it.
-std::optional<size_t> memory_store::impl::read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held) {
-    std::vector<match_piece *> missing;
-    const auto                 ask_for = [&](match_piece & piece) {
-        if (const auto it = held.find(piece.key); !piece.entry && it != held.end()) {
-            piece.entry    = it->second;
-            piece.was_read = true;
-        }
-        if (!piece.entry) {
-            missing.push_back(&piece);
-        }
-    };
-    if (plan.checkpoint) {
-        ask_for(*plan.checkpoint);
-    }
-    for (match_piece & piece : plan.blocks) {
-        ask_for(piece);
-    }
-    read_all(missing);
-    for (const match_piece * piece : missing) {
-        if (piece->entry) {
-            held[piece->key] = piece->entry;
-        }
-    }
-    if (plan.checkpoint && !plan.checkpoint->entry) {
-        return plan.n_tokens - 1;
-    }
-    for (const match_piece & piece : plan.blocks) {
-        if (!piece.entry) {
-            return piece.begin;
-        }
-    }
-    return std::nullopt;
 }
 
 memory_match memory_store::find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
@@ -229,31 +105,37 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
         return {};
     }
     std::map<digest, memory_entry_ptr> held;
-    released_state                     released;
     match_plan                         plan;
     memory_match                       match;
     int                                max_layer = access.max_layer;
+    bool                               is_first  = true;
     while (true) {
         plan = {};
         {
             const std::lock_guard<std::mutex> lock(self->state.mutex);
-            plan = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint, max_layer);
+            if (is_first && self->state.reading.is_waiting()) {
+                max_layer = std::min(max_layer, 1);
+            }
+            is_first = false;
+            plan     = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint, max_layer);
         }
         if (held.empty() &&
-            self->reading.is_dear((double) plan.bytes_to_read(), access.seconds_per_token * (double) plan.n_tokens)) {
+            self->disk_reader.is_dear(plan.bytes_to_read(), access.seconds_per_token * (double) plan.n_tokens)) {
             match.is_dear = true;
             max_layer     = 1;
             continue;
         }
-        const auto possible = self->read_missing(plan, held);
+        const auto possible = self->disk_reader.read_missing(plan, held);
         if (!possible) {
             break;
         }
         n_tokens = *possible;
     }
     {
+        std::vector<memory_entry_ptr>     released; // outlives the lock
         const std::lock_guard<std::mutex> lock(self->state.mutex);
-        self->state.entries.use(plan, access, released);
+        self->state.entries.use(plan, access);
+        released = self->state.entries.take_released();
     }
     self->state.work.notify_one();
 
@@ -286,42 +168,61 @@ std::vector<memory_event> memory_store::take_events(size_t max_events) {
 }
 
 void memory_store::set_order(int layer, const int64_t * priorities, size_t n_priorities) {
-    constexpr size_t AT_ONCE = 64; // the token loop may wait for the lock
-    for (size_t begin = 0; begin < n_priorities; begin += AT_ONCE) {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        catalog &                         entries = self->state.entries;
-        const size_t end = std::min({begin + AT_ONCE, n_priorities, entries.events.taken().size()});
-        for (size_t i = begin; i < end; i++) {
-            const auto & touch = entries.events.taken()[i];
-            entries.set_priority(layer, touch.key, touch.now, priorities[i]);
+    size_t done = 0;
+    self->state.in_steps([&] {
+        catalog &    entries = self->state.entries;
+        const size_t n       = std::min(n_priorities, entries.events.taken().size());
+        for (const size_t end = std::min(done + AT_ONCE, n); done < end; done++) {
+            const auto & touch = entries.events.taken()[done];
+            entries.set_priority(layer, touch.key, touch.now, priorities[done]);
         }
-    }
+        return done < n;
+    });
 }
 
 void memory_store::extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens) {
-    if (const auto digest = digest_from_hex(key)) {
+    const auto digest    = digest_from_hex(key);
+    uint64_t   n_dropped = 0;
+    if (digest) {
         const std::lock_guard<std::mutex> held(self->state.mutex);
-        self->state.entries.sessions.extend(id, depth, *digest, n_tokens);
+        session_index &                   sessions = self->state.entries.sessions;
+        sessions.extend(id, depth, *digest, n_tokens);
+        n_dropped = sessions.dropped();
+    }
+    if (n_dropped > 0 && !self->is_overflow_logged.exchange(true)) {
+        log(LogLevel::WARN, "more sessions than the memory keeps apart: those that are idle longest lose their names; "
+                            "a shorter --atlas-session-ttl ends them earlier");
     }
 }
 
 void memory_store::restore_session(const memory_session & from) {
-    session restored;
+    std::vector<digest> chain;
     for (const std::string & key : from.chain) {
         const auto digest = digest_from_hex(key);
         if (!digest) {
             break;
         }
-        restored.chain.push_back(*digest);
+        chain.push_back(*digest);
     }
-    restored.n_tokens  = from.n_tokens;
-    restored.last_used = from.last_used;
-    restored.is_pinned = from.is_pinned;
-    const std::lock_guard<std::mutex> held(self->state.mutex);
-    self->state.entries.sessions.restore(from.id, std::move(restored));
+    session was;
+    was.n_tokens            = from.n_tokens;
+    was.last_used           = from.last_used;
+    was.is_pinned           = from.is_pinned;
+    session_index & to      = self->state.entries.sessions;
+    uint64_t        version = 0;
+    size_t          done    = 0;
+    self->state.in_steps([&] {
+        version           = done == 0 ? to.restore(from.id, was) : version;
+        const size_t n    = std::min(AT_ONCE, chain.size() - done);
+        const bool   goes = version > 0 && to.append(from.id, version, chain.data() + done, n);
+        done += n;
+        return goes && done < chain.size();
+    });
 }
 
 std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
+    // here, as this is called all the time
+    self->state.in_steps([&] { return self->state.entries.sessions.let_go_departed(AT_ONCE); });
     std::vector<std::string> ids;
     uint64_t                 last = version;
     {
@@ -340,31 +241,77 @@ std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_
     return found;
 }
 
+std::optional<session> memory_store::impl::copy(const std::string & id) {
+    const std::lock_guard<std::mutex> held(state.mutex);
+    const session * const             found = state.entries.sessions.find(id);
+    return found ? std::make_optional(*found) : std::nullopt;
+}
+
+template <typename F> void memory_store::impl::for_parts(const std::vector<digest> & chain, F act) {
+    size_t done = 0;
+    state.in_steps([&] {
+        const size_t n = std::min(AT_ONCE, chain.size() - done);
+        act(chain.data() + done, n);
+        done += n;
+        return done < chain.size();
+    });
+}
+
 std::vector<memory_session> memory_store::find_sessions(const std::vector<std::string> & ids) const {
     std::vector<memory_session> found;
-    for (const std::string & id : ids) { // one at a time: the token loop may wait for the lock
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        if (const session * of = self->state.entries.sessions.find(id)) {
-            found.push_back(self->state.entries.describe(id, *of));
+    for (const std::string & id : ids) {
+        if (const auto copied = self->copy(id)) {
+            memory_session described;
+            described.id        = id;
+            described.n_tokens  = copied->n_tokens;
+            described.last_used = copied->last_used;
+            described.is_pinned = copied->is_pinned;
+            described.version   = copied->version;
+            for (const digest & key : copied->chain) {
+                described.chain.push_back(digest_hex(key));
+            }
+            self->for_parts(copied->chain,
+                            [&](const digest * keys, size_t n) { self->state.entries.add_sizes(keys, n, described); });
+            found.push_back(std::move(described));
         }
     }
     return found;
 }
 
 std::string memory_store::pin_session(const std::string & id, bool is_pinned) {
-    const std::lock_guard<std::mutex> held(self->state.mutex);
-    return self->state.entries.pin(id, is_pinned);
+    uint64_t   bytes  = 0;
+    const auto copied = self->copy(id);
+    if (copied && is_pinned) {
+        self->for_parts(copied->chain,
+                        [&](const digest * keys, size_t n) { bytes += self->state.entries.unpinned_bytes(keys, n); });
+    }
+    std::string problem;
+    {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        if (is_pinned) {
+            problem = self->state.entries.pin(id, bytes);
+        } else {
+            self->state.entries.sessions.set_pinned(id, false);
+        }
+    }
+    if (problem.empty()) {
+        self->state.in_steps([&] { return self->state.entries.sessions.settle_pin(id, AT_ONCE); });
+    }
+    return problem;
 }
 
 std::optional<uint64_t> memory_store::remove_session(const std::string & id, bool with_entries) {
-    released_state          released;
-    std::optional<uint64_t> bytes;
+    std::optional<session> taken;
     {
         const std::lock_guard<std::mutex> held(self->state.mutex);
-        bytes = self->state.entries.remove_session(id, with_entries, released);
+        catalog &                         entries = self->state.entries;
+        taken                                     = entries.sessions.take(id);
+        if (taken && with_entries && !entries.counters.index_complete) {
+            entries.condemned.push_back(std::move(*taken));
+            return 0;
+        }
     }
-    self->state.work.notify_one();
-    return bytes;
+    return taken ? std::make_optional(self->state.let_go(std::move(*taken), with_entries)) : std::nullopt;
 }
 
 flush_result memory_store::flush(double timeout_s) {
@@ -397,7 +344,7 @@ flush_result memory_store::flush(double timeout_s) {
 
 memory_stats memory_store::stats() const {
     const std::lock_guard<std::mutex> held(self->state.mutex);
-    return self->state.entries.stats();
+    return self->state.stats();
 }
 
 const memory_options & memory_store::options() const { return self->options; }

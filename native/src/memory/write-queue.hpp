@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <deque>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -17,10 +18,10 @@ struct doomed_file {
 };
 
 struct disk_job {
-    digest   key;
-    bool     is_removal = false;
-    uint64_t sequence   = 0; // of the pending write
-    uint64_t file_bytes = 0; // of the file to remove
+    digest                                key;
+    bool                                  is_removal = false;
+    uint64_t                              file_bytes = 0; // of the file to remove
+    std::chrono::steady_clock::time_point due        = {};
 };
 
 class write_queue {
@@ -35,20 +36,23 @@ class write_queue {
     bool push(index_node & node, memory_entry_ptr entry);
 
     // Before all writes, which may need the room, or be of the same key.
-    void push_removal(const doomed_file & file) { jobs.push_front({file.key, true, 0, file.bytes}); }
+    void push_removal(const doomed_file & file) { removals.push_front({file.key, true, file.bytes}); }
 
     // The next job; of those that wait only what is due, or with `at_once` any.
     std::optional<disk_job> pop(bool at_once);
-    void                    push_again(const disk_job & failed) { jobs.push_back(failed); }
+
+    // Behind all others, so that one that fails holds up none: the node's pending write, or a removal.
+    void push_again(index_node & node);
+    void push_again(const doomed_file & file) { jobs.emplace(++last_place, disk_job{file.key, true, file.bytes}); }
 
     // When the first of those that wait is due; nothing when none waits.
     std::optional<clock::time_point> next_due() const;
 
-    // Ends the node's pending write, done or not needed any more. Its job, where there still is one, means nothing then.
-    void settle(index_node & node);
+    // Ends the node's pending write, done or not needed any more, and gives back what it held.
+    memory_entry_ptr settle(index_node & node);
 
     bool     is_half_full() const { return n_bytes > max_bytes / 2; }
-    size_t   n_jobs() const { return jobs.size() + delayed.size(); }
+    size_t   n_jobs() const { return removals.size() + jobs.size() + delayed.size(); }
     bool     has_job(bool at_once) const;
     uint64_t entries() const { return outstanding.size(); }
     uint64_t bytes() const { return n_bytes; }
@@ -60,12 +64,13 @@ class write_queue {
   private:
     const uint64_t        max_bytes;
     const clock::duration delay;
-    uint64_t              n_bytes  = 0;
-    uint64_t              sequence = 0;
-    std::deque<disk_job>  jobs;
+    uint64_t              n_bytes    = 0;
+    uint64_t              sequence   = 0;
+    uint64_t              last_place = 0;
     std::set<uint64_t>    outstanding;
+    std::deque<disk_job>  removals;
 
-    std::deque<std::pair<clock::time_point, disk_job>> delayed; // in the order of their times
+    std::map<uint64_t, disk_job> jobs, delayed; // by their places; these follow the times of those that wait
 
     void end_delay();
 };

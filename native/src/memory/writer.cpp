@@ -1,5 +1,7 @@
 #include "writer.hpp"
 
+#include "atlas-log.hpp"
+
 #include <sys/resource.h>
 
 #include <exception>
@@ -27,8 +29,15 @@ void writer::run() {
     ::setpriority(PRIO_PROCESS, 0, 10); // Linux: of this thread only
     lock held(state.mutex);
     while (!state.is_stopping) {
-        if (state.hasty_tries == 0 && std::chrono::steady_clock::now() < retry_at) {
-            state.work.wait_until(held, retry_at);
+        if (auto released = state.entries.take_released(); !released.empty()) {
+            unlocked(held, [&] { released.clear(); });
+        }
+        log_trouble(held);
+        if (state.is_stopping) {
+            return;
+        }
+        if (state.hasty_tries == 0 && state.writing.is_waiting()) {
+            state.work.wait_until(held, state.writing.retry_at());
         } else if (!step(held)) {
             if (const auto due = state.entries.queue.next_due()) {
                 state.work.wait_until(held, *due);
@@ -36,6 +45,22 @@ void writer::run() {
                 state.work.wait(held);
             }
         }
+    }
+}
+
+// Once when trouble begins and once when it ends, however often it is met.
+void writer::log_trouble(lock & held) {
+    const std::string problem = state.stats().disk_problem;
+    if (problem.empty() != logged.empty()) {
+        logged = problem;
+        unlocked(held, [&] {
+            if (problem.empty()) {
+                log(LogLevel::INFO, "the memory on disk works again");
+            } else {
+                logf(LogLevel::WARN, "the memory on disk does not work, and is tried again from time to time: %s",
+                     problem.c_str());
+            }
+        });
     }
 }
 
@@ -54,7 +79,7 @@ bool writer::step(lock & held) {
         if (!job->is_removal) {
             write(held, *job);
         } else if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
-            queue.push_again(*job);
+            queue.push_again(doomed_file{job->key, job->file_bytes});
         } else {
             remove(held, {doomed_file{job->key, job->file_bytes}});
         }
@@ -62,8 +87,9 @@ bool writer::step(lock & held) {
     }
     const auto victims = state.entries.trim(MAX_TRIM);
     remove(held, victims);
-    if (victims.empty() && has_problem) {
-        succeeded(); // whatever failed has been done, or is not needed any more
+    if (victims.empty() && !state.writing.problem().empty()) {
+        state.writing.end(); // whatever failed has been done, or is not needed any more
+        return true;
     }
     return !victims.empty();
 }
@@ -88,11 +114,10 @@ void writer::write(lock & held, const disk_job & job) {
         state.progress.notify_all();
         return;
     }
-    if (!remove(held, task->victims)) {
+    if (!remove(held, task->victims) || !entries.start_write()) {
         entries.end_write(job, false);
         return;
     }
-    entries.start_write();
     uint64_t          n_bytes = 0;
     const std::string problem = unlocked(held, [&] {
         auto began = clock::now();
@@ -109,10 +134,6 @@ void writer::write(lock & held, const disk_job & job) {
     } else {
         failed(problem);
     }
-    // what it held may be the last of a large state
-    held.unlock();
-    task.reset();
-    held.lock();
 }
 
 // Returns false when one could not be removed: it is tried again later, and takes room until then.
@@ -136,7 +157,7 @@ bool writer::remove(lock & held, const std::vector<doomed_file> & files) {
         if (problems[i].empty()) {
             state.entries.end_removal(files[i]);
         } else {
-            state.entries.queue.push_again({files[i].key, true, 0, files[i].bytes});
+            state.entries.queue.push_again(files[i]);
             failed(problems[i]);
             is_done = false;
         }
@@ -161,19 +182,17 @@ bool writer::sync(lock & held) {
 
 void writer::failed(const std::string & problem) {
     state.entries.counters.write_failures++;
-    state.entries.counters.disk_problem = problem;
+    state.writing.begin(problem);
     state.hasty_tries -= state.hasty_tries > 0;
-    has_problem = true;
-    retry_at    = std::chrono::steady_clock::now() + delays.next();
     state.progress.notify_all();
 }
 
 void writer::succeeded() {
-    state.entries.counters.disk_problem.clear();
+    for (disk_trouble * one : {&state.writing, &state.indexing, &state.reading}) {
+        one->end();
+    }
     state.hasty_tries -= state.hasty_tries > 0;
-    delays.reset();
-    has_problem = false;
-    retry_at    = {};
+    state.stop.notify_all(); // the indexer need not wait any longer
 }
 
 } // namespace atlas::memory

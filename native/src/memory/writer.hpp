@@ -1,7 +1,6 @@
 // The thread that writes and removes files.
 #pragma once
 
-#include "backoff.hpp"
 #include "shared-state.hpp"
 
 #include <thread>
@@ -11,21 +10,21 @@ namespace atlas::memory {
 class writer {
   public:
     explicit writer(shared_state & state) : state(state), thread([this] { run(); }) {}
-
-    // state.is_stopping must be set, and state.work notified, before.
-    ~writer() { thread.join(); }
+    ~writer() {
+        state.stop_all();
+        thread.join();
+    }
 
   private:
     using lock  = std::unique_lock<std::mutex>;
     using clock = std::chrono::steady_clock;
 
-    shared_state &    state;
-    backoff           delays;
-    clock::time_point retry_at    = {};
-    bool              has_problem = false;
-    std::thread       thread; // last: it uses the others
+    shared_state & state;
+    std::string    logged; // the problem that the log has; empty: none
+    std::thread    thread; // last: it uses the others
 
     void run();
+    void log_trouble(lock & held);
     bool step(lock & held);
     void rest(clock::duration worked);
     void write(lock & held, const disk_job & job);

@@ -1,0 +1,39 @@
+// Whether layer 2 works, and when it is tried again.
+#pragma once
+
+#include "backoff.hpp"
+
+#include <string>
+
+namespace atlas::memory {
+
+// Trouble with one kind of work: it is left alone for longer and longer, until it succeeds. Not thread-safe.
+class disk_trouble {
+  public:
+    using clock = std::chrono::steady_clock;
+
+    // It failed. What fails while it is left alone, being in haste, does not make that longer.
+    void begin(const std::string & why) {
+        text = why;
+        if (!is_waiting()) {
+            until = clock::now() + delays.next();
+        }
+    }
+
+    void end() {
+        text.clear();
+        delays.reset();
+        until = {};
+    }
+
+    const std::string & problem() const { return text; } // empty: none
+    clock::time_point   retry_at() const { return until; }
+    bool                is_waiting() const { return clock::now() < until; }
+
+  private:
+    std::string       text;
+    backoff           delays;
+    clock::time_point until = {};
+};
+
+} // namespace atlas::memory

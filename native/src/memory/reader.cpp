@@ -1,0 +1,147 @@
+#include "reader.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <thread>
+
+namespace atlas::memory {
+
+// What is missing because the whole directory is gone is no verdict on the entry while it cannot be made again.
+read_result reader::try_read(const digest & key, memory_entry & entry, file_header & header, file_facts & facts) const {
+    auto result = read_file(state.files.file_path(key), header, facts, &entry.data);
+    if (std::error_code ignored;
+        result == read_result::missing && !std::filesystem::is_directory(state.files.blocks_path(), ignored)) {
+        state.files.make();
+    }
+    return result;
+}
+
+// Reads one entry from disk. Returns false when it is not there as it should be.
+bool reader::read(match_piece & piece) {
+    auto        entry = std::make_shared<memory_entry>();
+    file_header header;
+    file_facts  facts;
+    auto        result = read_result::failed;
+    std::string problem;
+    try {
+        result = try_read(piece.key, *entry, header, facts);
+        if (result == read_result::failed) {
+            problem =
+                "cannot read " + state.files.file_path(piece.key) + ": " + std::generic_category().message(facts.error);
+        }
+    } catch (const std::system_error & error) {
+        problem = error.what();
+    } catch (const std::bad_alloc &) { // no room for it now
+    }
+    if (result == read_result::good && (header.key != piece.key || header.parent != piece.parent ||
+                                        header.kind != piece.kind || header.tokens != piece.tokens)) {
+        result = read_result::damaged;
+    }
+    const std::lock_guard<std::mutex> held(state.mutex);
+    memory_stats &                    counters = state.entries.counters;
+    if (!problem.empty()) {
+        counters.read_failures++;
+        state.reading.begin(problem);
+    } else if (result != read_result::failed) {
+        state.reading.end();
+    }
+    switch (result) {
+        case read_result::good:
+            counters.read_entries++;
+            counters.read_bytes += facts.bytes;
+            entry->kind     = piece.kind;
+            entry->parent   = digest_hex(piece.parent);
+            entry->tokens   = piece.tokens;
+            entry->position = piece.begin;
+            entry->key      = digest_hex(piece.key);
+            piece.entry     = std::move(entry);
+            piece.was_read  = true;
+            return true;
+        case read_result::damaged:
+            state.entries.remove_damaged_file(piece.key);
+            state.work.notify_one();
+            return false;
+        case read_result::foreign:
+            counters.foreign_files++;
+            state.entries.lose_file(piece.key);
+            return false;
+        case read_result::missing: state.entries.lose_file(piece.key); return false;
+        case read_result::failed:  return false;
+    }
+    return false;
+}
+
+// Reads several, by several threads: a disk does best with more than one request, and checking takes time.
+void reader::read_all(const std::vector<match_piece *> & pieces) {
+    constexpr size_t         MAX_THREADS = 4;
+    const auto               began       = std::chrono::steady_clock::now();
+    std::atomic<size_t>      next{0};
+    std::atomic<size_t>      n_wanted{pieces.size()}; // up to the first that cannot be read
+    std::vector<std::thread> others;
+    others.reserve(MAX_THREADS);
+    const auto work = [&] {
+        // what comes after one that cannot be read is of no use
+        for (size_t i = next++; i < n_wanted; i = next++) {
+            if (!read(*pieces[i])) {
+                for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
+                }
+            }
+        }
+    };
+    const size_t n_threads = std::min({MAX_THREADS, pieces.size(), (size_t) std::thread::hardware_concurrency()});
+    try {
+        while (others.size() + 1 < n_threads) {
+            others.emplace_back(work);
+        }
+    } catch (const std::system_error &) { // this one reads them all
+    }
+    work();
+    for (std::thread & other : others) {
+        other.join();
+    }
+    if (n_wanted == pieces.size()) {
+        const std::chrono::duration<double> spent   = std::chrono::steady_clock::now() - began;
+        double                              n_bytes = 0;
+        for (const match_piece * piece : pieces) {
+            n_bytes += (double) piece->bytes;
+        }
+        cost.add(spent.count(), n_bytes);
+    }
+}
+
+std::optional<size_t> reader::read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held) {
+    std::vector<match_piece *> missing;
+    const auto                 ask_for = [&](match_piece & piece) {
+        if (const auto it = held.find(piece.key); !piece.entry && it != held.end()) {
+            piece.entry    = it->second;
+            piece.was_read = true;
+        }
+        if (!piece.entry) {
+            missing.push_back(&piece);
+        }
+    };
+    if (plan.checkpoint) {
+        ask_for(*plan.checkpoint);
+    }
+    for (match_piece & piece : plan.blocks) {
+        ask_for(piece);
+    }
+    read_all(missing);
+    for (const match_piece * piece : missing) {
+        if (piece->entry) {
+            held[piece->key] = piece->entry;
+        }
+    }
+    if (plan.checkpoint && !plan.checkpoint->entry) {
+        return plan.n_tokens - 1;
+    }
+    for (const match_piece & piece : plan.blocks) {
+        if (!piece.entry) {
+            return piece.begin;
+        }
+    }
+    return std::nullopt;
+}
+
+} // namespace atlas::memory
