@@ -26,24 +26,45 @@ static std::string take_events(memory_store & store) {
 }
 
 static std::optional<std::string> set_order(memory_store & store, std::string_view argument) {
-    if (argument.empty()) {
+    std::vector<int64_t> numbers(argument.size() / sizeof(int64_t));
+    if (numbers.empty() || argument.size() % sizeof(int64_t) != 0) {
         return std::nullopt;
     }
-    std::vector<int64_t> numbers(argument.size() / sizeof(int64_t));
-    std::memcpy(numbers.data(), argument.data(), numbers.size() * sizeof(int64_t));
-    if (argument.size() % sizeof(int64_t) != 0 || numbers.empty() || (numbers[0] != 1 && numbers[0] != 2)) {
+    std::memcpy(numbers.data(), argument.data(), argument.size());
+    if (numbers[0] != 1 && numbers[0] != 2) {
         return std::nullopt;
     }
     store.set_order((int) numbers[0], numbers.data() + 1, numbers.size() - 1);
     return "";
 }
 
+// An argument that is not as the header says. The library's own conversions wrap, cut off or are undefined.
+struct bad_argument {};
+
+static uint64_t count_of(const json & argument, const char * name) {
+    const json & value = argument.at(name);
+    if (!value.is_number_unsigned()) {
+        throw bad_argument();
+    }
+    return value.get<uint64_t>();
+}
+
+static double time_of(const json & argument, const char * name) {
+    constexpr double MAX_S = 1e12; // a sum or a difference of two stays exact to a millisecond
+    const json &     value = argument.at(name);
+    const double     time  = value.is_number() ? value.get<double>() : -1;
+    if (!(time >= 0 && time <= MAX_S)) {
+        throw bad_argument();
+    }
+    return time;
+}
+
 static std::string list_sessions(const memory_store & store, const json & argument) {
-    const auto found  = argument.contains("ids")
-                            ? store.find_sessions(argument.at("ids").get<std::vector<std::string>>())
-                            : store.sessions_since(argument.at("since").get<uint64_t>(), MAX_SESSIONS);
-    json       answer = {{"version", found.empty() ? argument.value("since", uint64_t(0)) : found.back().version},
-                         {"sessions", json::array()}};
+    const bool     is_by_id = argument.contains("ids");
+    const uint64_t since    = is_by_id ? 0 : count_of(argument, "since");
+    const auto     found    = is_by_id ? store.find_sessions(argument.at("ids").get<std::vector<std::string>>())
+                                       : store.sessions_since(since, MAX_SESSIONS);
+    json           answer   = {{"version", found.empty() ? since : found.back().version}, {"sessions", json::array()}};
     for (const memory_session & session : found) {
         answer["sessions"].push_back({{"session_id", session.id},
                                       {"version", session.version},
@@ -51,16 +72,21 @@ static std::string list_sessions(const memory_store & store, const json & argume
                                       {"chain", session.chain},
                                       {"last_used", session.last_used},
                                       {"pinned", session.is_pinned},
+                                      {"pinned_bytes", session.pinned_bytes},
                                       {"ram_bytes", session.ram_bytes},
                                       {"disk_bytes", session.disk_bytes}});
     }
     return answer.dump();
 }
 
-// Before all files are known, what is a session's own cannot be told from what is shared.
+// Before all files are known, what is a session's own cannot be told from what is shared, nor how much that is.
 static void wait_indexed(const memory_store & store) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    while (!store.stats().index_complete && std::chrono::steady_clock::now() < deadline) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    for (memory_stats stats = store.stats(); !stats.index_complete && stats.disk_problem.empty();
+         stats              = store.stats()) {
+        if (std::chrono::steady_clock::now() >= deadline) {
+            return;
+        }
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
 }
@@ -71,8 +97,8 @@ static std::optional<std::string> edit_session(memory_store & store, const json 
     if (action == "restore") {
         memory_session session;
         session.id        = id;
-        session.n_tokens  = argument.at("tokens").get<uint64_t>();
-        session.last_used = argument.at("last_used").get<double>();
+        session.n_tokens  = count_of(argument, "tokens");
+        session.last_used = time_of(argument, "last_used");
         session.is_pinned = argument.at("pinned").get<bool>();
         session.chain     = argument.at("chain").get<std::vector<std::string>>();
         store.restore_session(session);
@@ -107,6 +133,8 @@ std::optional<std::string> answer_memory_query(memory_store & store, int32_t wha
             default:                        return std::nullopt;
         }
     } catch (const json::exception &) {
+        return std::nullopt;
+    } catch (const bad_argument &) {
         return std::nullopt;
     }
 }
