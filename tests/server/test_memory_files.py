@@ -245,6 +245,23 @@ class TestFlush:
         (tmp_path / "memory").touch()
         self.check_unusable_disk(remembering, cold)
 
+    def test_path_that_comes_back(self, remembering: Server, tmp_path: Path) -> None:
+        told = Conversation(7)
+        first = told.ask(remembering)
+        flush(remembering)
+        assert memory_status(remembering)["disk"]["retry_s"] is None
+        (tmp_path / "memory").rename(tmp_path / "away")
+        (tmp_path / "memory").touch()
+        Conversation(8).ask(remembering)
+        remembering.wait_until(lambda: memory_status(remembering)["disk"]["problem"])
+        assert memory_status(remembering)["disk"]["retry_s"] >= 0
+        (tmp_path / "link").symlink_to(tmp_path / "away")
+        (tmp_path / "link").rename(tmp_path / "memory")  # in one step, between which nobody can make another
+        remembering.wait_until(lambda: memory_status(remembering)["disk"]["problem"] is None)
+        flush(remembering)
+        kill_and_start(remembering)
+        assert told.ask(remembering, ASK_CITY).recalls(first)
+
     @staticmethod
     def check_unusable_disk(server: Server, cold: Server) -> None:
         told = Conversation(6)

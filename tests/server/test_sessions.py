@@ -123,6 +123,19 @@ def test_a_session_that_begins_with_restored_state(
     assert listed(server)["ada"]["tokens"] == 202
 
 
+def test_another_conversation_leaves_the_end_of_a_session(
+    start_server: StartServer, wide_model: Path, tmp_path: Path
+) -> None:
+    server = start_server(arguments(tmp_path / "memory"), model=wide_model)
+    ada = tokens(1, 200)  # its last 8 tokens are no whole block
+    complete(server, ada, "ada", id_slot=0)
+    complete(server, [*ada, *tokens(2, 100)], "ben", id_slot=0)
+    flush(server)
+    server.wait_until(lambda: listed(server).keys() == {"ada", "ben"})
+    assert server.post("/v1/atlas/memory/delete", {"context_id": "ben"}).status_code == 200
+    assert complete(server, [*ada, 1], "ada", id_slot=1) == 200
+
+
 class TestListing:
     def test_shows_tokens_bytes_layers_and_last_use(
         self, start_server: StartServer, wide_model: Path, tmp_path: Path
@@ -184,6 +197,19 @@ class TestPinning:
             assert server.post("/v1/atlas/memory/unpin", {"session_id": name}).status_code == 200
         assert memory(server)["pinned"]["bytes"] == 0
         assert server.post("/v1/atlas/memory/pin", {"session_id": "chat-2"}).status_code == 200
+
+    def test_what_grows_beyond_the_limit_is_shown(
+        self, start_server: StartServer, wide_model: Path, tmp_path: Path
+    ) -> None:
+        server = start_server(arguments(tmp_path / "memory", ram=8 * MIB, disk=16 * MIB), model=wide_model)
+        complete(server, tokens(1, 100), "ada")
+        assert server.post("/v1/atlas/memory/pin", {"session_id": "ada"}).status_code == 200
+        assert memory(server)["pinned"]["beyond"] == 0
+        complete(server, tokens(1, 400), "ada")  # of 32 KiB each
+        flush(server)
+        pinned = memory(server)["pinned"]
+        assert pinned["bytes"] <= pinned["limit"] == 8 * MIB
+        assert pinned["beyond"] >= 400 * WIDE_KV_BYTES - 8 * MIB
 
     @pytest.mark.parametrize("route", ["pin", "unpin"])
     def test_unknown_session(self, server: Server, route: str) -> None:
