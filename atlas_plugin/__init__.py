@@ -3,6 +3,7 @@
 from atlas_plugin.errors import (
     AtlasError,
     AuthenticationError,
+    Forbidden,
     MethodNotAllowed,
     NotFoundError,
     PayloadTooLarge,
@@ -24,6 +25,7 @@ __all__ = [
     "ABI_VERSION",
     "AtlasError",
     "AuthenticationError",
+    "Forbidden",
     "Host",
     "MethodNotAllowed",
     "NotFoundError",

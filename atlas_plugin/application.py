@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
+import orjson
+
 from atlas_plugin import host_logging
 from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
 from atlas_plugin.host import Host
@@ -47,13 +49,20 @@ class Application:
         except AtlasError as error:
             return _error_response(error)
         except BaseException:
-            reference = secrets.token_hex(4)
-            log.exception("%s %s failed (reference %s)", request.method, request.path, reference)
-            return _error_response(ServerError(f"Internal server error (reference {reference})"))
+            return _error_response(_unexpected(f"{request.method} {request.path}"))
 
     def call(self, what: int, argument: bytes) -> bytes:
-        """What ATLAS_CALL_… number `what` answers. Raises AtlasError."""
-        raise ServerError(f"atlas_plugin has no call {what}")
+        """The JSON that answers ATLAS_CALL_… number `what`. Raises AtlasError, whatever goes wrong."""
+        try:
+            if not self._running:
+                raise UnavailableError("the server is shutting down")
+            if what not in self.plugins.calls:
+                raise UnavailableError("conversations are not recorded: the plugin 'memory' is not running")
+            return orjson.dumps(self.plugins.calls[what](orjson.loads(argument)))
+        except AtlasError:
+            raise
+        except BaseException:
+            raise _unexpected(f"call {what} of the server") from None
 
     def stop(self) -> None:
         """Refuse further requests and run the shutdown hooks. A second call does nothing."""
@@ -64,6 +73,12 @@ class Application:
 
 def _error_response(error: AtlasError) -> Response:
     return Response(status=error.status, body=error.to_body(), headers=error.headers)
+
+
+def _unexpected(what: str) -> ServerError:
+    reference = secrets.token_hex(4)
+    log.exception("%s failed (reference %s)", what, reference)
+    return ServerError(f"Internal server error (reference {reference})")
 
 
 def _refusal(failed: Iterable[PluginInfo], switches: str) -> str:

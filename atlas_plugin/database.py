@@ -1,4 +1,4 @@
-"""The SQLite file under the memory path: saved contexts and sessions. What is committed is durable."""
+"""The SQLite file under the memory path: contexts, sessions, conversations. What is committed is durable."""
 
 import logging
 import os
@@ -6,6 +6,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from atlas_plugin import private_files
@@ -13,9 +15,10 @@ from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 
 log = logging.getLogger("atlas")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_TIMEOUT_S = 5.0
-# `state` and `chain` are last: SQLite then reads the other columns without the pages that a large one fills.
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# `state`, `chain` and `message` are last: SQLite then reads the others without the pages that they fill.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS contexts (
@@ -24,6 +27,10 @@ CREATE TABLE IF NOT EXISTS contexts (
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, tokens INTEGER NOT NULL, last_used REAL NOT NULL, pinned INTEGER NOT NULL,
     created_at REAL NOT NULL, chain BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS messages (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, position INTEGER NOT NULL,
+    is_user INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (session_id, position)
 );
 CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -35,12 +42,16 @@ class Database:
     """The file contexts.sqlite3 under `directory`. Methods may be called from any thread.
 
     The file is opened when it is first needed, and anew after a failure or when it was replaced on disk, so a
-    repaired disk needs no restart. Operations raise ServerError when the disk or the file fails, and
-    UnavailableError for a file that a newer version wrote.
+    repaired disk needs no restart; a damaged file is moved aside and a fresh one begun. Operations raise
+    ServerError when the disk or the file fails, and UnavailableError for a file that a newer version wrote.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "contexts.sqlite3"
+        self.generation = 0
+        """Larger each time that another file was found or begun in the place of the one before."""
+        self.damage: str | None = None
+        """Which file was moved aside last, and why; None where none was."""
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -91,9 +102,12 @@ class Database:
                 yield connection
             except (sqlite3.Error, OSError) as error:
                 self._close()
+                moved = _is_damage(error) and self._move_aside(error, self._identity)
                 where = f"check the disk space and permissions of {self.path.parent}"
                 message = f"Failed to {action}: {error}; {where}"
-                if writes and opened:
+                if moved:
+                    message = f"Failed to {action}: {self.damage}; try again"
+                elif writes and opened:
                     self._write_problem = message
                 raise ServerError(message) from error
             if writes:
@@ -105,17 +119,32 @@ class Database:
                 return self._connection
             log.warning("%s was moved or replaced; opening it anew", self.path)
             self._close()
-        _make_private(self.path)
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
         try:
-            _prepare(connection, self.path)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self._identity = connection, _identity(self.path)
-        return connection
+            self._connection = _connect(self.path)
+        except sqlite3.Error as error:
+            if not (_is_damage(error) and self._move_aside(error, _identity(self.path))):
+                raise
+            self._connection = _connect(self.path)
+        before, self._identity = self._identity, _identity(self.path)
+        self.generation += before not in (None, self._identity)
+        return self._connection
+
+    def _move_aside(self, error: BaseException, identity: tuple[int, int] | None) -> bool:
+        # Another server on the same path may have done it already, and begun the file that is there now.
+        if identity is None or _identity(self.path) != identity:
+            return False
+        aside = _free_name(f"{self.path}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+        try:
+            self.path.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
+        except OSError as failure:
+            log.error("%s is damaged and cannot be moved aside: %s", self.path, failure)
+            return False
+        self.damage = f"{self.path} was damaged ({error}): it is kept as {aside}, and a fresh one was begun"
+        log.error("%s", self.damage)
+        return True
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -129,6 +158,27 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _is_damage(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGE
+
+
+def _free_name(name: str) -> Path:
+    names = (Path(name if number == 1 else f"{name}.{number}") for number in count(1))
+    return next(path for path in names if not path.exists())
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    _make_private(path)
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _make_private(path: Path) -> None:
@@ -152,5 +202,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if mode != "wal":
         raise sqlite3.OperationalError(f"the file system of {path} cannot hold a write-ahead log")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     if version < SCHEMA_VERSION:
         connection.executescript(_SCHEMA)

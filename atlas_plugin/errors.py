@@ -6,6 +6,7 @@
     │   │   ├── MethodNotAllowed    405
     │   │   └── PayloadTooLarge     413
     │   ├── AuthenticationError     401 authentication_error
+    │   │   └── Forbidden           403
     │   ├── NotFoundError           404 not_found
     │   ├── RateLimitError          429 rate_limit_error
     │   ├── ServerError             500 server_error
@@ -83,6 +84,12 @@ class AuthenticationError(AtlasError):
 
     status = 401
     type = "authentication_error"
+
+
+class Forbidden(AuthenticationError):  # noqa: N818
+    """The credentials are right, but not enough for this."""
+
+    status = 403
 
 
 class NotFoundError(AtlasError):

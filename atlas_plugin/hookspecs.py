@@ -62,5 +62,10 @@ def admit(layer: int, touch: Touch) -> bool | None:
 
 
 @hookspec
+def reload(changed: Mapping[str, Any]) -> None:
+    """Follow a change of settings, names and new values; called after each POST /v1/atlas/config."""
+
+
+@hookspec
 def shutdown() -> None:
     """Make durable what is not and stop own threads; called once, in the reverse order of startup."""

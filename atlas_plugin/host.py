@@ -1,6 +1,6 @@
 """The server as Python sees it: the interface, and its implementation over the functions of `atlas-abi.h`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
@@ -8,6 +8,7 @@ import orjson
 
 from atlas_plugin.errors import ServerError
 from atlas_plugin.memory_records import (
+    Conversation,
     MemoryEvents,
     Session,
     SessionEdit,
@@ -15,7 +16,7 @@ from atlas_plugin.memory_records import (
     session_of,
     unpack_events,
 )
-from atlas_plugin.settings import Settings
+from atlas_plugin.settings import Settings, SettingsChange
 
 SessionAction = Literal["restore", "pin", "unpin", "forget", "expire"]
 
@@ -27,6 +28,13 @@ class LogLevel(IntEnum):
     INFO = 2
     WARN = 3
     ERROR = 4
+
+
+class ServerCall(IntEnum):
+    """What the server asks of Python: the numbers of `ATLAS_CALL_*`."""
+
+    HISTORY = 1
+    RECORD = 2
 
 
 class Host(Protocol):
@@ -43,6 +51,12 @@ class Host(Protocol):
 
     def settings(self) -> Settings:
         """The settings in effect now."""
+
+    def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
+        """Change all of these, as `Settings` has their values, or none."""
+
+    def request_schema(self) -> dict[str, Any]:
+        """JSON Schemas of the `atlas` object of a completion: `request`, and `answer` of its answer."""
 
     def memory_events(self) -> MemoryEvents:
         """Take the oldest events off the queue, MAX_EVENTS at most; for the plugin `eviction` alone."""
@@ -65,6 +79,9 @@ class Host(Protocol):
         forget removes the session and its private entries; expire removes the session and lets entries age.
         """
 
+    def conversations(self) -> list[Conversation]:
+        """Take those off the queue that clients sent whole; MAX_CONVERSATIONS at most, then ask again."""
+
 
 class EmbeddedHost:
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module."""
@@ -84,6 +101,14 @@ class EmbeddedHost:
     def settings(self) -> Settings:
         return Settings(orjson.loads(self._query(self._lib.ATLAS_QUERY_SETTINGS)))
 
+    def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
+        answer = self._query(self._lib.ATLAS_QUERY_SETTINGS_CHANGE, orjson.dumps(dict(values)))
+        return SettingsChange(**orjson.loads(answer))
+
+    def request_schema(self) -> dict[str, Any]:
+        schemas: dict[str, Any] = orjson.loads(self._query(self._lib.ATLAS_QUERY_REQUEST_SCHEMA))
+        return schemas
+
     def memory_events(self) -> MemoryEvents:
         return unpack_events(self._query(self._lib.ATLAS_QUERY_MEMORY_EVENTS))
 
@@ -99,6 +124,10 @@ class EmbeddedHost:
         argument = {"action": action, "session_id": session_id, **state}
         answer = self._query(self._lib.ATLAS_QUERY_SESSION_EDIT, orjson.dumps(argument))
         return SessionEdit(**orjson.loads(answer))
+
+    def conversations(self) -> list[Conversation]:
+        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS))
+        return [Conversation(**document) for document in answer]
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:
         sink = self._api.sink_new()

@@ -60,7 +60,7 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     path_params: Mapping[str, str] = field(default_factory=dict)
     tenant: str = ""
-    """Whose API key it came with, in 16 hexadecimal digits; empty where all see the same."""
+    """Whose API key it came with: 16 hexadecimal digits; empty where all see the same, and for the admin."""
     is_admin: bool = True
     """Whether it may see what all tenants have, and change settings."""
 

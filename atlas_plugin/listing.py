@@ -7,9 +7,15 @@ from atlas_plugin.database import Database
 # Both tables are read only as far as the page can reach.
 _PAGE = """
 WITH names (id) AS (
-    SELECT id FROM (SELECT id FROM contexts WHERE id > ?1 ORDER BY id LIMIT ?2)
+    SELECT id FROM (
+        SELECT id FROM contexts WHERE id > ?1 AND id < ?3 AND (?4 OR instr(id, '/') = 0) ORDER BY id LIMIT ?2
+    )
     UNION
-    SELECT id FROM (SELECT session_id AS id FROM sessions WHERE session_id > ?1 ORDER BY session_id LIMIT ?2)
+    SELECT id FROM (
+        SELECT session_id AS id FROM sessions
+        WHERE session_id > ?1 AND session_id < ?3 AND (?4 OR instr(session_id, '/') = 0)
+        ORDER BY session_id LIMIT ?2
+    )
 )
 SELECT names.id, length(state), created, updated, tokens, last_used, pinned, created_at
 FROM names LEFT JOIN contexts ON contexts.id = names.id LEFT JOIN sessions ON session_id = names.id
@@ -38,10 +44,14 @@ class Listed:
     session: ListedSession | None
 
 
-def page(database: Database, limit: int, after: str = "") -> list[Listed]:
-    """At most `limit` names in order, from the first that is greater than `after`."""
+def page(database: Database, limit: int, after: str = "", tenant: str | None = None) -> list[Listed]:
+    """At most `limit` names in order, from the first that is greater than `after`.
+
+    Those of one tenant, or of all where it is None; names and `after` are full names.
+    """
+    first, last = (f"{tenant}/", f"{tenant}0") if tenant else ("", "\x7f")  # '0' comes after '/'
     with database.read("list contexts") as connection:
-        rows = connection.execute(_PAGE, (after, limit)).fetchall()
+        rows = connection.execute(_PAGE, (max(after, first), limit, last, tenant != "")).fetchall()
     return [
         Listed(
             context_id,
@@ -52,3 +62,12 @@ def page(database: Database, limit: int, after: str = "") -> list[Listed]:
         )
         for context_id, size, created, updated, tokens, last_used, pinned, created_at in rows
     ]
+
+
+def find_session(database: Database, session_id: str) -> ListedSession | None:
+    """A session's row, or None where there is none."""
+    with database.read("load context state") as connection:
+        row = connection.execute(
+            "SELECT tokens, last_used, pinned, created_at FROM sessions WHERE session_id = ?", (session_id,)
+        ).fetchone()
+    return None if row is None else ListedSession(row[0], row[1], bool(row[2]), row[3])

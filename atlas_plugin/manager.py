@@ -61,6 +61,8 @@ class PluginManager:
 
     def __init__(self) -> None:
         self.router = Router()
+        self.calls: dict[int, Callable[[Mapping[str, Any]], Any]] = {}
+        """What answers the server's own questions, by the number of `atlas_python_call`."""
         self._plugins: list[_Plugin] = []
         self._counting = threading.Lock()
         self._pluggy = pluggy.PluginManager("atlas")
@@ -141,6 +143,17 @@ class PluginManager:
                 if checked is not None:
                     return checked
         return None
+
+    def reload(self, changed: Mapping[str, Any]) -> None:
+        """Tell each plugin, in load order, which settings changed; one that fails is logged and counted."""
+        for plugin in self._plugins:
+            if plugin.ready and "reload" in plugin.hooks:
+                try:
+                    self._call(plugin, "reload", changed=changed)
+                except BaseException as error:
+                    self._count_failure(plugin, "reload", error)
+                else:
+                    plugin.failing.pop("reload", None)
 
     def reports(self) -> list[StatusReport]:
         """What the plugins say about themselves now; one that raises is reported as a problem."""

@@ -12,6 +12,8 @@ MAX_EVENTS = 1024
 """The most events that the server hands over at once."""
 MAX_SESSIONS = 1000
 """The most sessions that the server names at once."""
+MAX_CONVERSATIONS = 64
+"""The most conversations that the server hands over at once."""
 
 EVENT = Struct("=QQqqQdBBBB4x")
 """An `atlas_memory_event`: key, parent, now, priority, size, saving, what, layer, kind, strategy."""
@@ -64,6 +66,14 @@ class Session:
     pinned: bool
     ram_bytes: int
     disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a session's record is to be from now on: JSON messages, oldest first."""
+
+    session_id: str
+    messages: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

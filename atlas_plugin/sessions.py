@@ -33,6 +33,11 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def generation(self) -> int:
+        """Changes when the rows that were put are gone with their file."""
+        return self._database.generation
+
     def put(self, sessions: Iterable[Session]) -> None:
         """Insert or replace all of them, or none; `created_at` is when a session was first put."""
         now = time.time()
@@ -65,8 +70,18 @@ class SessionStore:
             ).fetchall()
         return [name for (name,) in rows]
 
+    def idle_longest_beyond(self, limit: int) -> list[str]:
+        """At most MAX_SESSIONS ids of those to end so that `limit` are left: idle longest, not pinned."""
+        with self._database.read("look for idle sessions") as connection:
+            rows = connection.execute(
+                "SELECT session_id FROM sessions WHERE NOT pinned ORDER BY last_used "
+                "LIMIT min(?, max(0, (SELECT count(*) FROM sessions) - ?))",
+                (MAX_SESSIONS, limit),
+            ).fetchall()
+        return [name for (name,) in rows]
+
     def delete(self, session_ids: Iterable[str]) -> int:
-        """Remove sessions, all or none; how many were there."""
+        """Remove sessions and their records, all or none; how many sessions were there."""
         with self._database.write("delete sessions") as connection, closing(connection.cursor()) as cursor:
             cursor.executemany("DELETE FROM sessions WHERE session_id = ?", [(name,) for name in session_ids])
             return cursor.rowcount

@@ -1,9 +1,19 @@
 """The server's settings, as Python sees them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class SettingsChange:
+    """What became of a change: the new values by name, or why nothing was changed."""
+
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    problems: Sequence[Mapping[str, str]] = ()
+    """A `field`, which is the name of a setting, and a `message` for each value that cannot be."""
 
 
 class Settings:

@@ -7,14 +7,21 @@ response = application.handle(Request("GET", "/v1/atlas/x/mine"))
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from atlas_plugin.application import Application
 from atlas_plugin.host import LogLevel, SessionAction
-from atlas_plugin.memory_records import MAX_SESSIONS, MemoryEvents, Session, SessionEdit
-from atlas_plugin.settings import Settings
+from atlas_plugin.memory_records import (
+    MAX_CONVERSATIONS,
+    MAX_SESSIONS,
+    Conversation,
+    MemoryEvents,
+    Session,
+    SessionEdit,
+)
+from atlas_plugin.settings import Settings, SettingsChange
 
 __all__ = ["Application", "FakeHost"]
 
@@ -23,7 +30,9 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
     "enable_memory_persistence": ("bool", "memory-persistence", True),
     "enable_auto_memory": ("bool", "auto", True),
     "session_ttl_s": ("double", "session-ttl", 86400.0),
+    "max_sessions": ("int", "max-sessions", 10_000),
     "max_state_bytes": ("int", "max-state-bytes", 8 * 1024 * 1024),
+    "admin_key": ("string", "admin-key", ""),
     "plugins": ("list", "plugin", []),
     "plugins_dir": ("string", "plugins-dir", ""),
     "require_python": ("bool", "require-python", False),
@@ -32,11 +41,15 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
 }
 
 
+_LIVE = {"session_ttl_s", "max_sessions", "max_state_bytes", "log_level", "verbose_logging"}
+_SECRET = {"admin_key"}
+
+
 class FakeHost:
     """A host with settings of the test's choice; keeps what is logged in `records`.
 
     `memory_events` takes from `events`, one at a time; what was answered is in `orders`, by layer. A test
-    makes sessions, and uses them, with `use_session`.
+    makes sessions, and uses them, with `use_session`, and puts into `queue` what their clients sent.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -48,6 +61,7 @@ class FakeHost:
         self.events: deque[MemoryEvents] = deque()
         self.orders: dict[int, list[list[int]]] = {1: [], 2: []}
         self.live_sessions: dict[str, Session] = {}
+        self.queue: deque[Conversation] = deque()
         self.pin_problem: str | None = None
         """Why a pin is refused."""
         self._version = 0
@@ -61,7 +75,8 @@ class FakeHost:
                 "value": settings.get(name, default),
                 "default": default,
                 "origin": "flag" if name in settings else "default",
-                "secret": False,
+                "secret": name in _SECRET,
+                "reload": "live" if name in _LIVE else "restart",
                 "help": "",
             }
             for name, (kind, flag, default) in _DEFAULTS.items()
@@ -82,8 +97,34 @@ class FakeHost:
         }
 
     def settings(self) -> Settings:
-        """The settings given."""
+        """The settings given, and changed since."""
         return Settings(self.entries)
+
+    def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
+        """Change `entries`, as a server would; of what may be wrong, it knows names, types and restarts."""
+        entries = {entry["name"]: entry for entry in self.entries}
+        problems = [
+            {"field": name, "message": problem}
+            for name, value in values.items()
+            if (problem := _why_not(entries.get(name), value))
+        ]
+        if problems:
+            return SettingsChange(problems=problems)
+        for name, value in values.items():
+            entries[name].update(value=value, origin="request")
+        return SettingsChange(dict(values))
+
+    def request_schema(self) -> dict[str, Any]:
+        """A short one."""
+        session_id = {"type": "string"}
+        return {
+            "request": {
+                "type": "object",
+                "properties": {"session_id": session_id},
+                "additionalProperties": False,
+            },
+            "answer": {"type": "object", "properties": {"session_id": session_id}},
+        }
 
     def memory_events(self) -> MemoryEvents:
         """The next of `events`, or none."""
@@ -118,6 +159,10 @@ class FakeHost:
         self.use_session(session_id, pinned=action == "pin")
         return SessionEdit(found=True)
 
+    def conversations(self) -> list[Conversation]:
+        """From `queue`."""
+        return [self.queue.popleft() for _ in range(min(len(self.queue), MAX_CONVERSATIONS))]
+
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""
         with self._lock:
@@ -131,3 +176,12 @@ class FakeHost:
     def log_text(self) -> str:
         """Everything logged so far, a record a line."""
         return "\n".join(text for _, text in self.records)
+
+
+def _why_not(entry: Mapping[str, Any] | None, value: Any) -> str:
+    if entry is None:
+        return "there is no such setting"
+    if entry["reload"] != "live":
+        return "it needs a restart"
+    numbers = (int, float) if entry["type"] == "double" else type(entry["default"])
+    return "" if isinstance(value, numbers) else f"value must be a {entry['type']}"

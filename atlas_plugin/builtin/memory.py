@@ -1,87 +1,123 @@
 """POST /v1/atlas/memory/{save,load,list,delete,pin,unpin}: saved contexts and sessions over HTTP."""
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atlas_plugin.builtin.memory_operations import OPERATIONS, MemoryOperations
+from atlas_plugin.builtin.answers import success_of
+from atlas_plugin.builtin.conversations import Recorder
+from atlas_plugin.builtin.limits import Limits
+from atlas_plugin.builtin.memory_api import OPERATIONS, AnyBody
+from atlas_plugin.builtin.memory_operations import MemoryOperations
 from atlas_plugin.builtin.sessions import SessionKeeper
 from atlas_plugin.builtin.switches import why_no_conversations, why_nothing_is_saved
+from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import Database
-from atlas_plugin.errors import AtlasError, NotFoundError, ServerError, UnavailableError, ValidationError
+from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host import Host, ServerCall
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
 from atlas_plugin.sessions import SessionStore
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
 
 log = logging.getLogger("atlas")
 
 
 class MemoryPlugin:
-    """Keeps one database open while the server runs. The limits are those of the start."""
+    """Keeps one database open while the server runs."""
 
     def __init__(self) -> None:
-        self._off = ""
-        self._database: Database | None = None
-        self._keeper: SessionKeeper | None = None
-        self._operations: MemoryOperations | None = None
+        self._off = "the memory plugin has not started"
+        self._parts: _Parts | None = None
 
     @hookimpl
-    def startup(self, host: Host) -> None:
-        settings = host.settings()
-        self._off = why_nothing_is_saved(settings)
+    def startup(self, host: Host, plugins: "PluginManager") -> None:
+        self._off = why_nothing_is_saved(host.settings())
         if self._off:
             log.info("%s", self._off)
-            return
-        self._database = Database(Path(settings.text("memory_save_path")))
-        try:
-            self._database.open()
-        except AtlasError as error:
-            # The server runs on without it, and the next request tries again.
-            log.error("%s", error.message)
-        if not why_no_conversations(settings):
-            self._keeper = SessionKeeper(host, SessionStore(self._database), settings.number("session_ttl_s"))
-            self._keeper.start()
-        self._operations = MemoryOperations(host, settings, self._database, self._keeper)
+        else:
+            self._parts = _Parts(host)
+        plugins.calls[ServerCall.HISTORY] = lambda argument: self._running().recorder.answer_history(argument)
+        plugins.calls[ServerCall.RECORD] = lambda argument: self._running().recorder.answer_record(argument)
 
     @hookimpl
     def shutdown(self) -> None:
-        if self._keeper is not None:
-            self._keeper.stop()
-        if self._database is not None:
-            self._database.close()
+        if self._parts is not None:
+            self._parts.keeper.stop()
+            self._parts.database.close()
+
+    @hookimpl
+    def reload(self, changed: Mapping[str, Any]) -> None:
+        if self._parts is not None:
+            self._parts.limits.reload()
 
     @hookimpl
     def report_status(self) -> StatusReport:
-        problem = None if self._database is None else self._database.problem()
-        data: dict[str, Any] = {"memory_persistence": self._database is not None and problem is None}
-        if self._keeper is not None:
-            data["sessions"] = {
-                "written": self._keeper.written,
-                "expired": self._keeper.expired,
-                "failures": self._keeper.failures,
-            }
-        return StatusReport(data, () if problem is None else (problem,))
+        if self._parts is None:
+            return StatusReport({"memory_persistence": False})
+        database, keeper = self._parts.database, self._parts.keeper
+        problem = database.problem()
+        data = {
+            "memory_persistence": problem is None,
+            "sessions": {
+                "written": keeper.written,
+                "expired": keeper.expired,
+                "failures": keeper.failures,
+                "recorded": self._parts.recorder.recorded,
+            },
+        }
+        late = keeper.problem and f"what sessions did and said is not saved yet: {keeper.problem}"
+        return StatusReport(data, [text for text in (problem, database.damage, late) if text])
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
-        routes.post("/v1/atlas/memory/{operation}")(self._answer)
+        for operation in OPERATIONS:
+            routes.add(
+                "POST",
+                f"/v1/atlas/memory/{operation.name}",
+                partial(self._answer, operation.name),
+                body=operation.body,
+                guard=self._check_size,
+                summary=operation.summary,
+                answer=success_of(operation.answer),
+                errors=operation.errors,
+            )
 
-    def _answer(self, request: Request) -> dict[str, Any]:
-        name = request.path_params["operation"]
-        if name not in OPERATIONS:
-            raise NotFoundError(f"no memory operation '{name}': the operations are {', '.join(OPERATIONS)}")
-        if self._operations is None:
+    def _running(self) -> "_Parts":
+        if self._parts is None:
             raise UnavailableError(self._off)
-        self._operations.check_size(len(request.body))
-        fields = request.json_object() if request.body else {}
-        known = OPERATIONS[name]
-        for field in fields:
-            if field not in known:
-                raise ValidationError(f"there is no such field; {name} takes {', '.join(known)}", field)
+        return self._parts
+
+    def _check_size(self, request: Request) -> None:
+        self._running().operations.check_size(len(request.body))
+
+    def _answer(self, name: str, request: Request, body: AnyBody) -> dict[str, Any]:
         try:
-            return {"status": "success", "data": self._operations.perform(name, fields)}
+            return {"status": "success", "data": self._running().operations.perform(name, request, body)}
         except ServerError as error:
             log.error("%s", error.message)
             raise
+
+
+class _Parts:
+    """What there is while things are saved."""
+
+    def __init__(self, host: Host) -> None:
+        settings = host.settings()
+        self.database = Database(Path(settings.text("memory_save_path")))
+        try:
+            self.database.open()
+        except AtlasError as error:
+            # The server runs on without it, and the next request tries again.
+            log.error("%s", error.message)
+        self.limits = Limits(host)
+        self.recorder = Recorder(host, ConversationStore(self.database), self.limits)
+        store, off = SessionStore(self.database), why_no_conversations(settings)
+        self.keeper = SessionKeeper(host, store, self.limits, self.recorder, off)
+        self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
+        self.keeper.start()

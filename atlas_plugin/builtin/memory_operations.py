@@ -1,183 +1,191 @@
-"""What the operations under /v1/atlas/memory/ do with the fields of a request."""
+"""What the operations under /v1/atlas/memory/ do with a body that is valid."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import orjson
+from msgspec import UNSET
 
 from atlas_plugin import listing
+from atlas_plugin.builtin.conversations import Recorder
+from atlas_plugin.builtin.limits import Limits
+from atlas_plugin.builtin.memory_api import (
+    ID_PATTERN,
+    AnyBody,
+    ListBody,
+    MemoryBody,
+    NameBody,
+    PinBody,
+    SaveBody,
+    SessionInfo,
+)
 from atlas_plugin.builtin.sessions import SessionKeeper
-from atlas_plugin.builtin.switches import why_no_conversations
+from atlas_plugin.builtin.tenants import full_name, split_name, tenant_of, tenant_to_list
 from atlas_plugin.contexts import ContextStore
 from atlas_plugin.database import Database
-from atlas_plugin.errors import NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
+from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
 from atlas_plugin.host import Host
+from atlas_plugin.http import Request
 from atlas_plugin.memory_records import Session
-from atlas_plugin.sessions import SessionStore
-from atlas_plugin.settings import Settings
 
-OPERATIONS: Mapping[str, Sequence[str]] = {
-    "save": ("context_id", "state"),
-    "load": ("context_id",),
-    "list": ("limit", "cursor"),
-    "delete": ("context_id",),
-    "pin": ("session_id", "context_id"),
-    "unpin": ("session_id", "context_id"),
-}
-"""The fields that each takes."""
-
-MAX_LIMIT = 1000
-DEFAULT_LIMIT = 100
 # What a request may hold besides the state: the id, names, white space.
 BODY_ALLOWANCE = 64 * 1024
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-Fields = Mapping[str, Any]
+_FULL_NAME = re.compile(rf"([0-9a-f]{{16}}/)?{ID_PATTERN.strip('^$')}")
 
 
 class MemoryOperations:
-    """The operations over a database and, where the server keeps conversations, their sessions."""
+    """The operations over a database, its sessions, and what they say. Names are full names inside."""
 
     def __init__(
-        self, host: Host, settings: Settings, database: Database, keeper: SessionKeeper | None
+        self, host: Host, database: Database, limits: Limits, keeper: SessionKeeper, recorder: Recorder
     ) -> None:
         self._host = host
         self._database = database
         self._contexts = ContextStore(database)
+        self._limits = limits
         self._keeper = keeper
-        self._no_sessions = why_no_conversations(settings)
-        self._max_state_bytes = settings.integer("max_state_bytes")
-        self._limit_name = settings.switches("max_state_bytes")
+        self._recorder = recorder
 
     def check_size(self, body_bytes: int) -> None:
         """Raise PayloadTooLarge for a body that cannot be right, before it is parsed."""
-        if body_bytes > self._max_state_bytes + BODY_ALLOWANCE:
+        if body_bytes > self._limits.max_state_bytes + BODY_ALLOWANCE:
             raise self._too_large(f"the request body has {body_bytes} bytes")
 
-    def perform(self, name: str, fields: Fields) -> dict[str, Any]:
-        """The answer to one of OPERATIONS."""
-        operations: dict[str, Callable[[Fields], dict[str, Any]]] = {
-            "save": self._save,
-            "load": self._load,
-            "list": self._list,
-            "delete": self._delete,
-            "pin": lambda fields: self._pin(fields, pinned=True),
-            "unpin": lambda fields: self._pin(fields, pinned=False),
-        }
-        return operations[name](fields)
+    def perform(self, name: str, request: Request, body: AnyBody) -> dict[str, Any]:
+        """The answer of an operation; `body` is of the type that the operation takes."""
+        match name, body:
+            case "save", SaveBody():
+                return self._save(request, body)
+            case "load", NameBody():
+                return self._load(request, body)
+            case "list", ListBody():
+                return self._list(request, body)
+            case "delete", NameBody():
+                return self._delete(request, body)
+            case "pin" | "unpin", PinBody():
+                return self._pin(request, body, name == "pin")
+        raise TypeError(f"{name} does not take a {type(body).__name__}")
 
-    def _save(self, fields: Fields) -> dict[str, Any]:
-        context_id, state = _id(fields, "context_id"), fields.get("state")
-        if not isinstance(state, dict):
-            raise ValidationError("must be a JSON object", "state")
+    def _save(self, request: Request, body: SaveBody) -> dict[str, Any]:
+        name = _full(request, body, body.context_id)
         try:
-            data = orjson.dumps(state)
+            data = orjson.dumps(body.state)
         except orjson.JSONEncodeError as error:
             raise ValidationError(f"cannot be stored: {error}", "state") from None
-        if len(data) > self._max_state_bytes:
+        if len(data) > self._limits.max_state_bytes:
             raise self._too_large(f"the state has {len(data)} bytes")
-        return asdict(self._contexts.save(context_id, data))
+        return {**asdict(self._contexts.save(name, data)), "context_id": body.context_id}
 
-    def _load(self, fields: Fields) -> dict[str, Any]:
-        context_id = _id(fields, "context_id")
-        found = self._contexts.load(context_id)
-        if found is None:
-            raise NotFoundError(f"no context '{context_id}'")
-        info, state = found
-        # Already JSON: parsing it only to serialise it again would take time and the GIL.
-        return {**asdict(info), "state": orjson.Fragment(state)}
+    def _load(self, request: Request, body: NameBody) -> dict[str, Any]:
+        name = _full(request, body, body.context_id)
+        self._sync()
+        saved = self._contexts.load(name)
+        session = self._describe(listing.find_session(self._database, name), self._live([name]).get(name))
+        if saved is None and session is None:
+            raise NotFoundError(f"no context '{body.context_id}'")
+        history = self._recorder.history(name)
+        info: dict[str, Any] = {"bytes": None, "created": None, "updated": None}
+        state: Any = {"conversation_history": history, "user_preferences": {}, "context_memory": {}}
+        if saved is not None:
+            # Already JSON: parsing it only to serialise it again would take time and the GIL.
+            info, state = asdict(saved[0]), orjson.Fragment(saved[1])
+        if session is not None:
+            session["conversation_history"] = history
+        return {**info, "context_id": body.context_id, "state": state, "session": session}
 
-    def _list(self, fields: Fields) -> dict[str, Any]:
-        limit = fields.get("limit", DEFAULT_LIMIT)
-        if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-            raise ValidationError(f"value must be a whole number from 1 to {MAX_LIMIT}", "limit")
-        after = _decode_cursor(fields.get("cursor"))
-        live: dict[str, Session] = {}
-        if self._keeper is not None:
-            self._keeper.sync()
-        names = listing.page(self._database, limit + 1, after)
-        more, names = len(names) > limit, names[:limit]
-        ids = [name.context_id for name in names if name.session is not None]
-        if self._keeper is not None and ids:
-            live = {session.session_id: session for session in self._host.sessions(ids=ids)}
+    def _list(self, request: Request, body: ListBody) -> dict[str, Any]:
+        tenant = tenant_to_list(request, body.wanted_tenant)
+        after = _decode_cursor(body.cursor, tenant)
+        self._sync()
+        names = listing.page(self._database, body.limit + 1, after, tenant)
+        more, names = len(names) > body.limit, names[: body.limit]
+        live = self._live([name.context_id for name in names if name.session is not None])
         return {
-            "contexts": [
-                {**asdict(name), "session": _describe(name.session, live.get(name.context_id))}
-                for name in names
-            ],
-            "next_cursor": _encode_cursor(names[-1].context_id) if more else None,
+            "contexts": [self._entry(name, live.get(name.context_id), tenant) for name in names],
+            "next_cursor": _encode_cursor(names[-1].context_id, tenant) if more else None,
         }
 
-    def _delete(self, fields: Fields) -> dict[str, Any]:
-        context_id = _id(fields, "context_id")
-        freed = [self._contexts.delete(context_id), self._forget_session(context_id)]
+    def _entry(self, name: listing.Listed, live: Session | None, listed: str | None) -> dict[str, Any]:
+        tenant, context_id = split_name(name.context_id)
+        owner = {"tenant": tenant} if tenant and listed is None else {}
+        session = self._describe(name.session, live)
+        return {**asdict(name), "context_id": context_id, "session": session, **owner}
+
+    def _delete(self, request: Request, body: NameBody) -> dict[str, Any]:
+        name = _full(request, body, body.context_id)
+        freed = [self._contexts.delete(name), self._keeper.forget(name)]
         found = [size for size in freed if size is not None]
         if not found:
-            raise NotFoundError(f"no context '{context_id}'")
-        return {"context_id": context_id, "freed_bytes": sum(found)}
+            raise NotFoundError(f"no context '{body.context_id}'")
+        return {"context_id": body.context_id, "freed_bytes": sum(found)}
 
-    def _forget_session(self, session_id: str) -> int | None:
-        if self._keeper is not None:
-            return self._keeper.forget(session_id)
-        return 0 if SessionStore(self._database).delete([session_id]) else None
-
-    def _pin(self, fields: Fields, *, pinned: bool) -> dict[str, Any]:
-        if "session_id" in fields and "context_id" in fields:
+    def _pin(self, request: Request, body: PinBody, pinned: bool) -> dict[str, Any]:
+        if body.session_id is not UNSET and body.context_id is not UNSET:
             raise ValidationError("it is another name of session_id: give one of them", "context_id")
-        session_id = _id(fields, "context_id" if "context_id" in fields else "session_id")
-        if self._keeper is None:
-            raise UnavailableError(self._no_sessions)
-        edit = self._keeper.pin(session_id, pinned)
+        session_id = body.context_id if body.session_id is UNSET else body.session_id
+        if session_id is UNSET:
+            raise ValidationError("it is missing: name the session", "session_id")
+        name = _full(request, body, session_id)
+        if self._keeper.off:
+            raise UnavailableError(self._keeper.off)
+        edit = self._keeper.pin(name, pinned)
         if not edit.found:
             raise NotFoundError(f"no session '{session_id}'")
         if edit.problem is not None:
             raise PayloadTooLarge(edit.problem)
         return {"session_id": session_id, "pinned": pinned}
 
-    def _too_large(self, what: str) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"{what}; the limit for a state is {self._max_state_bytes} bytes, set by {self._limit_name}"
+    def _sync(self) -> None:
+        # A disk that cannot be written can still be read; the keeper's thread tries again and reports.
+        with suppress(AtlasError):
+            self._keeper.sync()
+
+    def _live(self, names: list[str]) -> Mapping[str, Session]:
+        if self._keeper.off or not names:
+            return {}
+        return {session.session_id: session for session in self._host.sessions(ids=names)}
+
+    def _describe(self, row: listing.ListedSession | None, live: Session | None) -> dict[str, Any] | None:
+        if row is None:
+            return None
+        sizes = {1: live.ram_bytes, 2: live.disk_bytes} if live is not None else {}
+        info = SessionInfo(
+            tokens=row.tokens,
+            bytes=sum(sizes.values()),
+            ram_bytes=sizes.get(1, 0),
+            disk_bytes=sizes.get(2, 0),
+            layers=[layer for layer, size in sizes.items() if size],
+            created_at=row.created_at,
+            last_used_at=row.last_used,
+            pinned=row.pinned,
         )
+        return asdict(info)
+
+    def _too_large(self, what: str) -> PayloadTooLarge:
+        limit, switches = self._limits.max_state_bytes, self._limits.state_switches
+        return PayloadTooLarge(f"{what}; the limit for a state is {limit} bytes, set by {switches}")
 
 
-def _describe(row: listing.ListedSession | None, live: Session | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    sizes = {1: live.ram_bytes, 2: live.disk_bytes} if live is not None else {}
-    return {
-        "tokens": row.tokens,
-        "bytes": sum(sizes.values()),
-        "ram_bytes": sizes.get(1, 0),
-        "disk_bytes": sizes.get(2, 0),
-        "layers": [layer for layer, size in sizes.items() if size],
-        "created_at": row.created_at,
-        "last_used_at": row.last_used,
-        "pinned": row.pinned,
-    }
+def _full(request: Request, body: MemoryBody, name: str) -> str:
+    return full_name(tenant_of(request, body.wanted_tenant), name)
 
 
-def _id(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise ValidationError("value must be 1 to 128 characters of A-Z a-z 0-9 . _ : -", name)
-    return value
+def _encode_cursor(full: str, tenant: str | None) -> str:
+    # A tenant's cursor says nothing of the tenant, and another's would be read as its own.
+    name = full if tenant is None else split_name(full)[1]
+    return urlsafe_b64encode(name.encode()).decode()
 
 
-def _encode_cursor(context_id: str) -> str:
-    return urlsafe_b64encode(context_id.encode()).decode()
-
-
-def _decode_cursor(cursor: object) -> str:
+def _decode_cursor(cursor: str | None, tenant: str | None) -> str:
     if cursor is None:
         return ""
-    if isinstance(cursor, str):
-        with suppress(ValueError):
-            context_id = urlsafe_b64decode(cursor).decode()
-            if _ID.fullmatch(context_id):
-                return context_id
+    with suppress(ValueError):
+        name = urlsafe_b64decode(cursor).decode()
+        if _FULL_NAME.fullmatch(name) and (tenant is None or "/" not in name):
+            return full_name(tenant or "", name)
     raise ValidationError("value must be the next_cursor of an earlier answer", "cursor")

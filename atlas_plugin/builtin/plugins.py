@@ -1,13 +1,22 @@
 """GET /v1/atlas/plugins."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from atlas_plugin.builtin.answers import Success
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
     from atlas_plugin.manager import PluginManager
+
+
+@dataclass(frozen=True)
+class AllPlugins:
+    """Every plugin: name, source, location, version, state, error, routes, hooks and their failures."""
+
+    plugins: list[dict[str, Any]]
 
 
 class PluginsPlugin:
@@ -19,7 +28,8 @@ class PluginsPlugin:
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
-        routes.get("/v1/atlas/plugins")(self._list)
+        answer = Success[AllPlugins]
+        routes.get("/v1/atlas/plugins", summary="All plugins, failed ones too", answer=answer)(self._list)
 
     def _list(self, request: Request) -> dict[str, Any]:
         return {"status": "success", "data": {"plugins": self._plugins.infos()}}

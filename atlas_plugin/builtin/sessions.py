@@ -3,8 +3,11 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
+from atlas_plugin.builtin.conversations import Recorder
+from atlas_plugin.builtin.limits import Limits
 from atlas_plugin.errors import AtlasError
 from atlas_plugin.host import Host
 from atlas_plugin.memory_records import MAX_SESSIONS, Session, SessionEdit
@@ -19,19 +22,24 @@ POLL_S = 0.5
 class SessionKeeper:
     """Works on a thread of its own from `start` to `stop`; between them any thread may call the rest.
 
-    `ttl_s`: seconds after which a session that nobody used ends, unless it is pinned; 0: never. `sync`, `pin`
-    and `forget` raise what the host and the database raise; the thread tries again.
+    `off` says why the server keeps no state of sessions, and is empty when it does. `sync`, `pin` and
+    `forget` raise what the host and the database raise; the thread tries again.
     """
 
-    def __init__(self, host: Host, store: SessionStore, ttl_s: float) -> None:
+    def __init__(
+        self, host: Host, store: SessionStore, limits: Limits, recorder: Recorder, off: str = ""
+    ) -> None:
         self.written = self.expired = 0
+        self.off = off
         self._host = host
         self._store = store
-        self._ttl_s = ttl_s
+        self._limits = limits
+        self._recorder = recorder
         # What was read from the server must be written before anybody forgets it.
         self._lock = threading.RLock()
         self._since = 0
-        self._is_restored = False
+        self._generation = store.generation
+        self._is_restored = bool(off)
         self._unchanged: dict[str, tuple[float, bool]] = {}
         """Rows that were restored, by id: last use and pin."""
         self._worker = Worker("atlas-sessions", self._work)
@@ -41,10 +49,16 @@ class SessionKeeper:
         """How often the thread failed."""
         return self._worker.failures
 
+    @property
+    def problem(self) -> str | None:
+        """Why the thread failed last; None when it did not."""
+        return self._worker.problem
+
     def start(self) -> None:
         """Hand the stored sessions to the server; then follow what it does with them."""
-        with suppress(AtlasError):  # the thread tries again, and logs it
-            self._restore()
+        if not self._is_restored:
+            with suppress(AtlasError):  # the thread tries again, and logs it
+                self._restore()
         self._worker.start()
 
     def stop(self) -> None:
@@ -56,9 +70,14 @@ class SessionKeeper:
                 log.error("the last uses of sessions are not saved: %s", error.message)
 
     def sync(self) -> None:
-        """Write the sessions that changed since the last time."""
+        """Write the sessions that changed since the last time, and what they said."""
         with self._lock:
-            full = True
+            self._recorder.sync()
+            if self._generation != self._store.generation:
+                # All rows went with their file.
+                self._generation, self._since = self._store.generation, 0
+                self._unchanged.clear()
+            full = not self.off
             while full:
                 sessions = self._host.sessions(since=self._since)
                 full = len(sessions) >= MAX_SESSIONS
@@ -77,23 +96,30 @@ class SessionKeeper:
         return edit
 
     def forget(self, session_id: str) -> int | None:
-        """Remove a session and what only it uses; the bytes of KV removed, or None where there is none."""
+        """Remove a session, its record and what only it uses; the bytes removed, or None without one."""
         with self._lock:
-            stored = self._store.delete([session_id])
-            edit = self._host.edit_session("forget", session_id)
-        return edit.bytes if stored or edit.found else None
+            self._recorder.sync()
+            freed = self._recorder.size(session_id)
+            found = self._store.delete([session_id]) > 0
+            if not self.off:
+                edit = self._host.edit_session("forget", session_id)
+                found, freed = found or edit.found, freed + edit.bytes
+        return freed if found else None
 
     def _work(self) -> float:
         if not self._is_restored:
             self._restore()
         self.sync()
-        if self._ttl_s > 0:
-            self._expire()
+        if self._limits.session_ttl_s > 0:
+            self._expire(lambda: self._store.idle_since(time.time() - self._limits.session_ttl_s))
+        if self._limits.max_sessions > 0:
+            self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions))
         return POLL_S
 
     def _restore(self) -> None:
         with self._lock:
-            oldest = time.time() - self._ttl_s if self._ttl_s > 0 else 0.0
+            ttl_s = self._limits.session_ttl_s
+            oldest = time.time() - ttl_s if ttl_s > 0 else 0.0
             rows = self._store.page()
             while rows:
                 for row in rows:
@@ -105,11 +131,12 @@ class SessionKeeper:
                 rows = self._store.page(rows[-1].session_id)
             self._is_restored = True
 
-    def _expire(self) -> None:
+    def _expire(self, find: Callable[[], list[str]]) -> None:
         with self._lock:
-            while idle := self._store.idle_since(time.time() - self._ttl_s):
-                for session_id in idle:
-                    self._host.edit_session("expire", session_id)
+            while idle := find():
+                if not self.off:
+                    for session_id in idle:
+                        self._host.edit_session("expire", session_id)
                 self.expired += self._store.delete(idle)
 
     def _has_changed(self, session: Session) -> bool:

@@ -2,7 +2,8 @@
 
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.host import Host
@@ -11,6 +12,15 @@ from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
     from atlas_plugin.manager import PluginManager
+
+
+@dataclass(frozen=True)
+class Status:
+    """Health: a sentence for each problem there is now, and facts of the server and its plugins."""
+
+    status: Literal["healthy", "degraded"]
+    data: dict[str, Any]
+    problems: list[str]
 
 
 class StatusPlugin:
@@ -23,7 +33,7 @@ class StatusPlugin:
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
-        routes.get("/v1/atlas/status")(self._status)
+        routes.get("/v1/atlas/status", summary="Health, and what is wrong", answer=Status)(self._status)
 
     def _status(self, request: Request) -> dict[str, Any]:
         states = [info.state for info in self._plugins.infos()]

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import Response, listing
+from atlas_plugin import Response, listing, worker
 from atlas_plugin.contexts import ContextStore
 from atlas_plugin.database import Database
 from atlas_plugin.testing import Application, FakeHost
@@ -105,7 +105,7 @@ class TestRoutes:
         assert saved["data"] == {**info, "updated": info["created"]}
         status, loaded = memory("load", context_id="a.b:c_D-1")
         assert status == 200
-        assert loaded["data"] == {**saved["data"], "state": state}
+        assert loaded["data"] == {**saved["data"], "state": state, "session": None}
         status, listed = memory("list")
         assert status == 200
         assert listed["data"] == {"contexts": [{**saved["data"], "session": None}], "next_cursor": None}
@@ -161,7 +161,10 @@ class TestRoutes:
             ("list", b'{"cursor": "Lw=="}', "cursor"),
             ("list", '{"cursor": "ü"}'.encode(), "cursor"),
             ("list", b'{"cursor": 1}', "cursor"),
-            ("delete", b'{"id": "a"}', "id"),
+            ("list", b'{"tenant": "A123456789abcdef"}', "tenant"),
+            ("list", b'{"model": 1}', "model"),
+            ("save", b"[" * 2000 + b"]" * 2000, "body"),
+            ("delete", b'{"context_id": "a", "id": "a"}', "id"),
             ("pin", b"{}", "session_id"),
             ("pin", b'{"session_id": "a b"}', "session_id"),
             ("unpin", b'{"context_id": ""}', "context_id"),
@@ -189,11 +192,23 @@ class TestRoutes:
         assert (status, answer["error"]["type"]) == (413, "validation_error")
 
     def test_unknown_operation(self, memory: Memory) -> None:
-        status, answer = memory("flush")
+        status, answer = memory("forget")
         assert (status, answer["error"]["type"]) == (404, "not_found")
-        assert "save, load, list, delete, pin, unpin" in answer["error"]["message"]
+        assert "GET /v1/atlas/openapi.json lists what there is" in answer["error"]["message"]
 
-    def test_a_failing_disk_does_not_stop_the_server(self, tmp_path: Path, start: Start, call: Call) -> None:
+    def test_a_body_for_a_router_works_here_too(self, memory: Memory) -> None:
+        assert memory("save", context_id="a", state={}, model="any")[0] == 200
+        assert memory("list", model="any")[0] == 200
+
+    def test_a_failing_disk_does_not_stop_the_server(
+        self,
+        tmp_path: Path,
+        start: Start,
+        call: Call,
+        eventually: Callable[[Callable[[], object]], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(worker, "RETRY_S", 0.002)
         directory = tmp_path / "memory"
         directory.touch()
         host = FakeHost(memory_save_path=str(directory))
@@ -209,8 +224,12 @@ class TestRoutes:
         assert str(directory) in status["problems"][0]
         directory.unlink()
         assert call(application, "POST", "/v1/atlas/memory/save", body=save).status == 200
-        status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
-        assert (status["status"], status["data"]["memory_persistence"]) == ("healthy", True)
+
+        def is_healthy() -> bool:
+            status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+            return bool(status["status"] == "healthy" and status["data"]["memory_persistence"])
+
+        eventually(is_healthy)
 
     @pytest.mark.parametrize(
         ("settings", "advice"),

@@ -1,6 +1,7 @@
 """The file of saved contexts and sessions: durable, private, and usable again after what went wrong."""
 
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -86,15 +87,49 @@ def test_a_file_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = Database(tmp_path)
     database.path.write_bytes(b"not a database, but long enough to be looked at " * 100)
-    with pytest.raises(ServerError, match="Failed to open the context store: file is not a database"):
-        database.open()
-    assert "not a database" in (database.problem() or "")
-    database.path.unlink()
-    assert database.problem() is None, "a repaired disk needs no restart"
+    before = database.path.read_bytes()
+    database.open()
+    [aside] = tmp_path.glob("contexts.sqlite3.damaged-*")
+    assert re.fullmatch(r"contexts\.sqlite3\.damaged-\d{8}-\d{6}", aside.name)
+    assert aside.read_bytes() == before
+    assert f"{database.path} was damaged (file is not a database): it is kept as {aside}" in caplog.text
+    ContextStore(database).save("a", b"{}")
+    assert (database.problem(), aside.name in (database.damage or "")) == (None, True)
     database.close()
+
+
+def test_a_file_that_is_damaged_while_it_is_open(tmp_path: Path, database: Database) -> None:
+    store = ContextStore(database)
+    for number in range(200):
+        store.save(f"{number:03}", b"[" + b"0," * 500 + b"0]")
+    database.close()
+    data = bytearray(database.path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    database.path.write_bytes(data)
+    database.open()
+    generation = database.generation
+    with pytest.raises(ServerError, match=r"malformed.*it is kept as .*damaged-.*try again"):
+        store.load("100")
+    store.save("a", b"{}")
+    assert [item.context_id for item in listing.page(database, 9)] == ["a"]
+    assert (database.generation, database.problem()) == (generation + 1, None)
+
+
+def test_another_server_has_moved_it_aside_already(tmp_path: Path, database: Database) -> None:
+    store = ContextStore(database)
+    store.save("a", b"{}")
+    with pytest.raises(ServerError, match="malformed"), database.read("look"):
+        for path in [database.path, *tmp_path.glob("memory/*-*")]:
+            path.unlink(missing_ok=True)
+        database.path.touch()
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+    assert not list(tmp_path.glob("memory/*damaged*"))
+    store.save("b", b"{}")
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -129,13 +129,14 @@ class TestRows:
         old, kept = use(host, "old"), use(host, "kept")
         application.stop()
         away = directory.rename(tmp_path / "away")
-        directory.touch()
+        (tmp_path / "file").touch()
+        directory.symlink_to("file")
         host = new_host()
         application = start(host)
         assert host.log_text.count("atlas-sessions: Failed to load sessions") == 1
         newer = use(host, "old", tokens=999, last_used=old.last_used + 1)
-        directory.unlink()
-        away.rename(directory)
+        (tmp_path / "repaired").symlink_to(away)
+        (tmp_path / "repaired").replace(directory)
         eventually(lambda: "kept" in host.live_sessions)
         assert host.live_sessions["kept"].last_used == kept.last_used
         assert host.live_sessions["old"] == newer, "what is in use already stays"
@@ -183,7 +184,7 @@ class TestExpiry:
         eventually(lambda: "old" not in host.live_sessions)
         eventually(lambda: sorted(rows(directory)) == ["pinned", "young"])
         status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
-        assert status["data"]["sessions"] == {"written": 3, "expired": 1, "failures": 0}
+        assert status["data"]["sessions"] == {"written": 3, "expired": 1, "failures": 0, "recorded": 0}
 
     def test_those_that_ended_meanwhile_are_not_restored(
         self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually

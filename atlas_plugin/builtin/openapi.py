@@ -1,0 +1,41 @@
+"""GET /v1/atlas/openapi.json."""
+
+from typing import TYPE_CHECKING, Any
+
+from atlas_plugin import openapi
+from atlas_plugin.builtin.answers import success_of
+from atlas_plugin.builtin.memory_api import FLUSH
+from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.host import Host
+from atlas_plugin.http import Request
+from atlas_plugin.routing import Operation, Routes
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
+
+_FLUSH = Operation(
+    method="POST",
+    path=f"/v1/atlas/memory/{FLUSH.name}",
+    plugin="memory",
+    body=FLUSH.body,
+    summary=FLUSH.summary,
+    answer=success_of(FLUSH.answer),
+    errors=FLUSH.errors,
+)
+
+
+class OpenApiPlugin:
+    """Describes every route, those of plugins too, and the `atlas` object of completions."""
+
+    @hookimpl
+    def startup(self, host: Host, plugins: "PluginManager") -> None:
+        self._host = host
+        self._plugins = plugins
+
+    @hookimpl
+    def register_routes(self, routes: Routes) -> None:
+        path, summary = "/v1/atlas/openapi.json", "This description"
+        routes.get(path, summary=summary, answer=dict[str, Any])(self._describe)
+
+    def _describe(self, request: Request) -> dict[str, Any]:
+        return openapi.describe([*self._plugins.router.routes, _FLUSH], self._host.request_schema())

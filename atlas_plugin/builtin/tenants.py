@@ -1,0 +1,36 @@
+"""Whose names a request may use. A tenant's are stored as TENANT/NAME, which no name can look like."""
+
+from atlas_plugin.errors import Forbidden
+from atlas_plugin.http import Request
+
+
+def tenant_of(request: Request, wanted: str | None) -> str:
+    """The tenant that a request is about; `wanted` is what it asks for, where it does.
+
+    Raises Forbidden unless the request is an admin's.
+    """
+    require_admin(request, "use the field 'tenant'", wanted is not None)
+    return request.tenant if wanted is None else wanted
+
+
+def tenant_to_list(request: Request, wanted: str | None) -> str | None:
+    """The same for a list, where an admin who does not ask for one tenant sees all: None."""
+    tenant = tenant_of(request, wanted)
+    return None if request.is_admin and wanted is None else tenant
+
+
+def require_admin(request: Request, what: str, needed: bool = True) -> None:
+    """Raise Forbidden when it is needed, unless the request is an admin's; `what` completes "to …"."""
+    if needed and not request.is_admin:
+        raise Forbidden(f"to {what}, send the key of --atlas-admin-key or ATLAS_ADMIN_KEY")
+
+
+def full_name(tenant: str, name: str) -> str:
+    """The name as it is stored."""
+    return f"{tenant}/{name}" if tenant else name
+
+
+def split_name(full: str) -> tuple[str, str]:
+    """The tenant and the name of a stored one."""
+    tenant, _, name = full.rpartition("/")
+    return tenant, name

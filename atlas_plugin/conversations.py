@@ -1,0 +1,119 @@
+"""The rows of what sessions said: JSON messages in their order, as many of the latest as a limit holds."""
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+import orjson
+
+from atlas_plugin.database import Database
+from atlas_plugin.errors import PayloadTooLarge
+
+Message = Mapping[str, Any]
+
+_INSERT = "INSERT INTO messages (session_id, position, is_user, message) VALUES (?, ?, ?, ?)"
+_POSITIONS = "SELECT position FROM messages WHERE session_id = ? ORDER BY position"
+# A session that was never used otherwise has no state; one that was keeps it.
+_TOUCH = """
+INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, chain) VALUES (?1, 0, ?2, 0, ?2, x'')
+ON CONFLICT (session_id) DO UPDATE SET last_used = max(last_used, excluded.last_used)
+"""
+
+
+class _Packed(NamedTuple):
+    is_user: bool
+    data: bytes
+
+
+class ConversationStore:
+    """The records in a database, whose rules for threads and errors hold here too.
+
+    A record begins with what stands before its first user message; then come exchanges, each a user message
+    and what follows it. Where a record would be larger than a limit, whole exchanges go, the oldest first.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, session_id: str) -> list[bytes]:
+        """The messages of a session, oldest first; none where there is no such session."""
+        with self._database.read("load a conversation") as connection:
+            return _messages(connection, session_id)
+
+    def size(self, session_id: str) -> int:
+        """The bytes that `load` would give."""
+        with self._database.read("load a conversation") as connection:
+            query = "SELECT total(length(message)) FROM messages WHERE session_id = ?"
+            return int(connection.execute(query, (session_id,)).fetchone()[0])
+
+    def append(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
+        """Put messages behind the others, and make room for them within `limit` bytes.
+
+        Makes the session where there is none. Raises PayloadTooLarge, and changes nothing, when the exchange
+        that they belong to is larger than the limit.
+        """
+        new = _pack(messages)
+        with self._database.write("record a conversation") as connection:
+            query = "SELECT position, is_user, length(message) FROM messages WHERE session_id = ? ORDER BY 1"
+            stored = connection.execute(query, (session_id,)).fetchall()
+            rows = [(bool(is_user), size) for _, is_user, size in stored]
+            gone = _too_old([*rows, *((one.is_user, len(one.data)) for one in new)], limit)
+            if gone.stop == len(stored) + len(new) and new:
+                raise PayloadTooLarge(
+                    f"the exchange has {sum(len(one.data) for one in new)} bytes and does not fit into a "
+                    f"session's record of {limit} bytes"
+                )
+            connection.execute(_TOUCH, (session_id, time.time()))
+            connection.executemany(
+                "DELETE FROM messages WHERE session_id = ? AND position = ?",
+                [(session_id, position) for position, _, _ in stored[gone]],
+            )
+            kept = [one for i, one in enumerate(new, len(stored)) if not gone.start <= i < gone.stop]
+            _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept)
+
+    def replace(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
+        """Make these the record: the latest of them, within `limit` bytes. Makes the session likewise."""
+        rows = _pack(messages)
+        del rows[_too_old([(one.is_user, len(one.data)) for one in rows], limit)]
+        with self._database.write("record a conversation") as connection:
+            connection.execute(_TOUCH, (session_id, time.time()))
+            stored = _messages(connection, session_id)
+            # Most conversations only grow, and what is there need not be written again.
+            pairs = zip(stored, rows, strict=False)
+            same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
+            kept = min(len(stored), len(rows)) if same is None else same
+            positions = connection.execute(_POSITIONS, (session_id,)).fetchall()
+            connection.executemany(
+                "DELETE FROM messages WHERE session_id = ? AND position = ?",
+                [(session_id, position) for (position,) in positions[kept:]],
+            )
+            _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:])
+
+
+def _pack(messages: Sequence[Message]) -> list[_Packed]:
+    return [_Packed(message.get("role") == "user", orjson.dumps(message)) for message in messages]
+
+
+def _insert(connection: Connection, session_id: str, position: int, rows: Sequence[_Packed]) -> None:
+    numbered = [(session_id, position + i, one.is_user, one.data) for i, one in enumerate(rows)]
+    connection.executemany(_INSERT, numbered)
+
+
+def _messages(connection: Connection, session_id: str) -> list[bytes]:
+    query = "SELECT message FROM messages WHERE session_id = ? ORDER BY position"
+    return [message for (message,) in connection.execute(query, (session_id,))]
+
+
+def _too_old(rows: Sequence[tuple[bool, int]], limit: int) -> slice:
+    """Which of (is user, bytes) have to go: whole exchanges, or all where no exchange fits."""
+    starts = [index for index, (is_user, _) in enumerate(rows) if is_user]
+    excess = sum(size for _, size in rows) - limit
+    if excess <= 0:
+        return slice(0, 0)
+    for start, end in pairwise(starts):
+        excess -= sum(size for _, size in rows[start:end])
+        if excess <= 0:
+            return slice(starts[0], end)
+    return slice(0, len(rows))
