@@ -12,6 +12,7 @@ import pytest
 
 from atlas_plugin import ServerError, UnavailableError, listing
 from atlas_plugin.contexts import ContextStore
+from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import SCHEMA_VERSION, Database
 
 
@@ -84,6 +85,26 @@ def test_a_file_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
     database = Database(tmp_path)
     [listed] = listing.page(database, 10)
     assert (listed.context_id, listed.bytes, listed.session) == ("a", 2, None)
+    database.close()
+
+
+def test_a_file_of_the_second_schema_keeps_its_sessions(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "contexts.sqlite3") as connection:
+        connection.execute("CREATE TABLE contexts (id TEXT PRIMARY KEY, created, updated, state)")
+        connection.execute(
+            "CREATE TABLE sessions "
+            "(session_id TEXT PRIMARY KEY, tokens, last_used, pinned, created_at, chain)"
+        )
+        connection.execute("INSERT INTO sessions VALUES ('a', 5, 1.0, 1, 0.5, x'')")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    database = Database(tmp_path)
+    store = ConversationStore(database)
+    store.append("a", [{"role": "user"}], 1000)
+    assert store.load("a") == [b'{"role":"user"}']
+    [listed] = listing.page(database, 10)
+    assert listed.session is not None
+    assert (listed.session.tokens, listed.session.pinned) == (5, True)
     database.close()
 
 

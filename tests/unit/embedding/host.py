@@ -86,17 +86,27 @@ class Server:
         query: bytes = b"",
         body: bytes = b"",
         headers: dict[str, bytes] | None = None,
+        tenant: bytes = b"",
+        is_admin: bool = True,
     ) -> tuple[int, Sink]:
         pairs = [(self._slice(name.encode()), self._slice(value)) for name, value in (headers or {}).items()]
         array = self.ffi.new("atlas_header[]", pairs) if pairs else self.ffi.NULL
         fields = [self._slice(part) for part in (method.encode(), path, query, body)]
-        request = self.ffi.new("atlas_http_request *", [*fields, array, len(pairs)])
+        request = self.ffi.new(
+            "atlas_http_request *", [*fields, array, len(pairs), self._slice(tenant), is_admin]
+        )
         result = self._call("atlas_python_request", request)
         # Borrowed memory is gone once the call returns; what Python kept of it would show.
         for buffer in self._buffers:
             self.ffi.buffer(buffer)[:] = b"\xee" * len(buffer)
         self._buffers.clear()
         return result
+
+    def call(self, what: int, **argument: Any) -> tuple[int, Sink]:
+        data = orjson.dumps(argument)
+        sink = Sink()
+        text = self.ffi.new("atlas_slice *", self._slice(data))
+        return self.functions["atlas_python_call"](what, text[0], self.ffi.new_handle(sink)), sink
 
     def get(self, path: str) -> Sink:
         status, sink = self.request("GET", path.encode())
@@ -154,7 +164,16 @@ class Server:
             layer, *priorities = self.ffi.from_buffer("int64_t[]", argument)
             fake.set_priorities(layer, priorities)
             return b""
+        if what == lib.ATLAS_QUERY_REQUEST_SCHEMA:
+            return orjson.dumps(fake.request_schema())
+        if what == lib.ATLAS_QUERY_CONVERSATIONS:
+            return orjson.dumps(fake.conversations())
         fields = orjson.loads(argument)
+        if what == lib.ATLAS_QUERY_SETTINGS_CHANGE:
+            change = fake.change_settings(fields)
+            return orjson.dumps(
+                {"problems": change.problems} if change.problems else {"changed": change.changed}
+            )
         if what == lib.ATLAS_QUERY_SESSIONS:
             return orjson.dumps({"version": 0, "sessions": fake.sessions(**fields)})
         return orjson.dumps(fake.edit_session(**fields))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atlas_plugin import ABI_VERSION, embedding
-from atlas_plugin.host import LogLevel
+from atlas_plugin.host import LogLevel, ServerCall
 from atlas_plugin.testing import FakeHost
 from tests.unit.embedding.host import Server, declarations
 
@@ -25,6 +25,9 @@ def test_the_numbers_agree(server: Server) -> None:
     assert server.lib.ATLAS_ABI_VERSION == ABI_VERSION
     assert {level.name: level.value for level in LogLevel} == {
         level: getattr(server.lib, f"ATLAS_LOG_{level}") for level in ("DEBUG", "INFO", "WARN", "ERROR")
+    }
+    assert {call.name: call.value for call in ServerCall} == {
+        call: getattr(server.lib, f"ATLAS_CALL_{call}") for call in ("HISTORY", "RECORD")
     }
 
 

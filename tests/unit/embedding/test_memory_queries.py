@@ -10,10 +10,12 @@ from atlas_plugin.memory_records import (
     EVICTED,
     MAX_EVENTS,
     TOUCHED,
+    Conversation,
     MemoryEvents,
     Session,
     SessionEdit,
 )
+from atlas_plugin.settings import SettingsChange
 from atlas_plugin.testing import FakeHost
 from tests.unit.embedding.host import Server
 
@@ -66,6 +68,17 @@ def test_sessions(quiet: Server, host: EmbeddedHost) -> None:
     assert host.edit_session("pin", "b") == SessionEdit(found=True, problem="too many")
     assert host.edit_session("forget", "b") == SessionEdit(found=True, bytes=12)
     assert host.edit_session("expire", "b") == SessionEdit(found=False)
+
+
+def test_settings_schema_and_conversations(quiet: Server, host: EmbeddedHost) -> None:
+    assert host.change_settings({"max_sessions": 5}) == SettingsChange({"max_sessions": 5})
+    assert host.settings().integer("max_sessions") == 5
+    problems = [{"field": "plugins", "message": "it needs a restart"}]
+    assert host.change_settings({"plugins": ["a"]}) == SettingsChange(problems=problems)
+    assert host.request_schema() == quiet.fake.request_schema()
+    sent = Conversation("a", [{"role": "user", "content": "ü"}])
+    quiet.fake.queue.append(sent)
+    assert (host.conversations(), host.conversations()) == ([sent], [])
 
 
 def test_a_server_that_cannot_answer(quiet: Server, host: EmbeddedHost) -> None:
