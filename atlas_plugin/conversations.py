@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from atlas_plugin.database import Database
-from atlas_plugin.errors import PayloadTooLarge
+from atlas_plugin.errors import PayloadTooLarge, ValidationError
 
 Message = Mapping[str, Any]
 
@@ -32,6 +32,7 @@ class ConversationStore:
 
     A record begins with what stands before its first user message; then come exchanges, each a user message
     and what follows it. Where a record would be larger than a limit, whole exchanges go, the oldest first.
+    Messages that are no JSON objects, or nested too deeply, raise ValidationError.
     """
 
     def __init__(self, database: Database) -> None:
@@ -93,7 +94,10 @@ class ConversationStore:
 
 
 def _pack(messages: Sequence[Message]) -> list[_Packed]:
-    return [_Packed(message.get("role") == "user", orjson.dumps(message)) for message in messages]
+    try:
+        return [_Packed(message.get("role") == "user", orjson.dumps(message)) for message in messages]
+    except (AttributeError, orjson.JSONEncodeError) as error:
+        raise ValidationError(f"cannot be recorded: {error}", "messages") from None
 
 
 def _insert(connection: Connection, session_id: str, position: int, rows: Sequence[_Packed]) -> None:

@@ -1,5 +1,6 @@
 """Records what sessions say, and tells it to the server when a request asks for the session's history."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -9,8 +10,11 @@ import orjson
 
 from atlas_plugin.builtin.limits import Limits
 from atlas_plugin.conversations import ConversationStore
+from atlas_plugin.errors import ValidationError
 from atlas_plugin.host import Host
 from atlas_plugin.memory_records import MAX_CONVERSATIONS, Conversation
+
+log = logging.getLogger("atlas")
 
 
 class Recorder:
@@ -35,10 +39,18 @@ class Recorder:
                     self._taken.extend(self._host.conversations())
                     full = len(self._taken) >= MAX_CONVERSATIONS
                 while self._taken:
-                    first = self._taken[0]
-                    self._store.replace(first.session_id, first.messages, self._limits.max_state_bytes)
+                    self._record(self._taken[0])
                     self._taken.popleft()
-                    self.recorded += 1
+
+    def _record(self, conversation: Conversation) -> None:
+        limit = self._limits.max_state_bytes
+        try:
+            self._store.replace(conversation.session_id, conversation.messages, limit)
+        except ValidationError as error:
+            # It would fail for ever, and hold up all others.
+            log.warning("session %s: %s", conversation.session_id, error.message)
+        else:
+            self.recorded += 1
 
     def history(self, session_id: str) -> orjson.Fragment:
         """A session's record as a JSON array, what is in the queue included."""

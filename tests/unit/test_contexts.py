@@ -164,7 +164,7 @@ class TestRoutes:
             ("list", b'{"tenant": "A123456789abcdef"}', "tenant"),
             ("list", b'{"model": 1}', "model"),
             ("save", b"[" * 2000 + b"]" * 2000, "body"),
-            ("delete", b'{"context_id": "a", "id": "a"}', "id"),
+            ("delete", b'{"id": "a"}', "id"),
             ("pin", b"{}", "session_id"),
             ("pin", b'{"session_id": "a b"}', "session_id"),
             ("unpin", b'{"context_id": ""}', "context_id"),

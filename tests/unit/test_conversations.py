@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import PayloadTooLarge, Response, worker
+from atlas_plugin import PayloadTooLarge, Response, ValidationError, worker
 from atlas_plugin.builtin import sessions as keeping
 from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import Database
@@ -179,6 +179,23 @@ class TestServer:
             assert len(host.queue) == 36, "no more is taken than can be kept"
         eventually(lambda: load(store, "99") == exchange(99))
         eventually(lambda: b"healthy" in status(application, call).body)
+
+    def test_what_cannot_be_recorded_holds_nothing_up(
+        self, new_host: NewHost, start: Start, store: ConversationStore, eventually: Eventually
+    ) -> None:
+        deep: Any = {}
+        for _ in range(300):
+            deep = {"": deep}
+        host = new_host()
+        application = start(host)
+        for messages in ([deep], [5]):
+            host.queue.append(Conversation("bad", messages))  # type: ignore[arg-type]
+        host.queue.append(Conversation("good", exchange(0)))
+        eventually(lambda: load(store, "good") == exchange(0))
+        assert load(store, "bad") == []
+        assert host.log_text.count("session bad: Validation error in field 'messages'") == 2
+        with pytest.raises(ValidationError, match="'messages': cannot be recorded"):
+            record(application, "a", [5])  # type: ignore[list-item]
 
     def test_load_shows_state_and_record(self, new_host: NewHost, start: Start, ask: Ask) -> None:
         host = new_host()

@@ -4,6 +4,8 @@ import os
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from atlas_plugin import ServerError, UnavailableError, listing
 from atlas_plugin.contexts import ContextStore
 from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import SCHEMA_VERSION, Database
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -172,6 +176,36 @@ def test_a_failed_write_is_reported_until_one_succeeds(store: ContextStore, data
     assert loaded[1] == b'{"n":1}'
     store.save("a", b'{"n":2}')
     assert database.problem() is None
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from atlas_plugin import ServerError
+from atlas_plugin.contexts import ContextStore
+from atlas_plugin.database import Database
+
+database = Database(Path(sys.argv[1]))
+store = ContextStore(database)
+store.save("small", b"{}")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, resource.RLIM_INFINITY))
+try:
+    store.save("large", b"0" * (1 << 20))
+except ServerError as error:
+    print(error.message)
+print(database.problem() is not None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.save("large", b"0" * (1 << 20))
+print(database.problem(), len(store.load("large")[1]), store.load("small")[1])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    message, *after = result.stdout.splitlines()
+    assert message.startswith("Failed to save context state: ")
+    assert f"check the disk space and permissions of {tmp_path}" in message
+    assert after == ["True", "None 1048576 b'{}'"]
 
 
 def test_a_write_that_fails_leaves_nothing(store: ContextStore, database: Database) -> None:
