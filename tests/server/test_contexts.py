@@ -53,7 +53,7 @@ class TestOperations:
         second = save(server, "crud", {"n": 2}).json()["data"]
         assert second["created"] == first.json()["data"]["created"] <= second["updated"]
 
-        assert load(server, "crud").json()["data"] == {**second, "state": {"n": 2}}
+        assert load(server, "crud").json()["data"] == {**second, "state": {"n": 2}, "session": None}
         deleted = server.post("/v1/atlas/memory/delete", {"context_id": "crud"})
         assert deleted.json() == {
             "status": "success",
@@ -122,9 +122,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("operation", "fields", "field", "message"),
         [
-            ("save", {"context_id": "a"}, "state", "must be a JSON object"),
-            ("save", {"context_id": "a", "state": [1]}, "state", "must be a JSON object"),
-            ("save", {"context_id": "a", "state": "text"}, "state", "must be a JSON object"),
+            ("save", {"context_id": "a"}, "state", "value must be a JSON object"),
+            ("save", {"context_id": "a", "state": [1]}, "state", "value must be a JSON object"),
+            ("save", {"context_id": "a", "state": "text"}, "state", "value must be a JSON object"),
             ("save", {"context_id": "a", "state": {}, "ttl": 1}, "ttl", "there is no such field"),
             ("load", {"id": "a"}, "id", "there is no such field"),
             ("list", {"limit": 0}, "limit", "value must be a whole number from 1 to 1000"),
@@ -163,7 +163,7 @@ class TestRefusals:
     def test_unknown_operations_and_methods(self, server: Server) -> None:
         status, kind, message = error_of(server.post("/v1/atlas/memory/forget"))
         assert (status, kind) == (404, "not_found")
-        assert message.endswith("the operations are save, load, list, delete, pin, unpin")
+        assert message.endswith("GET /v1/atlas/openapi.json lists what there is")
         answer = server.get("/v1/atlas/memory/save")
         assert error_of(answer)[:2] == (405, "validation_error")
         assert answer.headers["Allow"] == "POST"
@@ -263,7 +263,8 @@ class TestFiles:
         away.rename(memory)
         assert load(server, "a").json()["data"]["state"] == {"kept": True}
         assert save(server, "a", {"kept": "again"}).status_code == 200
-        assert server.get("/v1/atlas/status").json()["status"] == "healthy"
+        # what works beside the requests tries again by itself
+        server.wait_until(lambda: server.get("/v1/atlas/status").json()["status"] == "healthy")
 
     def test_a_file_that_is_no_database(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"
@@ -271,9 +272,7 @@ class TestFiles:
         garbage = b"no database " * 1000
         (memory / "contexts.sqlite3").write_bytes(garbage)
         server = start_server(["--atlas-memory-path", memory])
-        assert_broken(server, "Failed to save context state: ", "file is not a database")
-        assert server.stop() == 0
-        assert (memory / "contexts.sqlite3").read_bytes() == garbage
+        assert moved_aside(server, memory).read_bytes() == garbage
 
     def test_a_file_that_is_damaged_within(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"
@@ -283,9 +282,10 @@ class TestFiles:
         assert server.stop() == 0
         path = memory / "contexts.sqlite3"
         data = path.read_bytes()
-        path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+        damaged = data[:4096] + b"\xff" * (len(data) - 4096)
+        path.write_bytes(damaged)
         server = start_server(["--atlas-memory-path", memory])
-        assert_broken(server, "Failed to save context state: ", "malformed")
+        assert moved_aside(server, memory).read_bytes() == damaged
 
     def test_a_database_of_a_newer_version(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"
@@ -301,7 +301,7 @@ class TestFiles:
         assert server.logged(expected)
         document = server.get("/v1/atlas/status").json()
         assert document["status"] == "degraded"
-        assert document["problems"] == [message]
+        assert message in document["problems"]
         assert_completes(server)
 
 
@@ -315,8 +315,22 @@ def assert_broken(server: Server, *reasons: str) -> None:
     document = server.get("/v1/atlas/status").json()
     assert document["status"] == "degraded"
     assert document["data"]["memory_persistence"] is False
-    assert len(document["problems"]) == 1
+    assert any(reasons[-1] in problem for problem in document["problems"])
     assert_completes(server)
+
+
+def moved_aside(server: Server, memory: Path) -> Path:
+    """Contexts are saved in a fresh file, and the status and the log name the damaged one, which is returned."""
+    assert save(server, "fresh", {"n": 1}).status_code == 200
+    assert load(server, "fresh").json()["data"]["state"] == {"n": 1}
+    [aside] = memory.glob("contexts.sqlite3.damaged-*")
+    assert server.logged(str(aside))
+    document = server.get("/v1/atlas/status").json()
+    assert document["status"] == "degraded"
+    assert document["data"]["memory_persistence"] is True
+    assert any(str(aside) in problem for problem in document["problems"])
+    assert_completes(server)
+    return aside
 
 
 def test_many_clients_at_once(server: Server) -> None:
