@@ -10,22 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.server.comparison import normalised
 from tests.server.conftest import StartServer
 from tests.server.harness import STOCK_BINARY, Server, stream_events
 
-# What differs between two runs of stock itself: identifiers, clocks and what is measured.
-VARYING = {
-    "completed_at",
-    "created",
-    "created_at",
-    "id",
-    "item_id",
-    "media_marker",
-    "modified_at",
-    "started_at",
-    "timings",
-    "total_bytes",
-}
 VARYING_HEADERS = {"content-length", "date"}
 API_KEY = "compatibility"
 
@@ -161,15 +149,6 @@ KEY_CASES = [
     for name, key in (("no-key", ""), ("wrong-key", "Bearer wrong"), ("key", f"Bearer {API_KEY}"))
     for method, path in (("GET", "/v1/models"), ("POST", "/completion"), ("GET", "/health"), ("GET", "/no"))
 ]
-
-
-def normalised(value: Any) -> Any:
-    """The value with what varies replaced by its type. Keys keep their order."""
-    if isinstance(value, dict):
-        return {
-            key: type(item).__name__ if key in VARYING else normalised(item) for key, item in value.items()
-        }
-    return [normalised(item) for item in value] if isinstance(value, list) else value
 
 
 def described(response: httpx.Response) -> list[str]:
