@@ -16,8 +16,10 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
         clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
     std::unique_lock<std::mutex> lock(mutex);
     if (queues.count(name) > 0 && n_waiting >= max_waiting) {
-        throw error(429, "Rate limit exceeded: " + std::to_string(n_waiting) +
-                             " requests wait for earlier ones on their sessions");
+        throw error(429,
+                    "Rate limit exceeded: " + std::to_string(n_waiting) +
+                        " requests wait for earlier ones on their sessions",
+                    1);
     }
     const uint64_t number = ++last_number;
     queues[name].push_back(number);
@@ -46,9 +48,11 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
     if (has_left) {
         return nullptr;
     }
-    throw error(503, "The session is still busy with an earlier request after " +
-                         std::to_string((int64_t) (timeout_s * 1000)) +
-                         " ms: wait for its answer, or raise --atlas-pool-timeout-ms or ATLAS_POOL_TIMEOUT_MS");
+    throw error(503,
+                "The session is still busy with an earlier request after " +
+                    std::to_string((int64_t) (timeout_s * 1000)) +
+                    " ms: wait for its answer, or raise --atlas-pool-timeout-ms or ATLAS_POOL_TIMEOUT_MS",
+                1);
 }
 
 void session_turns::leave(const std::string & name, uint64_t number) {
