@@ -1,6 +1,7 @@
 """One small completion on each of the completion routes, and the `atlas` object of its answer."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.server.harness import Server, stream_events
@@ -25,6 +26,9 @@ REQUEST = {
     "batch_size": 8,
     "history": "client",
 }
+
+# What `endless` needs.
+ENDLESS_OPTIONS = ["--context-shift"]
 
 
 def found(value: Any, key: str) -> Iterator[Any]:
@@ -53,3 +57,13 @@ def complete(server: Server, path: str, **fields: Any) -> Any:
     response = server.post(path, {**BODIES[path], **fields})
     assert response.status_code == 200, response.text
     return stream_events(response.text) if fields.get("stream") else response.json()
+
+
+@contextmanager
+def endless(server: Server, path: str = "/completion", **fields: Any) -> Iterator[Iterator[str]]:
+    """A completion that holds its slots until the block ends and its client leaves; its stream's lines."""
+    body = {**BODIES[path], "n_predict": -1, "max_tokens": -1, "ignore_eos": True, "stream": True, **fields}
+    with server.client.stream("POST", path, json=body) as running:
+        lines = running.iter_lines()
+        assert next(lines).startswith("data: ")
+        yield lines
