@@ -119,6 +119,8 @@ class Database:
                 return self._connection
             log.warning("%s was moved or replaced; opening it anew", self.path)
             self._close()
+            # Not by comparing identities later: the new file may have got the old one's.
+            self._identity, self.generation = None, self.generation + 1
         try:
             self._connection = _connect(self.path)
         except sqlite3.Error as error:
@@ -142,6 +144,7 @@ class Database:
         except OSError as failure:
             log.error("%s is damaged and cannot be moved aside: %s", self.path, failure)
             return False
+        self._identity, self.generation = None, self.generation + 1
         self.damage = f"{self.path} was damaged ({error}): it is kept as {aside}, and a fresh one was begun"
         log.error("%s", self.damage)
         return True

@@ -1,5 +1,6 @@
 """The description of the routes: valid, complete, and made of what checks the bodies."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,6 +121,16 @@ def test_a_plugin_gets_the_checked_body(application: Application, call: Call) ->
         assert f"Validation error in field {message}" in orjson.loads(response.body)["error"]["message"]
     refused = call(application, "POST", path, body=b"{", headers=Headers([("x-no", "1")]))
     assert refused.status == NotFoundError.status, "the guard comes before the body is parsed"
+
+
+def test_the_example_in_the_documentation(tmp_path: Path, start: Start, call: Call) -> None:
+    page = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"## Bodies that are checked.*?^```python\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "vote.py").write_text(code)
+    application = start(FakeHost(plugins=[str(tmp_path / "vote.py")]))
+    path = "/v1/atlas/x/vote"
+    assert call(application, "POST", path, body=b'{"session_id": "a"}').body == b'{"stars":5}'
+    assert call(application, "POST", path, body=b'{"session_id": "a", "stars": 0}').status == 400
 
 
 @pytest.mark.parametrize(

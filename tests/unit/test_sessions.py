@@ -142,6 +142,29 @@ class TestRows:
         assert host.live_sessions["old"] == newer, "what is in use already stays"
         eventually(lambda: rows(directory)["old"][0] == 999)
 
+    def test_a_damaged_file_is_replaced_and_filled_again(
+        self, new_host: NewHost, directory: Path, start: Start, call: Call, eventually: Eventually
+    ) -> None:
+        host = new_host()
+        application = start(host)
+        use(host, "a")
+        eventually(lambda: list(rows(directory)) == ["a"])
+        (directory / "other").write_bytes(b"\xa5" * 4096)
+        for suffix in ("-wal", "-shm"):  # of which SQLite would make all of it again
+            (directory / f"contexts.sqlite3{suffix}").unlink()
+        (directory / "other").replace(directory / "contexts.sqlite3")
+        use(host, "b")
+        eventually(lambda: list(directory.glob("*.damaged-*")))
+        eventually(lambda: sorted(rows(directory)) == ["a", "b"])
+        [aside] = directory.glob("contexts.sqlite3.damaged-*[0-9]")
+
+        def status() -> Any:
+            return orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+
+        eventually(lambda: len(status()["problems"]) == 1)
+        assert str(aside) in status()["problems"][0]
+        assert status()["data"]["memory_persistence"] is True
+
     def test_a_server_that_does_not_answer(
         self,
         new_host: NewHost,
