@@ -177,6 +177,7 @@ class TestLoading:
             "config": "active",
             "memory": "disabled",
             "eviction": "active",
+            "openapi": "active",
             "a": "active",
             "b": "disabled",
             "outside": "failed",
@@ -289,7 +290,7 @@ class TestErrors:
 
     def test_no_route(self, probe: Server) -> None:
         message = error_of(probe.get("/v1/atlas/x/nothing"), 404, "not_found")
-        assert message == "no route GET /v1/atlas/x/nothing"
+        assert message.startswith("no route GET /v1/atlas/x/nothing; GET /v1/atlas/openapi.json lists")
 
     @pytest.mark.parametrize("method", ["PUT", "PATCH"])
     def test_method_that_no_route_can_have(self, probe: Server, method: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.server.conftest import StartServer
 from tests.server.harness import REPOSITORY, Server, write_plugin
 
+NEEDED = ("orjson", "pluggy", "msgspec", "tenacity", "cffi", "_cffi_backend")
 MakeEnvironment = Callable[..., Path]
 
 PROBE = """
@@ -146,7 +147,7 @@ class TestEnvironmentsThatDoNotWork:
         [
             (("pluggy", "cffi", "_cffi_backend"), "No module named 'orjson'"),
             (("orjson", "cffi", "_cffi_backend"), "No module named 'pluggy'"),
-            (("orjson", "pluggy"), "No module named '_cffi_backend'"),
+            (("orjson", "pluggy", "msgspec", "tenacity"), "No module named '_cffi_backend'"),
         ],
         ids=["orjson", "pluggy", "cffi"],
     )
@@ -164,7 +165,7 @@ class TestEnvironmentsThatDoNotWork:
     def test_an_environment_whose_site_customisation_exits(
         self, start_server: StartServer, make_environment: MakeEnvironment
     ) -> None:
-        environment = make_environment("orjson", "pluggy", "cffi", "_cffi_backend")
+        environment = make_environment(*NEEDED)
         [site_packages] = environment.glob("lib/python3*/site-packages")
         (site_packages / "sitecustomize.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
         server = start_server(["--atlas-python-home", environment])
@@ -176,7 +177,7 @@ class TestEnvironmentsThatWork:
     def test_another_environment(
         self, start_server: StartServer, make_environment: MakeEnvironment, tmp_path: Path, by_flag: bool
     ) -> None:
-        environment = make_environment("orjson", "pluggy", "cffi", "_cffi_backend")
+        environment = make_environment(*NEEDED)
         if by_flag:
             # the flag wins over an activated environment
             options: list[str | Path] = ["--atlas-python-home", environment]
