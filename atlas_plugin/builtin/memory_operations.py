@@ -1,5 +1,6 @@
 """What the operations under /v1/atlas/memory/ do with a body that is valid."""
 
+import logging
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, Unav
 from atlas_plugin.host import Host
 from atlas_plugin.http import Request
 from atlas_plugin.memory_records import Session
+
+log = logging.getLogger("atlas")
 
 # What a request may hold besides the state: the id, names, white space.
 BODY_ALLOWANCE = 64 * 1024
@@ -79,7 +82,9 @@ class MemoryOperations:
             raise ValidationError(f"cannot be stored: {error}", "state") from None
         if len(data) > self._limits.max_state_bytes:
             raise self._too_large(f"the state has {len(data)} bytes")
-        return {**asdict(self._contexts.save(name, data)), "context_id": body.context_id}
+        saved = self._contexts.save(name, data)
+        log.info("Memory state saved for session: %s", name)
+        return {**asdict(saved), "context_id": body.context_id}
 
     def _load(self, request: Request, body: NameBody) -> dict[str, Any]:
         name = _full(request, body, body.context_id)

@@ -320,7 +320,7 @@ def assert_broken(server: Server, *reasons: str) -> None:
 
 
 def moved_aside(server: Server, memory: Path) -> Path:
-    """Contexts are saved in a fresh file, and the status and the log name the damaged one, which is returned."""
+    """Contexts are saved in a fresh file; status and log name the damaged one, which is returned."""
     assert save(server, "fresh", {"n": 1}).status_code == 200
     assert load(server, "fresh").json()["data"]["state"] == {"n": 1}
     [aside] = memory.glob("contexts.sqlite3.damaged-*")
