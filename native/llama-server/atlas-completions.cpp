@@ -2,6 +2,7 @@
 #include "atlas-error.hpp"
 #include "atlas-gateway.hpp"
 #include "atlas-history.h"
+#include "atlas-json-depth.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
@@ -38,28 +39,12 @@ std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error
     return atlas_server_response(atlas::error_response(error));
 }
 
-// The text of what stands under `atlas`. No field of it takes an array or an object, so these are written empty: dump()
-// recurses, and a client that nests deep enough would use up the thread's stack.
-static std::string shallow_text(json & value) {
-    if (value.is_array()) {
-        return "[]";
-    }
-    if (value.is_object()) {
-        for (const auto & entry : value.items()) {
-            if (entry.value().is_array() || entry.value().is_object()) {
-                entry.value().clear();
-            }
-        }
-    }
-    return value.dump();
-}
-
-std::string atlas_presented_key(const server_http_req & req) {
+std::string atlas_presented_key(const std::map<std::string, std::string> & headers) {
     static const std::string BEARER = "Bearer ";
 
     std::string key;
     for (const char * wanted : {"authorization", "x-api-key"}) {
-        for (const auto & [name, value] : req.headers) {
+        for (const auto & [name, value] : headers) {
             if (key.empty() && strcasecmp(name.c_str(), wanted) == 0) {
                 key = value.compare(0, BEARER.size(), BEARER) == 0 ? value.substr(BEARER.size()) : value;
             }
@@ -68,21 +53,31 @@ std::string atlas_presented_key(const server_http_req & req) {
     return key;
 }
 
+std::string atlas_own_name(const std::map<std::string, std::string> & headers, const std::string & name) {
+    const auto & active = atlas_active();
+    const auto   tenant = active ? active->gate().identify(atlas_presented_key(headers)).tenant : "";
+    return atlas::tenants::qualified(tenant, name);
+}
+
 common_json atlas_parse_body(const server_http_req & req) {
     atlas::completion_head head;
     head.began    = atlas::request::clock::now();
-    json   body   = json::parse(req.body);
     auto & active = atlas_active();
+    if (active && atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
+        throw atlas::validation_error("body",
+                                      "nested deeper than " + std::to_string(atlas::MAX_JSON_DEPTH) + " levels");
+    }
+    json body = json::parse(req.body);
     if (!active) {
         return body;
     }
     std::string text;
     if (body.is_object() && body.contains("atlas")) {
-        text       = shallow_text(body.at("atlas"));
+        text       = body.at("atlas").dump();
         head.atlas = &text;
         body.erase("atlas");
     }
-    head.key             = atlas_presented_key(req);
+    head.key             = atlas_presented_key(req.headers);
     head.conversation_id = server_stream_conv_id_from_headers(req.headers);
     req.atlas            = active->begin_request(head);
     return body;

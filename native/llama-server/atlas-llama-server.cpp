@@ -3,6 +3,7 @@
 #include "arg.h"
 #include "atlas-build.h"
 #include "atlas-error.hpp"
+#include "atlas-json-depth.hpp"
 #include "atlas-log.hpp"
 #include "atlas-router.h"
 #include "atlas-runtime.hpp"
@@ -207,7 +208,7 @@ static std::string lower(std::string text) {
 static thread_local bool is_error_of_handler = false;
 
 static std::unique_ptr<server_http_res> answer(const server_http_req & req, const char * method) {
-    const auto          who = atlas_active()->gate().identify(atlas_presented_key(req));
+    const auto          who = atlas_active()->gate().identify(atlas_presented_key(req.headers));
     atlas::http_request request;
     request.method   = method;
     request.path     = req.path.substr(route_prefix().size());
@@ -228,6 +229,9 @@ static bool names_model(const server_http_req & req, bool has_body) {
     if (!has_body) {
         return !req.get_param("model").empty();
     }
+    if (atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
+        return false; // the router itself says what is wrong with it
+    }
     const json body = json::parse_no_throw(req.body);
     return body.is_object() && body.contains("model") && body.at("model").is_string();
 }
@@ -240,7 +244,13 @@ void atlas_server::add_routes(const server_http_context & ctx_http, const atlas_
     route_prefix()     = ctx_http.path_prefix;
     const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
         return [method, to_model, has_body](const server_http_req & req) {
-            return to_model && names_model(req, has_body) ? to_model(req) : answer(req, method);
+            if (!to_model || !names_model(req, has_body)) {
+                return answer(req, method);
+            }
+            auto response = to_model(req);
+            // what the model's server answers is passed on as it comes; what the router says of the model is not
+            is_error_of_handler = response->is_stream() && response->status >= 400;
+            return response;
         };
     };
     const std::string pattern = ROUTE_ROOT + "/.*";

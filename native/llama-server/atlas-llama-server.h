@@ -76,7 +76,11 @@ std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error
 common_json atlas_parse_body(const server_http_req & req);
 
 // The API key that a request came with; empty: none.
-std::string atlas_presented_key(const server_http_req & req);
+std::string atlas_presented_key(const std::map<std::string, std::string> & headers);
+
+// server-stream.cpp: a conversation's name as only clients with the same API key can name it. The name itself where keys
+// do not separate; an empty name gives what stands before all of the client's.
+std::string atlas_own_name(const std::map<std::string, std::string> & headers, const std::string & name);
 
 // server-context.cpp: waits until the completion may go on. max_posted: how many of its tasks may be with the queue at
 // once; 0: all. Returns what the response has to hold until it ends. Throws atlas::error.

@@ -1,6 +1,7 @@
 #include "atlas-runtime.hpp"
 
 #include "atlas-error.hpp"
+#include "atlas-json-depth.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
 
@@ -123,7 +124,8 @@ http_response runtime::flush(const http_request & request) {
     }
     double timeout_s = config()->shutdown_timeout_s;
     if (!request.body.empty()) {
-        const json body = json::parse(request.body, nullptr, false);
+        const bool is_deep = is_json_deeper_than(request.body, MAX_JSON_DEPTH);
+        const json body    = is_deep ? json() : json::parse(request.body, nullptr, false);
         if (!body.is_object()) {
             return error_response(400, validation_error("body", "must be a JSON object").what());
         }
