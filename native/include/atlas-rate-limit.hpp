@@ -33,6 +33,9 @@ class rate_limiter {
     // Takes one request and returns 0, or takes nothing and returns after how many seconds it would be allowed.
     double try_request(const std::string & name, const rate_limits & limits, clock::time_point now);
 
+    // Takes back a request that was allowed and refused for another reason.
+    void give_back(const std::string & name);
+
     void charge(const std::string & name, double tokens, const rate_limits & limits, clock::time_point now);
 
     // Names that are remembered.

@@ -65,6 +65,7 @@ class request {
     bool                    is_asked() const { return has_object; }
 
     std::string tenant;  // of the key that it came with; empty: none
+    std::string account; // whose rate limits it counts for
     std::string session; // the session's name as qualified by the tenant; empty: none
 
     // Held until the request ends: contexts, and the turn on the session.

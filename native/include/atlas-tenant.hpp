@@ -8,6 +8,7 @@ namespace atlas {
 struct tenant_options {
     bool        is_separated = false; // whether requests with different keys find nothing of each other's
     std::string admin_key;            // empty: none
+    bool        has_keys      = false; // whether a request needs a key
     bool        all_are_admin = true; // without an admin key: whether everybody may do what an admin may
     std::string directory;            // where the secret of the hash is kept; empty: it is lost with the process
 };
@@ -15,6 +16,7 @@ struct tenant_options {
 struct identity {
     std::string tenant; // 16 hexadecimal digits; empty: no tenants, no key, or the admin
     bool        is_admin = false;
+    std::string account; // the key, for limits; empty: no request needs one
 };
 
 // Immutable once made, so any thread may use it. A tenant's name is a keyed hash (HMAC-SHA-256, RFC 2104) of the API key,

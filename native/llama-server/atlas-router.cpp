@@ -28,12 +28,14 @@ atlas::tenant_options atlas_settle_tenants(common_params & params, const atlas::
     const auto            config = settings.values();
     atlas::tenant_options who;
     who.admin_key     = config->admin_key;
+    who.has_keys      = !params.api_keys.empty();
     who.all_are_admin = params.api_keys.size() <= 1;
     who.is_separated  = params.api_keys.size() > 1 && !config->share_between_keys;
     who.directory     = config->enable_memory_persistence ? config->memory_save_path : "";
     if (is_child()) {
         const char * told = std::getenv(TENANTS_VARIABLE);
         who.is_separated  = told != nullptr && std::strcmp(told, "separated") == 0;
+        who.has_keys      = told != nullptr;
         who.all_are_admin = told == nullptr;
         return who;
     }

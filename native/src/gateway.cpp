@@ -32,7 +32,9 @@ std::unique_ptr<request> gateway::begin(const completion_head & head) {
     const auto name  = options.session_id.value_or("");
     auto       begun = std::make_unique<request>(std::move(options), head.atlas != nullptr, head.began);
 
-    begun->tenant = known.identify(head.key).tenant;
+    auto who       = known.identify(head.key);
+    begun->tenant  = std::move(who.tenant);
+    begun->account = std::move(who.account);
     if (!name.empty()) {
         begun->session = tenants::qualified(begun->tenant, name);
     }
@@ -44,18 +46,19 @@ std::unique_ptr<request> gateway::begin(const completion_head & head) {
 void gateway::check_rates(const request & request) {
     const auto config = all_settings.values();
     const auto now    = rate_limiter::clock::now();
-    const auto check  = [now](rate_limiter & rates, const std::string & name, const rate_limits & limits,
-                              const char * whose) {
-        const double wait_s = is_limited(limits) ? rates.try_request(name, limits, now) : 0;
-        if (wait_s > 0) {
-            throw error(429, std::string("Rate limit exceeded for this ") + whose,
-                        (int) std::min(3600.0, std::ceil(wait_s)));
-        }
+    const auto refuse = [](const char * whose, double wait_s) {
+        throw error(429, std::string("Rate limit exceeded for this ") + whose,
+                    (int) std::min(3600.0, std::ceil(wait_s)));
     };
     if (!request.session.empty()) {
-        check(session_rates, request.session, session_limits(*config), "session");
+        if (const double wait_s = session_rates.try_request(request.session, session_limits(*config), now)) {
+            refuse("session", wait_s);
+        }
     }
-    check(key_rates, request.tenant, key_limits(*config), "API key");
+    if (const double wait_s = key_rates.try_request(request.account, key_limits(*config), now)) {
+        session_rates.give_back(request.session);
+        refuse("API key", wait_s);
+    }
 }
 
 int gateway::admit(request & request, int n_sequences, const std::function<bool()> & is_gone) {
@@ -90,7 +93,7 @@ void gateway::end(const request & request) {
     const auto config = all_settings.values();
     const auto now    = rate_limiter::clock::now();
     if (const auto limits = key_limits(*config); is_limited(limits)) {
-        key_rates.charge(request.tenant, (double) request.tokens(), limits, now);
+        key_rates.charge(request.account, (double) request.tokens(), limits, now);
     }
     if (const auto limits = session_limits(*config); is_limited(limits) && !request.session.empty()) {
         session_rates.charge(request.session, (double) request.tokens(), limits, now);

@@ -69,6 +69,13 @@ double rate_limiter::try_request(const std::string & name, const rate_limits & l
     return 0;
 }
 
+void rate_limiter::give_back(const std::string & name) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (const auto known = by_name.find(name); known != by_name.end()) {
+        known->second->requests = std::max(0.0, known->second->requests - 1);
+    }
+}
+
 void rate_limiter::charge(const std::string & name, double tokens, const rate_limits & limits, clock::time_point now) {
     if (limits.tokens_per_min > 0 && tokens > 0) {
         const std::lock_guard<std::mutex> lock(mutex);

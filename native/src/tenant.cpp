@@ -95,15 +95,16 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
 }
 
 identity tenants::identify(const std::string & key) const {
-    const bool has_admin = !opts.admin_key.empty();
+    const std::string account   = opts.has_keys ? key : "";
+    const bool        has_admin = !opts.admin_key.empty();
     if (has_admin && key == opts.admin_key) {
-        return {"", true};
+        return {"", true, account};
     }
     const bool is_admin = !has_admin && opts.all_are_admin;
     if (!opts.is_separated || key.empty()) {
-        return {"", is_admin};
+        return {"", is_admin, account};
     }
-    return {hmac_sha256_hex(secret, key).substr(0, NAME_DIGITS), is_admin};
+    return {hmac_sha256_hex(secret, key).substr(0, NAME_DIGITS), is_admin, account};
 }
 
 } // namespace atlas
