@@ -156,6 +156,8 @@ def _is_type(kind: Any) -> bool:
 
 
 def _takes_nothing(body: Any) -> bool:
+    if hasattr(body, "json_schema"):
+        return False  # it asks for more than its fields do
     try:
         msgspec.convert({}, body)
     except msgspec.ValidationError:
