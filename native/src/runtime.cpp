@@ -219,6 +219,15 @@ static json stats_json(const memory_stats & stats, const memory_options & option
     };
 }
 
+// What there is to say of the memory of a process that has none, as a router's.
+static std::optional<std::string> answer_without_memory(int32_t what) {
+    switch (what) {
+        case ATLAS_QUERY_SESSIONS:     return json{{"version", 0}, {"sessions", json::array()}}.dump();
+        case ATLAS_QUERY_SESSION_EDIT: return json{{"found", false}}.dump();
+        default:                       return std::nullopt;
+    }
+}
+
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
         case ATLAS_QUERY_STATUS:          return status_json();
@@ -226,7 +235,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
         case ATLAS_QUERY_CONVERSATIONS:   return conversations_json(requests.conversations().take(64));
-        default:                          return store ? answer_memory_query(*store, what, argument) : std::nullopt;
+        default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
     }
 }
 
