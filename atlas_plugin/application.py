@@ -27,8 +27,7 @@ class Application:
     def start(self) -> None:
         """Load and start the plugins. Raises PluginError when one that the settings require fails."""
         settings = self._host.settings()
-        level = "debug" if settings.flag("verbose_logging") else settings.text("log_level")
-        host_logging.install(self._host, level)
+        host_logging.install(self._host)
         self.plugins.load(settings)
         self.plugins.start(self._host)
         required = [info for info in self.plugins.failed if info.explicit]

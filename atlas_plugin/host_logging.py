@@ -4,12 +4,9 @@ import logging
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from atlas_plugin.host import LogLevel
-
-if TYPE_CHECKING:
-    from atlas_plugin.host import Host
+from atlas_plugin.host import Host, LogLevel
+from atlas_plugin.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -19,7 +16,7 @@ log = logging.getLogger("atlas")
 class HostHandler(logging.Handler):
     """Writes records to the host's log: those of "atlas" bare, others after their logger's name."""
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__()
         self._host = host
 
@@ -36,15 +33,19 @@ class HostHandler(logging.Handler):
             self._host.log(_host_level(record.levelno), text)
 
 
-def install(host: "Host", level: str) -> None:
-    """Route everything to `host`. Raises ValueError unless `level` is debug, info, warn or error."""
-    if level not in _LEVELS:
-        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
+def set_level(settings: Settings) -> None:
+    """Have Python drop what the server would not log. Any thread."""
+    level = "debug" if settings.flag("verbose_logging") else settings.text("log_level")
+    logging.getLogger().setLevel(_LEVELS[level])
+
+
+def install(host: Host) -> None:
+    """Route everything to `host`, as far as its settings ask for it."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, HostHandler)]:
         root.removeHandler(handler)
     root.addHandler(HostHandler(host))
-    root.setLevel(_LEVELS[level])
+    set_level(host.settings())
     logging.captureWarnings(True)
     threading.excepthook = _log_thread_exception
     sys.unraisablehook = _log_unraisable

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
+from atlas_plugin import host_logging
 from atlas_plugin.bodies import value_must_be
 from atlas_plugin.builtin.answers import Success
 from atlas_plugin.builtin.tenants import require_admin
@@ -69,6 +70,7 @@ class ConfigPlugin:
         change = self._host.change_settings(body.settings)
         if change.problems:
             raise _refusal(change.problems)
+        host_logging.set_level(self._host.settings())
         self._plugins.reload(change.changed)
         shown = {entry["name"]: entry["value"] for entry in self._host.settings().redacted()}
         return {"status": "success", "data": {"changed": {name: shown[name] for name in change.changed}}}

@@ -241,6 +241,21 @@ def startup():
 """
 
 
+SAYING_PLUGIN = """
+import logging
+from atlas_plugin import hookimpl
+
+log = logging.getLogger("atlas")
+
+@hookimpl
+def register_routes(routes):
+    @routes.get("/v1/atlas/x/say/{word}")
+    def say(request):
+        log.debug("debug: %s", request.path_params["word"])
+        log.info("info: %s", request.path_params["word"])
+"""
+
+
 class TestLog:
     @pytest.mark.parametrize(
         ("arguments", "visible"),
@@ -265,6 +280,20 @@ class TestLog:
     def test_level_holds_for_the_settings_themselves(self, start_server: StartServer) -> None:
         server = start_server(["--atlas-log-level", "error"], {"ATLAS_NO_SUCH_THING": "1"})
         assert "[ATLAS]" not in server.log
+
+    def test_level_changes_for_plugins_too(self, start_server: StartServer, tmp_path: Path) -> None:
+        plugin = write_plugin(tmp_path, SAYING_PLUGIN)
+        server = start_server(["--atlas-plugin", plugin, "--atlas-log-level", "warn"])
+        for level, said in (("debug", "first"), ("warn", "second"), ("info", "third")):
+            changed = server.post("/v1/atlas/config", {"settings": {"log_level": level}})
+            assert changed.json()["data"] == {"changed": {"log_level": level}}
+            server.get(f"/v1/atlas/x/say/{said}")
+        assert server.logged("info: third")
+        assert [word for word in ("first", "second", "third") if f"debug: {word}" in server.log] == ["first"]
+        assert [word for word in ("first", "second", "third") if f"info: {word}" in server.log] == [
+            "first",
+            "third",
+        ]
 
     def test_request_line(self, start_server: StartServer) -> None:
         server = start_server()

@@ -50,9 +50,6 @@ def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     assert status == server.lib.ATLAS_FAILED
     assert sink.body.startswith(b"plugin 'bad' failed: ZeroDivisionError: division by zero. Repair or remove")
     assert b"\n" not in sink.body
-    server = Server(FakeHost(log_level="loud"))
-    status, sink = server.start()
-    assert (status, sink.body[:16]) == (server.lib.ATLAS_FAILED, b"log level 'loud'")
 
 
 def test_what_def_extern_reports_is_logged(server: Server) -> None:
