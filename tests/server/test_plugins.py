@@ -137,7 +137,9 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the routes of EXERCISE."""
     directory = tmp_path_factory.mktemp("probe")
     plugin = write_plugin(directory, EXERCISE, "exercise")
-    arguments: list[str | Path] = ["--atlas-plugin", plugin, "--atlas-require-python"]
+    # threads beyond these are made when needed, and one that is about to be busy may count as free
+    threads = ["--threads-http", f"{CONCURRENT + 4}"]
+    arguments: list[str | Path] = ["--atlas-plugin", plugin, "--atlas-require-python", *threads]
     with Server(arguments, directory=directory) as running:
         yield running
 

@@ -363,5 +363,3 @@ class TestBuiltinRoutes:
         assert logging.getLogger("atlas").getEffectiveLevel() == logging.WARNING
         start(FakeHost(verbose_logging=True))
         assert logging.getLogger("atlas").getEffectiveLevel() == logging.DEBUG
-        with pytest.raises(ValueError, match="'loud' is not one of debug, info, warn, error"):
-            start(FakeHost(log_level="loud"))
