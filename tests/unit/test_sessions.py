@@ -133,7 +133,7 @@ class TestRows:
         directory.symlink_to("file")
         host = new_host()
         application = start(host)
-        assert host.log_text.count("atlas-sessions: Failed to load sessions") == 1
+        eventually(lambda: host.log_text.count("atlas-sessions: Failed to load sessions") == 1)
         newer = use(host, "old", tokens=999, last_used=old.last_used + 1)
         (tmp_path / "repaired").symlink_to(away)
         (tmp_path / "repaired").replace(directory)
