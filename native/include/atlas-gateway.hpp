@@ -57,7 +57,7 @@ class gateway {
     // Requests that took longer in ATLAS than the latency budget.
     uint64_t budget_breaches() const { return n_breaches; }
 
-    // Ends all waiting.
+    // Ends the waiting for contexts.
     void close();
 
   private:

@@ -64,13 +64,11 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
         return body;
     }
     auto &     request     = *req.atlas;
-    const bool is_ours     = request.options().history == atlas::history_keeper::server;
-    json       sent        = body.at("messages");
-    const bool is_too_deep = is_deeper_than(sent, MAX_DEPTH);
-    if (!is_ours) {
+    const bool is_too_deep = is_deeper_than(body.at("messages"), MAX_DEPTH);
+    if (request.options().history == atlas::history_keeper::client) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
         if (!is_too_deep && atlas_active()->keeps_conversations()) {
-            request.messages = safe_json_to_str(sent);
+            request.messages = safe_json_to_str(body.at("messages"));
         }
         return body;
     }
@@ -81,6 +79,7 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
 
     const atlas::phase_timer timer(&request, atlas::request_phase::history);
     const json               record = json::parse(atlas_active()->recorded_messages(request.session));
+    json                     sent   = body.at("messages");
     body["messages"]                = join(record, sent);
     if (!record.empty()) {
         json fresh = json::array();

@@ -1,4 +1,3 @@
-#include "atlas-fingerprint.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
