@@ -29,7 +29,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs check format bench bench-resume lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs check format bench bench-metrics bench-resume lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -101,6 +101,10 @@ bench: .venv/.atlas-dev build build-stock ## compare the two builds; ARGS="..." 
 
 bench-resume: .venv/.atlas-dev build build-stock ## measure resuming and stalls with a 1B model; ARGS="..." likewise
 	@$(BIN)/python load/resume.py $(ARGS)
+
+bench-metrics: build/build.ninja ## measure what recording a number costs; needs Google Benchmark (libbenchmark-dev)
+	@$(BIN)/cmake --build build --target atlas-bench-metrics
+	@build/bin/atlas-bench-metrics $(ARGS)
 
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
