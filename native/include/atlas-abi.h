@@ -34,7 +34,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 3
+#define ATLAS_ABI_VERSION 4
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -63,7 +63,11 @@ extern "C" {
  *   {"changed": {name: value, ...}}, or none, which answers {"problems": [{"field": name, "message": text}, ...]}.
  * REQUEST_SCHEMA: answers {"request": JSON Schema of the `atlas` object of a completion, "answer": that of its answer}.
  * CONVERSATIONS: takes those off the queue that clients sent whole, with their answers; answers [{"session_id",
- *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. At most 64: ask again. */
+ *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. At most 64: ask again.
+ * METRICS: answers {"families": [{"name", "type": "counter" | "gauge" | "histogram", "help", "samples": [{"labels": {name:
+ *   value}, "value": number} or, of a histogram, {"labels", "sum", "count", "buckets": [[upper bound, count up to it],
+ *   ...]}]}]}; bounds rise, the last is null (infinity); counts are cumulative. Names are Prometheus's; those of counters
+ *   end in _total. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -73,6 +77,7 @@ extern "C" {
 #define ATLAS_QUERY_SETTINGS_CHANGE 7
 #define ATLAS_QUERY_REQUEST_SCHEMA  8
 #define ATLAS_QUERY_CONVERSATIONS   9
+#define ATLAS_QUERY_METRICS         10
 
 /* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
  * are tenants.

@@ -4,6 +4,7 @@
 #include "atlas-admission.hpp"
 #include "atlas-config.hpp"
 #include "atlas-conversations.hpp"
+#include "atlas-metrics.hpp"
 #include "atlas-rate-limit.hpp"
 #include "atlas-request.hpp"
 #include "atlas-session-turns.hpp"
@@ -19,16 +20,18 @@ namespace atlas {
 
 // What a completion request says of itself besides its prompt.
 struct completion_head {
-    const std::string *        atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
-    std::string                key;             // API key, without "Bearer "
-    std::string                conversation_id; // header X-Conversation-Id, another name for atlas.session_id
-    request::clock::time_point began;           // when ATLAS began to look at it
+    const std::string *            atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
+    std::string                    key;             // API key, without "Bearer "
+    std::string                    conversation_id; // header X-Conversation-Id, another name for atlas.session_id
+    request::clock::time_point     began;           // when ATLAS began to look at it
+    std::unique_ptr<request_meter> meter;       // of gateway::meter()
 };
 
 // One for the process. Any thread; nothing here waits but admit() and take_turn(). Requests must end before it does.
 class gateway {
   public:
-    explicit gateway(const settings & settings) : all_settings(settings) {}
+    explicit gateway(const settings & settings)
+        : all_settings(settings), numbers(settings.values()->enable_metrics_collection) {}
 
     // Before requests.
     void set_tenants(tenants who) { known = std::move(who); }
@@ -39,8 +42,12 @@ class gateway {
     identity identify(const std::string & key) const { return known.identify(key); }
     bool     has_tenants() const { return known.is_separated(); }
 
+    // Of a request whose body has not been read yet; nullptr when nothing is recorded. is_gone: as for request_meter.
+    std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,
+                                         request::clock::time_point began);
+
     // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate.
-    std::unique_ptr<request> begin(const completion_head & head);
+    std::unique_ptr<request> begin(completion_head head);
 
     // Waits for the contexts that n_sequences sequences need, as far as the request's batch_size lets them run at once;
     // standard requests never wait. Returns how many may run at once. Throws atlas::error 429 and 503, and 503 when the
@@ -53,6 +60,8 @@ class gateway {
     conversation_queue & conversations() { return sent; }
 
     admission & pool() { return contexts; }
+
+    metrics & recorded() { return numbers; }
 
     // Requests that took longer in ATLAS than the latency budget.
     uint64_t budget_breaches() const { return n_breaches; }
@@ -68,11 +77,13 @@ class gateway {
     rate_limiter       session_rates;
     session_turns      turns;
     conversation_queue sent;
+    metrics            numbers;
 
     std::atomic<uint64_t> n_breaches{0};
 
     void check_rates(const request & request);
     void end(const request & request);
+    void record_overhead(const request & request);
 };
 
 } // namespace atlas

@@ -1,6 +1,7 @@
 // The `atlas` object of a completion request and of its answer.
 #pragma once
 
+#include "atlas-metrics.hpp"
 #include "atlas-ticket.hpp"
 
 #include <algorithm>
@@ -44,13 +45,6 @@ struct request_usage {
     int64_t answer_tokens = 0;
 };
 
-// Where ATLAS spends time on a request, on its HTTP thread. Waiting for a context or for a session's turn is not counted.
-enum class request_phase { parse, history, lookup, answer };
-
-constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};
-
-constexpr size_t N_REQUEST_PHASES = sizeof(REQUEST_PHASE_NAMES) / sizeof(REQUEST_PHASE_NAMES[0]);
-
 // One completion request, from parsing to its answer. Used by one thread at a time.
 class request {
   public:
@@ -71,6 +65,9 @@ class request {
     // Held until the request ends: contexts, and the turn on the session.
     std::shared_ptr<void> lease;
     std::shared_ptr<void> turn;
+
+    // What is recorded of it; nullptr: nothing.
+    std::unique_ptr<request_meter> meter;
 
     // JSON array of the messages sent, and the JSON of the message that answers them; empty: not to be recorded.
     std::string messages;

@@ -43,7 +43,7 @@ class runtime {
     void set_model(const model_info & model);
 
     // Begins a completion request. Throws atlas::error. Any thread.
-    std::unique_ptr<request> begin_request(const completion_head & head);
+    std::unique_ptr<request> begin_request(completion_head head);
 
     gateway & gate() { return requests; }
 
@@ -68,7 +68,7 @@ class runtime {
     unit_cost prefill;
 
     // Counts how one task fared. Never waits: for the token loop.
-    void count_restore(restore_result result) { restores[static_cast<size_t>(result)]++; }
+    void count_restore(const memory_ticket & ticket);
 
     // Answers a request to /v1/atlas/…. Never throws. Any thread.
     http_response handle(const http_request & request);
@@ -97,12 +97,14 @@ class runtime {
     std::string                   memory_root;    // guarded by model_mutex
     std::string                   memory_problem; // guarded by model_mutex; why the loaded model's state is not kept
 
-    std::array<std::atomic<uint64_t>, N_RESTORE_RESULTS> restores = {};
+    // By result and layer, 0: none.
+    std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
 
     http_response flush(const http_request & request);
 
     std::optional<std::string> query(int32_t what, std::string_view argument);
     std::string                status_json();
+    std::string                metrics_json();
 };
 
 } // namespace atlas

@@ -3,6 +3,8 @@
 
 #include "atlas-memory.hpp"
 
+#include <memory>
+
 namespace atlas {
 
 // How the prompt of a task fared with the memory. The order is that of RESTORE_RESULT_NAMES.
@@ -34,6 +36,9 @@ struct memory_ticket {
     restore_result result     = restore_result::no_match;
     int            layer      = 0; // that the state was restored from; 0: none
     double         restore_ms = 0;
+
+    std::shared_ptr<memory_ticket>
+        next_choice; // of the next sequence with the same prompt, where it has one of its own
 };
 
 } // namespace atlas

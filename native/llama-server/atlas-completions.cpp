@@ -14,6 +14,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,17 +61,18 @@ std::string atlas_own_name(const std::map<std::string, std::string> & headers, c
 }
 
 common_json atlas_parse_body(const server_http_req & req) {
-    atlas::completion_head head;
-    head.began    = atlas::request::clock::now();
     auto & active = atlas_active();
-    if (active && atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
+    if (!active) {
+        return json::parse(req.body);
+    }
+    atlas::completion_head head;
+    head.began = atlas::request::clock::now();
+    head.meter = active->gate().meter(req.path, req.should_stop, head.began);
+    if (atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
         throw atlas::validation_error("body",
                                       "nested deeper than " + std::to_string(atlas::MAX_JSON_DEPTH) + " levels");
     }
-    json body = json::parse(req.body);
-    if (!active) {
-        return body;
-    }
+    json        body = json::parse(req.body);
     std::string text;
     if (body.is_object() && body.contains("atlas")) {
         text       = body.at("atlas").dump();
@@ -79,30 +81,33 @@ common_json atlas_parse_body(const server_http_req & req) {
     }
     head.key             = atlas_presented_key(req.headers);
     head.conversation_id = server_stream_conv_id_from_headers(req.headers);
-    req.atlas            = active->begin_request(head);
+    req.atlas            = active->begin_request(std::move(head));
     return body;
 }
 
-// How many sequences a request asks for: prompts, times `n`. A prompt may be text, tokens, or both mixed, in one array.
-static int count_sequences(const json & data) {
-    static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do
+static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do
 
+// How many sequences a request asks for of each prompt.
+static int count_choices(const json & data) {
+    return std::clamp(json_value(data, "n_cmpl", json_value(data, "n", 1)), 1, MAX_SEQUENCES);
+}
+
+// How many prompts it has. One may be text, tokens, or both mixed, in one array.
+static int count_prompts(const json & data) {
     if (!data.is_object() || !data.contains("prompt")) {
         return 1; // and refused by llama-server
     }
     const json & prompt = data.at("prompt");
-    int          n      = 1;
-    if (prompt.is_array()) {
-        bool has_number = false;
-        bool has_nested = false;
-        for (size_t i = 0; i < prompt.size(); i++) {
-            has_number |= prompt.at(i).is_number();
-            has_nested |= prompt.at(i).is_array() || prompt.at(i).is_object();
-        }
-        n = has_number && !has_nested ? 1 : (int) std::min<size_t>(prompt.size(), MAX_SEQUENCES);
+    if (!prompt.is_array()) {
+        return 1;
     }
-    const int n_choices = json_value(data, "n_cmpl", json_value(data, "n", 1));
-    return n * std::clamp(n_choices, 1, MAX_SEQUENCES);
+    bool has_number = false;
+    bool has_nested = false;
+    for (size_t i = 0; i < prompt.size(); i++) {
+        has_number |= prompt.at(i).is_number();
+        has_nested |= prompt.at(i).is_array() || prompt.at(i).is_object();
+    }
+    return has_number && !has_nested ? 1 : (int) std::min<size_t>(prompt.size(), MAX_SEQUENCES);
 }
 
 std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data,
@@ -111,9 +116,13 @@ std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const c
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->turn) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
         }
-        const int n_sequences = count_sequences(data);
+        const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
+        const int n_sequences = count_prompts(data) * n_choices;
         const int n_at_once   = atlas_active()->gate().admit(*req.atlas, n_sequences, req.should_stop);
         max_posted            = n_at_once < n_sequences ? n_at_once : 0;
+        if (req.atlas->meter) {
+            req.atlas->meter->set_choices(n_choices, max_posted > 0);
+        }
     }
     return req.atlas;
 }
@@ -143,9 +152,41 @@ static void add_usage(atlas::request & request, const server_task_result & resul
     }
 }
 
+template <typename T> static atlas::sequence_result tokens_of(const T & result) {
+    atlas::sequence_result seen;
+    seen.index         = result.index;
+    seen.prompt_tokens = result.n_prompt_tokens;
+    seen.reused_tokens = result.n_prompt_tokens_cache;
+    seen.answer_tokens = result.n_decoded;
+    return seen;
+}
+
+static void measure(atlas::request_meter & meter, const server_task_result & result, bool is_last) {
+    if (const auto * partial = dynamic_cast<const server_task_result_cmpl_partial *>(&result)) {
+        auto seen       = tokens_of(*partial);
+        seen.is_partial = true;
+        meter.add_result(seen, atlas::request::clock::now());
+    } else if (const auto * last = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
+        auto          seen = tokens_of(*last);
+        const int64_t now  = ggml_time_us();
+        seen.is_timed      = last->stats.t_start > 0 && last->stats.t_prompt_last > 0;
+        if (seen.is_timed) {
+            seen.since_start       = std::chrono::microseconds(now - last->stats.t_start);
+            seen.since_first_token = std::chrono::microseconds(now - last->stats.t_prompt_last);
+        }
+        meter.add_result(seen, atlas::request::clock::now());
+    }
+    if (is_last) {
+        meter.complete();
+    }
+}
+
 void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
     if (request == nullptr) {
         return;
+    }
+    if (request->meter) {
+        measure(*request->meter, result, is_last);
     }
     add_usage(*request, result, is_last);
     if (!is_last || !request->is_asked()) {

@@ -43,7 +43,7 @@ static void find(server_task & task) {
     }
 }
 
-void atlas_memory_find(server_task & task, const server_http_req & req) {
+static void find_for(server_task & task, const server_http_req & req) {
     const bool wanted = task.type == SERVER_TASK_TYPE_COMPLETION || task.type == SERVER_TASK_TYPE_INFILL;
     if (!wanted || !req.atlas || (!atlas_memory_active() && req.atlas->tenant.empty())) {
         return;
@@ -62,12 +62,22 @@ void atlas_memory_find(server_task & task, const server_http_req & req) {
     }
 }
 
+void atlas_memory_find(server_task & task, const server_http_req & req) {
+    find_for(task, req);
+    if (req.atlas && req.atlas->meter) {
+        req.atlas->meter->add_prompt(task.memory, atlas::request::clock::now());
+    }
+}
+
 void atlas_memory_find_like(server_task & task, const server_task & other) {
     if (!other.memory) {
         return;
     }
     task.memory         = std::make_shared<atlas::memory_ticket>();
     task.memory->tenant = other.memory->tenant;
+
+    other.memory->next_choice = task.memory;
+
     task.memory->access = other.memory->access;
     if (atlas_memory_active()) {
         find(task);
@@ -266,6 +276,6 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     // not before: a slot that was emptied has forgotten whose it is
     prompt.atlas.tenant = tenant;
     prompt.atlas.access = ticket.access;
-    atlas_active()->count_restore(ticket.result);
+    atlas_active()->count_restore(ticket);
     log_result(id_slot, ticket, match.n_tokens);
 }

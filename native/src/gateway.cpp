@@ -24,7 +24,39 @@ void gateway::set_slots(int n_slots) {
     contexts.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
 }
 
-std::unique_ptr<request> gateway::begin(const completion_head & head) {
+static void refuse(const request & request, refusal why) {
+    if (request.meter) {
+        request.meter->refuse(why);
+    }
+}
+
+// Calls what may wait or throw atlas::error, and notes both.
+template <typename F> static auto wait_for(const request & request, F what) {
+    const auto began = request::clock::now();
+    try {
+        auto result = what();
+        if (request.meter) {
+            request.meter->add_wait(request::clock::now() - began);
+        }
+        return result;
+    } catch (const error & e) {
+        refuse(request, e.code == 429 ? refusal::too_many : refusal::exhausted);
+        throw;
+    }
+}
+
+std::unique_ptr<request_meter> gateway::meter(const std::string & path, std::function<bool()> is_gone,
+                                              request::clock::time_point began) {
+    if (!numbers.values.is_on()) {
+        return nullptr;
+    }
+    return std::make_unique<request_meter>(numbers, route_of(path), std::move(is_gone), began);
+}
+
+std::unique_ptr<request> gateway::begin(completion_head head) {
+    if (head.meter && head.atlas) {
+        head.meter->set_asked();
+    }
     auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
     if (!options.session_id && is_valid_id(head.conversation_id)) {
         options.session_id = head.conversation_id;
@@ -33,12 +65,18 @@ std::unique_ptr<request> gateway::begin(const completion_head & head) {
     auto       begun = std::make_unique<request>(std::move(options), head.atlas != nullptr, head.began);
 
     auto who       = known.identify(head.key);
+    begun->meter   = std::move(head.meter);
     begun->tenant  = std::move(who.tenant);
     begun->account = std::move(who.account);
     if (!name.empty()) {
         begun->session = tenants::qualified(begun->tenant, name);
     }
-    check_rates(*begun);
+    try {
+        check_rates(*begun);
+    } catch (const error &) {
+        refuse(*begun, refusal::rate);
+        throw;
+    }
     begun->on_end = [this](const request & ended) { end(ended); };
     return begun;
 }
@@ -66,7 +104,9 @@ int gateway::admit(request & request, int n_sequences, const std::function<bool(
 
     admission::lease held;
     if (request.is_asked()) {
-        held = contexts.enter(n_contexts, !request.session.empty(), *all_settings.values(), is_gone);
+        held = wait_for(request, [&] {
+            return contexts.enter(n_contexts, !request.session.empty(), *all_settings.values(), is_gone);
+        });
         if (!held) {
             throw error(503, "the client has left");
         }
@@ -82,14 +122,27 @@ int gateway::admit(request & request, int n_sequences, const std::function<bool(
 
 void gateway::take_turn(request & request, const std::function<bool()> & is_gone) {
     const auto config = all_settings.values();
-    request.turn =
-        turns.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests, is_gone);
+    request.turn      = wait_for(request, [&] {
+        return turns.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests,
+                          is_gone);
+    });
     if (!request.turn) {
         throw error(503, "the client has left");
     }
 }
 
+void gateway::record_overhead(const request & request) {
+    for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
+        const auto phase = static_cast<request_phase>(i);
+        if (request.time_in(phase).count() > 0) {
+            numbers.values.record(metrics::overhead(phase), request.time_in(phase));
+        }
+    }
+    numbers.values.record(metrics::OVERHEAD, request.overhead());
+}
+
 void gateway::end(const request & request) {
+    record_overhead(request);
     const auto config = all_settings.values();
     const auto now    = rate_limiter::clock::now();
     if (const auto limits = key_limits(*config); is_limited(limits)) {

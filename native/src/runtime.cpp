@@ -4,9 +4,12 @@
 #include "atlas-json-depth.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
+#include "metrics-export.hpp"
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace atlas {
@@ -56,8 +59,8 @@ void runtime::set_model(const model_info & new_model) {
     logf(LogLevel::INFO, "Context pool initialized with %d contexts", (int) requests.pool().stats().pool_size);
 }
 
-std::unique_ptr<request> runtime::begin_request(const completion_head & head) {
-    auto begun = requests.begin(head);
+std::unique_ptr<request> runtime::begin_request(completion_head head) {
+    auto begun = requests.begin(std::move(head));
     if (!begun->is_asked()) {
         return begun;
     }
@@ -234,8 +237,38 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
+        case ATLAS_QUERY_METRICS:         return metrics_json();
         case ATLAS_QUERY_CONVERSATIONS:   return conversations_json(requests.conversations().take(64));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
+    }
+}
+
+std::string runtime::metrics_json() {
+    metrics_facts facts;
+    facts.pool            = requests.pool().stats();
+    facts.budget_breaches = requests.budget_breaches();
+    facts.server_version  = server_version;
+    facts.uptime_s        = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    if (store) {
+        facts.memory     = store->stats();
+        facts.ram_bytes  = store->options().ram_bytes;
+        facts.disk_bytes = store->options().disk_bytes;
+    }
+    for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
+        std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
+    }
+    {
+        const std::lock_guard<std::mutex> lock(model_mutex);
+        facts.model = model.name;
+    }
+    return atlas::metrics_json(requests.recorded(), facts);
+}
+
+void runtime::count_restore(const memory_ticket & ticket) {
+    restores[static_cast<size_t>(ticket.result)][ticket.layer]++;
+    if (ticket.result == restore_result::restored) {
+        requests.recorded().values.record(metrics::RESTORE,
+                                          std::chrono::nanoseconds(static_cast<int64_t>(ticket.restore_ms * 1e6)));
     }
 }
 
@@ -250,7 +283,8 @@ std::string runtime::status_json() {
         memory["root"]    = memory_root;
         memory["results"] = json::object();
         for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
-            memory["results"][RESTORE_RESULT_NAMES[i]] = restores[i].load();
+            memory["results"][RESTORE_RESULT_NAMES[i]] =
+                std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
         }
     } else if (!memory_problem.empty()) {
         memory = {{"problem", memory_problem}};
@@ -270,7 +304,7 @@ std::string runtime::status_json() {
           {"mean_service_s", pool.mean_service_s}}},
         {"latency_budget_breaches", requests.budget_breaches()},
         {"conversations_dropped", requests.conversations().dropped()},
-        {"metrics_enabled", false},
+        {"metrics_enabled", config()->enable_metrics_collection},
         {"uptime_seconds", uptime.count()},
         {"model", model_loaded ? json(model.name) : json()},
         {"server_version", server_version},

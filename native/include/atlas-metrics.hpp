@@ -1,0 +1,174 @@
+// What a server records of its requests while it serves them; docs/metrics.md says what each family means.
+#pragma once
+
+#include "atlas-recorder.hpp"
+#include "atlas-ticket.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace atlas {
+
+enum class request_route { chat, completions, completion, responses, messages, infill };
+
+constexpr const char * REQUEST_ROUTE_NAMES[] = {"chat", "completions", "completion", "responses", "messages", "infill"};
+
+constexpr size_t N_REQUEST_ROUTES = sizeof(REQUEST_ROUTE_NAMES) / sizeof(REQUEST_ROUTE_NAMES[0]);
+
+// Of a path such as /v1/chat/completions, whatever stands before it.
+request_route route_of(const std::string & path);
+
+enum class request_outcome {
+    ok,        // the last result came
+    error,     // anything else
+    refused,   // 429 or 503: over a rate, or no context or turn in time
+    cancelled, // the client left before
+};
+
+constexpr const char * REQUEST_OUTCOME_NAMES[] = {"ok", "error", "refused", "cancelled"};
+
+constexpr size_t N_REQUEST_OUTCOMES = sizeof(REQUEST_OUTCOME_NAMES) / sizeof(REQUEST_OUTCOME_NAMES[0]);
+
+// Where the tokens of a prompt came from.
+enum class token_source { computed, slot, ram, disk };
+
+constexpr const char * TOKEN_SOURCE_NAMES[] = {"computed", "slot", "ram", "disk"};
+
+constexpr size_t N_TOKEN_SOURCES = sizeof(TOKEN_SOURCE_NAMES) / sizeof(TOKEN_SOURCE_NAMES[0]);
+
+enum class refusal { too_many, exhausted, rate };
+
+constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate"};
+
+constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
+
+// Where ATLAS spends time on a request, on its HTTP thread. Waiting for a context or for a session's turn is not counted.
+enum class request_phase { parse, history, lookup, answer };
+
+constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};
+
+constexpr size_t N_REQUEST_PHASES = sizeof(REQUEST_PHASE_NAMES) / sizeof(REQUEST_PHASE_NAMES[0]);
+
+// Any thread. The numbers begin at 0 with the object, and never fall but for in_progress.
+class metrics {
+  public:
+    enum histogram : size_t {
+        REQUEST,
+        QUEUE,
+        PREFILL,
+        FIRST_TOKEN,
+        INTER_TOKEN,
+        RESTORE,
+        OVERHEAD,
+        OVERHEAD_OF_PHASE, // the first of as many as there are phases
+        N_HISTOGRAMS = OVERHEAD_OF_PHASE + N_REQUEST_PHASES,
+    };
+
+    enum counter : size_t {
+        REQUESTS,
+        CACHE_HITS = REQUESTS + N_REQUEST_ROUTES * N_REQUEST_OUTCOMES * 2,
+        CACHE_MISSES,
+        ANSWER_TOKENS,
+        PROMPT_TOKENS, // the first of as many as there are sources
+        REFUSALS   = PROMPT_TOKENS + N_TOKEN_SOURCES,
+        N_COUNTERS = REFUSALS + N_REFUSALS,
+    };
+
+    static size_t requests(request_route route, request_outcome outcome, bool is_asked) {
+        const auto row = static_cast<size_t>(route) * N_REQUEST_OUTCOMES + static_cast<size_t>(outcome);
+        return REQUESTS + row * 2 + (is_asked ? 1 : 0);
+    }
+    static size_t prompt_tokens(token_source from) { return PROMPT_TOKENS + static_cast<size_t>(from); }
+    static size_t refusals(refusal why) { return REFUSALS + static_cast<size_t>(why); }
+    static size_t overhead(request_phase phase) { return OVERHEAD_OF_PHASE + static_cast<size_t>(phase); }
+
+    // is_on: false records nothing.
+    explicit metrics(bool is_on) : values(N_COUNTERS, N_HISTOGRAMS, is_on) {}
+
+    recorder             values;
+    std::atomic<int64_t> in_progress{0};
+};
+
+// What one result of a request says of its sequence.
+struct sequence_result {
+    size_t  index         = 0; // of the sequence in its request
+    int64_t prompt_tokens = 0;
+    int64_t reused_tokens = 0; // of these, not computed
+    int64_t answer_tokens = 0; // so far
+    bool    is_partial    = false; // more follow: a streamed answer
+
+    // Of the last result only; before it came.
+    std::chrono::microseconds since_start{0}; // of the prompt's computing
+    std::chrono::microseconds since_first_token{0};
+    bool                      is_timed = false; // whether there are these two
+};
+
+// Turns what happens to one request into records, from when it began to when it ends, which is when this is destroyed.
+// Used by one thread at a time.
+class request_meter {
+  public:
+    using clock = std::chrono::steady_clock;
+
+    // is_gone: whether the client has left; asked at the end, may be empty.
+    request_meter(metrics & to, request_route route, std::function<bool()> is_gone, clock::time_point began);
+    request_meter(const request_meter &)             = delete;
+    request_meter & operator=(const request_meter &) = delete;
+    ~request_meter();
+
+    // The request has an `atlas` object.
+    void set_asked() { is_asked = true; }
+
+    // How many sequences there are of each prompt, and whether each is computed on its own.
+    void set_choices(size_t n, bool are_separate);
+
+    // What the memory found for the next prompt, whose task is ready to be posted.
+    void add_prompt(std::shared_ptr<const memory_ticket> found, clock::time_point now);
+
+    void add_wait(clock::duration waited) { waits += waited; }
+    void add_result(const sequence_result & result, clock::time_point now);
+    void refuse(refusal why);
+
+    // The last result has come.
+    void complete() { outcome = request_outcome::ok; }
+
+  private:
+    struct sequence {
+        bool              is_prompt_counted = false;
+        int64_t           answer_tokens     = 0;
+        clock::time_point last_token; // of a streamed answer
+    };
+
+    metrics &                      to;
+    const request_route            route;
+    const std::function<bool()>    is_gone;
+    const clock::time_point        began;
+    bool                           is_asked = false;
+    std::optional<request_outcome> outcome;
+
+    size_t                                            n_choices    = 1;
+    bool                                              are_separate = false;
+    std::vector<std::shared_ptr<const memory_ticket>> prompts;
+    std::vector<sequence>                             sequences;
+
+    clock::duration   waits{0};
+    clock::time_point posted;
+    clock::time_point first_token;
+    bool              has_reuse = false;
+
+    // Whether the state of its prompt is a copy of that of the prompt's first sequence.
+    bool is_copy(size_t index) const { return !are_separate && index % n_choices != 0; }
+
+    void count_prompt(const sequence_result & result);
+    void count_answer(sequence & known, const sequence_result & result, clock::time_point now);
+    void record_times(const sequence_result & result, clock::time_point now);
+};
+
+} // namespace atlas

@@ -1,0 +1,234 @@
+#include "metrics-export.hpp"
+
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <utility>
+
+namespace atlas {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// Names and values, in order of names.
+using label_list = std::map<std::string, std::string>;
+
+constexpr const char * LAYER_NAMES[] = {"none", "ram", "disk"};
+
+// Which of the bounds are shown: a series is kept for each, so those that nobody needs are left out. per_octave divides 8.
+struct shown_bounds {
+    unsigned first_octave; // of ns: 10 is about 1 us, 20 1 ms, 30 1 s
+    unsigned last_octave;
+    unsigned per_octave;
+};
+
+constexpr shown_bounds OF_REQUESTS = {17, 42, 4};
+constexpr shown_bounds OF_TOKENS   = {17, 37, 8};
+constexpr shown_bounds OF_OVERHEAD = {10, 33, 4};
+constexpr shown_bounds OF_PHASES   = {10, 33, 1};
+
+class family_list {
+  public:
+    // The family that add() and add_histogram() add to.
+    void begin(const char * name, const char * type, const char * help) {
+        families.push_back({{"name", name}, {"type", type}, {"help", help}, {"samples", json::array()}});
+    }
+
+    template <typename T> void add(T value, const label_list & labels = {}) {
+        samples().push_back({{"labels", json(labels)}, {"value", value}});
+    }
+
+    template <typename T> void gauge(const char * name, const char * help, T value) {
+        begin(name, "gauge", help);
+        add(value);
+    }
+
+    template <typename T> void counter(const char * name, const char * help, T value) {
+        begin(name, "counter", help);
+        add(value);
+    }
+
+    void add_histogram(const duration_counts & found, const shown_bounds & shown, const label_list & labels = {}) {
+        using all            = duration_buckets;
+        const size_t step    = all::PER_OCTAVE / shown.per_octave;
+        const size_t last    = (shown.last_octave - all::MIN_OCTAVE) * all::PER_OCTAVE;
+        json         buckets = json::array();
+        uint64_t     count   = 0;
+        size_t       next    = 0;
+        for (size_t i = (shown.first_octave - all::MIN_OCTAVE) * all::PER_OCTAVE; i <= last; i += step) {
+            for (; next <= i; next++) {
+                count += found.counts[next];
+            }
+            buckets.push_back({(double) all::upper_bound(i) / 1e9, count});
+        }
+        for (; next < found.counts.size(); next++) {
+            count += found.counts[next];
+        }
+        buckets.push_back({nullptr, count});
+        samples().push_back({{"labels", json(labels)},
+                             {"sum", (double) found.sum_ns / 1e9},
+                             {"count", count},
+                             {"buckets", std::move(buckets)}});
+    }
+
+    void histogram(const char * name, const char * help, const duration_counts & found, const shown_bounds & shown) {
+        begin(name, "histogram", help);
+        add_histogram(found, shown);
+    }
+
+    std::string text() const {
+        return json{{"families", families}}.dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+
+  private:
+    json families = json::array();
+
+    json & samples() { return families.back()["samples"]; }
+};
+
+void add_requests(family_list & to, const metrics & recorded) {
+    to.begin("atlas_requests_total", "counter", "Completion requests that ended.");
+    for (size_t route = 0; route < N_REQUEST_ROUTES; route++) {
+        for (size_t outcome = 0; outcome < N_REQUEST_OUTCOMES; outcome++) {
+            for (const bool is_asked : {true, false}) {
+                to.add(recorded.values.count(metrics::requests(static_cast<request_route>(route),
+                                                               static_cast<request_outcome>(outcome), is_asked)),
+                       {{"route", REQUEST_ROUTE_NAMES[route]},
+                        {"outcome", REQUEST_OUTCOME_NAMES[outcome]},
+                        {"atlas", is_asked ? "yes" : "no"}});
+            }
+        }
+    }
+    to.gauge("atlas_requests_in_progress", "Completion requests that have begun and not ended.",
+             recorded.in_progress.load());
+    to.begin("atlas_cache_requests_total", "counter",
+             "Completions that ended ok, by whether any token of the prompt was reused.");
+    to.add(recorded.values.count(metrics::CACHE_HITS), {{"result", "hit"}});
+    to.add(recorded.values.count(metrics::CACHE_MISSES), {{"result", "miss"}});
+}
+
+void add_times(family_list & to, const metrics & recorded, uint64_t budget_breaches) {
+    const auto & from = recorded.values;
+    to.histogram("atlas_request_seconds", "From a request to the end of its answer, of those that ended ok.",
+                 from.read(metrics::REQUEST), OF_REQUESTS);
+    to.histogram("atlas_queue_seconds", "What a sequence waited for its turn, a context and a slot.",
+                 from.read(metrics::QUEUE), OF_REQUESTS);
+    to.histogram("atlas_prefill_seconds", "From the start of a prompt's computing to its first token.",
+                 from.read(metrics::PREFILL), OF_REQUESTS);
+    to.histogram("atlas_time_to_first_token_seconds", "From a request to its first token.",
+                 from.read(metrics::FIRST_TOKEN), OF_TOKENS);
+    to.histogram("atlas_inter_token_seconds", "From one result of a streamed sequence to the next.",
+                 from.read(metrics::INTER_TOKEN), OF_TOKENS);
+    to.begin("atlas_overhead_seconds", "histogram", "What ATLAS added to a request, by phase.");
+    for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
+        to.add_histogram(from.read(metrics::overhead(static_cast<request_phase>(i))), OF_PHASES,
+                         {{"phase", REQUEST_PHASE_NAMES[i]}});
+    }
+    to.histogram("atlas_request_overhead_seconds", "What ATLAS added to a request.", from.read(metrics::OVERHEAD),
+                 OF_OVERHEAD);
+    to.counter("atlas_latency_budget_breaches_total", "Requests to which ATLAS added more than the latency budget.",
+               budget_breaches);
+}
+
+void add_tokens(family_list & to, const metrics & recorded) {
+    to.begin("atlas_prompt_tokens_total", "counter", "Tokens of prompts, by where their state came from.");
+    for (size_t i = 0; i < N_TOKEN_SOURCES; i++) {
+        to.add(recorded.values.count(metrics::prompt_tokens(static_cast<token_source>(i))),
+               {{"source", TOKEN_SOURCE_NAMES[i]}});
+    }
+    to.counter("atlas_answer_tokens_total", "Tokens generated.", recorded.values.count(metrics::ANSWER_TOKENS));
+}
+
+void add_restores(family_list & to, const metrics & recorded, const metrics_facts & facts) {
+    to.begin("atlas_restores_total", "counter", "How prompts fared with the memory.");
+    for (size_t result = 0; result < N_RESTORE_RESULTS; result++) {
+        const bool is_restored = static_cast<restore_result>(result) == restore_result::restored;
+        for (size_t layer = is_restored ? 1 : 0; layer < (is_restored ? 3 : 1); layer++) {
+            to.add(facts.restores[result][layer],
+                   {{"result", RESTORE_RESULT_NAMES[result]}, {"layer", LAYER_NAMES[layer]}});
+        }
+    }
+    to.histogram("atlas_restore_seconds", "What putting state back into a slot took.",
+                 recorded.values.read(metrics::RESTORE), OF_REQUESTS);
+}
+
+void add_layers(family_list & to, const metrics_facts & facts) {
+    const auto & memory = facts.memory;
+    const auto   each   = [&](const char * name, const char * type, const char * help, uint64_t ram, uint64_t disk) {
+        to.begin(name, type, help);
+        to.add(ram, {{"layer", "ram"}});
+        to.add(disk, {{"layer", "disk"}});
+    };
+    each("atlas_layer_bytes", "gauge", "Bytes kept in a layer of the memory.", memory.ram_bytes, memory.disk_bytes);
+    each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", facts.ram_bytes, facts.disk_bytes);
+    each("atlas_layer_entries", "gauge", "Entries kept in a layer.", memory.ram_entries, memory.disk_entries);
+    each("atlas_evictions_total", "counter", "Entries given up to stay within the budget.", memory.evicted_ram,
+         memory.evicted_disk);
+    to.gauge("atlas_writes_pending_bytes", "Bytes that wait to be written to disk.", memory.pending_bytes);
+    to.counter("atlas_written_bytes_total", "Bytes written to disk.", memory.written_bytes);
+    to.counter("atlas_write_failures_total", "Writes, removals and syncs that the system refused.",
+               memory.write_failures);
+    to.counter("atlas_read_bytes_total", "Bytes read from disk.", memory.read_bytes);
+    to.gauge("atlas_sessions", "Sessions that the memory knows.", memory.sessions);
+    to.gauge("atlas_pinned_bytes", "Bytes of pinned sessions.", memory.pinned_bytes);
+}
+
+void add_pool(family_list & to, const metrics & recorded, const admission_stats & pool) {
+    to.gauge("atlas_pool_contexts", "Contexts in the pool.", pool.pool_size);
+    to.gauge("atlas_pool_contexts_in_use", "Contexts in use; more than there are while standard requests wait.",
+             pool.contexts_in_use);
+    to.gauge("atlas_pool_waiting", "Requests that wait for a context.", pool.waiting);
+    to.begin("atlas_refusals_total", "counter", "Requests refused with 429 or 503, by reason.");
+    for (size_t i = 0; i < N_REFUSALS; i++) {
+        to.add(recorded.values.count(metrics::refusals(static_cast<refusal>(i))), {{"reason", REFUSAL_NAMES[i]}});
+    }
+    to.counter("atlas_degraded_total", "Requests that went on as standard ones, as no context became free in time.",
+               pool.degraded);
+}
+
+// Bytes; 0 where the system does not tell.
+uint64_t resident_bytes() {
+    const std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen("/proc/self/statm", "r"), std::fclose);
+    unsigned long                                pages = 0;
+    if (!file || std::fscanf(file.get(), "%*u %lu", &pages) != 1) {
+        return 0;
+    }
+    return (uint64_t) pages * sysconf(_SC_PAGESIZE);
+}
+
+double cpu_seconds() {
+    rusage used = {};
+    getrusage(RUSAGE_SELF, &used);
+    const auto seconds = [](const timeval & time) { return (double) time.tv_sec + (double) time.tv_usec / 1e6; };
+    return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+void add_process(family_list & to, const metrics_facts & facts) {
+    to.gauge("atlas_process_resident_bytes", "Memory of the process that is in RAM.", resident_bytes());
+    to.counter("atlas_process_cpu_seconds_total", "CPU time of the process.", cpu_seconds());
+    to.gauge("atlas_uptime_seconds", "Time since ATLAS started.", facts.uptime_s);
+    to.begin("atlas_build_info", "gauge", "Always 1; the labels say what runs.");
+    to.add(1, {{"version", ATLAS_VERSION}, {"server_version", facts.server_version}, {"model", facts.model}});
+}
+
+} // namespace
+
+std::string metrics_json(const metrics & recorded, const metrics_facts & facts) {
+    family_list families;
+    add_requests(families, recorded);
+    add_times(families, recorded, facts.budget_breaches);
+    add_tokens(families, recorded);
+    add_restores(families, recorded, facts);
+    add_layers(families, facts);
+    add_pool(families, recorded, facts.pool);
+    add_process(families, facts);
+    return families.text();
+}
+
+} // namespace atlas

@@ -1,0 +1,30 @@
+// What ATLAS_QUERY_METRICS answers.
+#pragma once
+
+#include "atlas-admission.hpp"
+#include "atlas-memory.hpp"
+#include "atlas-metrics.hpp"
+#include "atlas-ticket.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace atlas {
+
+// What is not recorded, but read when it is asked for.
+struct metrics_facts {
+    admission_stats pool;
+    memory_stats    memory; // all 0 where there is none
+    uint64_t        ram_bytes = 0, disk_bytes = 0; // budgets
+    uint64_t        budget_breaches = 0;
+    double          uptime_s        = 0;
+    std::string     server_version;
+    std::string     model; // empty: none is loaded yet
+
+    std::array<std::array<uint64_t, 3>, N_RESTORE_RESULTS> restores = {}; // by result and layer, 0: none
+};
+
+std::string metrics_json(const metrics & recorded, const metrics_facts & facts);
+
+} // namespace atlas
