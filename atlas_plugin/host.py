@@ -16,6 +16,7 @@ from atlas_plugin.memory_records import (
     session_of,
     unpack_events,
 )
+from atlas_plugin.metrics.families import Family, decode_families
 from atlas_plugin.settings import Settings, SettingsChange
 
 SessionAction = Literal["restore", "pin", "unpin", "forget", "expire"]
@@ -82,6 +83,9 @@ class Host(Protocol):
     def conversations(self) -> list[Conversation]:
         """Take those off the queue that clients sent whole; MAX_CONVERSATIONS at most, then ask again."""
 
+    def metrics(self) -> list[Family]:
+        """What the server has counted and measured so far, as families of Prometheus."""
+
 
 class EmbeddedHost:
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module."""
@@ -128,6 +132,9 @@ class EmbeddedHost:
     def conversations(self) -> list[Conversation]:
         answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS))
         return [Conversation(**document) for document in answer]
+
+    def metrics(self) -> list[Family]:
+        return decode_families(self._query(self._lib.ATLAS_QUERY_METRICS))
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:
         sink = self._api.sink_new()

@@ -21,6 +21,7 @@ from atlas_plugin.memory_records import (
     Session,
     SessionEdit,
 )
+from atlas_plugin.metrics.families import Family
 from atlas_plugin.settings import Settings, SettingsChange
 
 __all__ = ["Application", "FakeHost"]
@@ -33,6 +34,9 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
     "max_sessions": ("int", "max-sessions", 10_000),
     "max_state_bytes": ("int", "max-state-bytes", 8 * 1024 * 1024),
     "admin_key": ("string", "admin-key", ""),
+    "enable_metrics_collection": ("bool", "metrics", True),
+    "metrics_update_interval_ms": ("int", "metrics-interval", 1000),
+    "metrics_history_size": ("int", "metrics-history-size", 100),
     "plugins": ("list", "plugin", []),
     "plugins_dir": ("string", "plugins-dir", ""),
     "require_python": ("bool", "require-python", False),
@@ -41,7 +45,15 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
 }
 
 
-_LIVE = {"session_ttl_s", "max_sessions", "max_state_bytes", "log_level", "verbose_logging"}
+_LIVE = {
+    "session_ttl_s",
+    "max_sessions",
+    "max_state_bytes",
+    "metrics_update_interval_ms",
+    "metrics_history_size",
+    "log_level",
+    "verbose_logging",
+}
 _SECRET = {"admin_key"}
 
 
@@ -50,6 +62,7 @@ class FakeHost:
 
     `memory_events` takes from `events`, one at a time; what was answered is in `orders`, by layer. A test
     makes sessions, and uses them, with `use_session`, and puts into `queue` what their clients sent.
+    `families` are its metrics.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -62,6 +75,7 @@ class FakeHost:
         self.orders: dict[int, list[list[int]]] = {1: [], 2: []}
         self.live_sessions: dict[str, Session] = {}
         self.queue: deque[Conversation] = deque()
+        self.families: list[Family] = []
         self.pin_problem: str | None = None
         """Why a pin is refused."""
         self._version = 0
@@ -92,7 +106,7 @@ class FakeHost:
             "memory": self.memory,
             "initialized": True,
             "context_pool_size": 4,
-            "metrics_enabled": False,
+            "metrics_enabled": self.settings().flag("enable_metrics_collection"),
             "uptime_seconds": 1.5,
         }
 
@@ -162,6 +176,10 @@ class FakeHost:
     def conversations(self) -> list[Conversation]:
         """From `queue`."""
         return [self.queue.popleft() for _ in range(min(len(self.queue), MAX_CONVERSATIONS))]
+
+    def metrics(self) -> list[Family]:
+        """From `families`."""
+        return list(self.families)
 
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""

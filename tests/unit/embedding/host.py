@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cffi  # type: ignore[import-untyped]
+import msgspec
 import orjson
 
 from atlas_plugin import ABI_VERSION, embedding
@@ -168,6 +169,8 @@ class Server:
             return orjson.dumps(fake.request_schema())
         if what == lib.ATLAS_QUERY_CONVERSATIONS:
             return orjson.dumps(fake.conversations())
+        if what == lib.ATLAS_QUERY_METRICS:
+            return msgspec.json.encode({"families": fake.metrics()})
         fields = orjson.loads(argument)
         if what == lib.ATLAS_QUERY_SETTINGS_CHANGE:
             change = fake.change_settings(fields)
