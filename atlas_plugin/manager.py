@@ -2,8 +2,9 @@
 
 import logging
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -43,6 +44,24 @@ class PluginInfo:
     hook_failures: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class HookCalls:
+    """How often a hook of a plugin was called so far, how often it failed, how long it took in all."""
+
+    plugin: str
+    hook: str
+    calls: int
+    errors: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
 @dataclass
 class _Plugin:
     candidate: Candidate
@@ -54,6 +73,7 @@ class _Plugin:
     """Between startup and shutdown: it can be asked."""
     failing: dict[str, str] = field(default_factory=dict)
     """Why a hook's last call failed, by hook."""
+    tallies: dict[str, _Tally] = field(default_factory=dict)
 
 
 class PluginManager:
@@ -134,8 +154,7 @@ class PluginManager:
         for plugin in sorted(self._plugins, key=lambda plugin: plugin.info.source == "builtin"):
             if plugin.ready and hook in plugin.hooks:
                 try:
-                    answer = self._call(plugin, hook, **arguments)
-                    checked = None if answer is None else check(answer)
+                    checked: _Answer | None = self._call(plugin, hook, check, **arguments)
                 except BaseException as error:
                     self._count_failure(plugin, hook, error)
                     continue
@@ -160,11 +179,7 @@ class PluginManager:
         reports: list[StatusReport] = []
         for plugin in self._active():
             try:
-                report = self._call(plugin, "report_status")
-                if not isinstance(report, StatusReport | None):
-                    raise TypeError(
-                        f"report_status returned {type(report).__name__}, not StatusReport or None"
-                    )
+                report = self._call(plugin, "report_status", _status_report)
             except BaseException as error:
                 log.exception("plugin '%s' failed in report_status", plugin.info.name)
                 problem = f"plugin '{plugin.info.name}' failed in report_status: {_last_line(error)}"
@@ -172,6 +187,20 @@ class PluginManager:
             if report is not None:
                 reports.append(report)
         return reports
+
+    def problems(self, reports: Iterable[StatusReport]) -> list[str]:
+        """A sentence for each thing that is wrong now; `reports` are those of `reports()`."""
+        failed = (f"plugin '{info.name}' failed: {info.error}" for info in self.failed)
+        return [*failed, *self.failing, *(problem for report in reports for problem in report.problems)]
+
+    def hook_calls(self) -> list[HookCalls]:
+        """How the hooks of all plugins were called since the server's start."""
+        with self._counting:
+            return [
+                HookCalls(plugin.info.name, hook, tally.calls, tally.errors, tally.seconds)
+                for plugin in self._plugins
+                for hook, tally in plugin.tallies.items()
+            ]
 
     def _active(self) -> list[_Plugin]:
         return [plugin for plugin in self._plugins if plugin.info.state == "active"]
@@ -193,6 +222,7 @@ class PluginManager:
                 if impl.plugin is plugin.module and not (impl.optionalhook and not caller.has_spec()):
                     self._check(impl, caller)
                     plugin.hooks[caller.name] = impl
+                    plugin.tallies[caller.name] = _Tally()
         if not plugin.hooks:
             log.warning("plugin '%s' has no hooks: mark its functions with @hookimpl", name)
         version = plugin.info.version or getattr(plugin.module, "__version__", None)
@@ -211,10 +241,26 @@ class PluginManager:
                 message = f"hook '{caller.name}': {option} is not supported; hooks run in load order"
                 raise PluginError(impl.plugin_name, message)
 
-    def _call(self, plugin: _Plugin, hook: str, **arguments: Any) -> Any:
+    def _call(
+        self, plugin: _Plugin, hook: str, check: Callable[[Any], Any] | None = None, /, **arguments: Any
+    ) -> Any:
         # Not through pluggy's own call: one plugin's exception there ends the call for all that follow.
         impl = plugin.hooks.get(hook)
-        return None if impl is None else impl.function(*(arguments[name] for name in impl.argnames))
+        if impl is None:
+            return None
+        failed, begun = 1, time.perf_counter()
+        try:
+            answer = impl.function(*(arguments[name] for name in impl.argnames))
+            checked = answer if answer is None or check is None else check(answer)
+            failed = 0
+        finally:
+            seconds = time.perf_counter() - begun
+            tally = plugin.tallies[hook]
+            with self._counting:
+                tally.calls += 1
+                tally.errors += failed
+                tally.seconds += seconds
+        return checked
 
     def _count_failure(self, plugin: _Plugin, hook: str, error: BaseException) -> None:
         with self._counting:
@@ -245,6 +291,12 @@ class PluginManager:
                 self._call(plugin, "shutdown")
             except BaseException:
                 log.exception("plugin '%s' failed in shutdown", plugin.info.name)
+
+
+def _status_report(answer: Any) -> StatusReport:
+    if not isinstance(answer, StatusReport):
+        raise TypeError(f"report_status returned {type(answer).__name__}, not StatusReport or None")
+    return answer
 
 
 def _last_line(error: BaseException) -> str:

@@ -42,12 +42,11 @@ class StatusPlugin:
             "python": {"version": platform.python_version(), "prefix": sys.prefix},
             "plugins": {"active": states.count("active"), "failed": states.count("failed")},
         }
-        problems = [f"plugin '{info.name}' failed: {info.error}" for info in self._plugins.failed]
-        problems += self._plugins.failing
+        reports = self._plugins.reports()
+        problems = self._plugins.problems(reports)
         reported: dict[str, Any] = {"memory_persistence": False}
-        for report in self._plugins.reports():
+        for report in reports:
             reported.update(report.data)
-            problems.extend(report.problems)
         # The facts stand first in the answer, and no plugin can replace one.
         data = {**facts, **reported, **facts}
         return {"status": "degraded" if problems else "healthy", "data": data, "problems": problems}
