@@ -68,7 +68,8 @@ def test_routes_of_the_readme_exist() -> None:
     names = "save", "load", "list", "delete", "pin", "unpin", "flush"
     memory = {f"POST /v1/atlas/memory/{name}" for name in names}
     others = "GET status", "GET plugins", "GET config", "POST config", "GET openapi.json"
-    assert documented == memory | {route.replace(" ", " /v1/atlas/") for route in others}
+    metrics = {f"GET /v1/atlas/metrics{rest}" for rest in ("", "/stream", "/prometheus")}
+    assert documented == memory | metrics | {route.replace(" ", " /v1/atlas/") for route in others}
 
 
 def test_every_dependency_is_explained() -> None:

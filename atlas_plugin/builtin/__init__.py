@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from atlas_plugin.builtin.config import ConfigPlugin
 from atlas_plugin.builtin.eviction import EvictionPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
+from atlas_plugin.builtin.metrics import MetricsPlugin
 from atlas_plugin.builtin.openapi import OpenApiPlugin
 from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.status import StatusPlugin
@@ -15,5 +16,6 @@ BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
     "config": ConfigPlugin,
     "memory": MemoryPlugin,
     "eviction": EvictionPlugin,
+    "metrics": MetricsPlugin,
     "openapi": OpenApiPlugin,
 }

@@ -179,6 +179,7 @@ class TestLoading:
             "config": "active",
             "memory": "disabled",
             "eviction": "active",
+            "metrics": "active",
             "openapi": "active",
             "a": "active",
             "b": "disabled",

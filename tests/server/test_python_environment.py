@@ -276,7 +276,7 @@ class TestPluginsThatFail:
         server = start_server(options)
         document = server.get("/v1/atlas/status").json()
         assert document["status"] == "degraded"
-        assert document["data"]["plugins"] == {"active": 6, "failed": 1}
+        assert document["data"]["plugins"] == {"active": 7, "failed": 1}
         assert document["problems"] == [f"plugin 'probe' failed: {error}"]
 
         listing = server.get("/v1/atlas/plugins")

@@ -28,7 +28,7 @@ class TestPluginsAndSignals:
         self, start_server: StartServer, tmp_path: Path, source: str, number: signal.Signals
     ) -> None:
         server = start_server(plugin_options(tmp_path, source))
-        assert [plugin["state"] for plugin in plugins(server)] == ["active"] * 7
+        assert [plugin["state"] for plugin in plugins(server)] == ["active"] * 8
         server.signal(number)
         assert server.wait() == 0
         assert (tmp_path / "shutdown.ran").exists()
