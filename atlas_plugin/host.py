@@ -86,6 +86,12 @@ class Host(Protocol):
     def metrics(self) -> list[Family]:
         """What the server has counted and measured so far, as families of Prometheus."""
 
+    def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """The number of the newest completion that ended, and those after number `since`, oldest first.
+
+        At most 256: ask again from the last one's number. `atlas-abi.h` lists what each has.
+        """
+
 
 class EmbeddedHost:
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module."""
@@ -135,6 +141,10 @@ class EmbeddedHost:
 
     def metrics(self) -> list[Family]:
         return decode_families(self._query(self._lib.ATLAS_QUERY_METRICS))
+
+    def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_REQUESTS, orjson.dumps({"since": since})))
+        return answer["last"], answer["requests"]
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:
         sink = self._api.sink_new()

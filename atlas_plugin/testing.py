@@ -62,7 +62,7 @@ class FakeHost:
 
     `memory_events` takes from `events`, one at a time; what was answered is in `orders`, by layer. A test
     makes sessions, and uses them, with `use_session`, and puts into `queue` what their clients sent.
-    `families` are its metrics.
+    `families` are its metrics, `requests_ended` the completions that ended, oldest first.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -76,6 +76,7 @@ class FakeHost:
         self.live_sessions: dict[str, Session] = {}
         self.queue: deque[Conversation] = deque()
         self.families: list[Family] = []
+        self.requests_ended: list[dict[str, Any]] = []
         self.pin_problem: str | None = None
         """Why a pin is refused."""
         self._version = 0
@@ -180,6 +181,11 @@ class FakeHost:
     def metrics(self) -> list[Family]:
         """From `families`."""
         return list(self.families)
+
+    def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """From `requests_ended`, as a server would."""
+        last = self.requests_ended[-1]["number"] if self.requests_ended else 0
+        return last, [record for record in self.requests_ended if record["number"] > since][:256]
 
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""

@@ -21,7 +21,14 @@ DOCUMENTS = sorted(
 DECISIONS = sorted((REPOSITORY / "docs/adr").glob("*.md"))
 
 # Defaults of the table as the README writes them, where they are expressions of C++.
-DEFAULTS = {'""': "", "{}": "", "8 * 1024 * 1024": "8388608", "10.0": "10", "LogLevel::INFO": "info"}
+DEFAULTS = {
+    '""': "",
+    "{}": "",
+    "8 * 1024 * 1024": "8388608",
+    "10.0": "10",
+    "LogLevel::INFO": "info",
+    "LogFormat::TEXT": "text",
+}
 
 
 def name_of(path: Path) -> str:

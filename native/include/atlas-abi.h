@@ -67,7 +67,13 @@ extern "C" {
  * METRICS: answers {"families": [{"name", "type": "counter" | "gauge" | "histogram", "help", "samples": [{"labels": {name:
  *   value}, "value": number} or, of a histogram, {"labels", "sum", "count", "buckets": [[upper bound, count up to it],
  *   ...]}]}]}; bounds rise, the last is null (infinity); counts are cumulative. Names are Prometheus's; those of counters
- *   end in _total. */
+ *   end in _total.
+ * REQUESTS: argument: {"since": number}; answers {"last": number of the newest, "requests": [{"number", "request_id", "route",
+ *   "outcome", "atlas": bool, "tenant", "session": its hash, "traceparent", "ended": seconds since 1970, "streamed": bool,
+ *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
+ *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
+ *   after `since`, oldest first, at most 256. Texts are empty where there is none. 1,024 are kept: a gap in the numbers
+ *   says that some are lost. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -78,6 +84,7 @@ extern "C" {
 #define ATLAS_QUERY_REQUEST_SCHEMA  8
 #define ATLAS_QUERY_CONVERSATIONS   9
 #define ATLAS_QUERY_METRICS         10
+#define ATLAS_QUERY_REQUESTS        11
 
 /* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
  * are tenants.

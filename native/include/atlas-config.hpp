@@ -13,6 +13,8 @@ namespace atlas {
 
 enum class LogLevel { DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4 }; // values as in atlas-abi.h
 
+enum class LogFormat { TEXT, JSON };
+
 using string_list = std::vector<std::string>;
 
 struct AtlasServerConfig {
@@ -21,13 +23,13 @@ struct AtlasServerConfig {
 #undef ATLAS_SETTING
 };
 
-// The least severe level that is logged: what both settings for it come to.
-LogLevel effective_log_level(const AtlasServerConfig & config);
+// Has the log follow the settings for it. Any thread.
+void apply_logging(const AtlasServerConfig & config);
 
 // One row of the table, for whoever lists settings.
 struct setting_info {
     const char * name;
-    const char * type; // "bool", "int", "float", "string", "list" or "level"
+    const char * type; // "bool", "int", "float", "string", "list", "level" or "format"
     std::string  flag; // "--atlas-…"
     std::string  env; // "ATLAS_…"
     double       min;

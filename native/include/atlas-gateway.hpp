@@ -4,6 +4,7 @@
 #include "atlas-admission.hpp"
 #include "atlas-config.hpp"
 #include "atlas-conversations.hpp"
+#include "atlas-ended-requests.hpp"
 #include "atlas-metrics.hpp"
 #include "atlas-rate-limit.hpp"
 #include "atlas-request.hpp"
@@ -23,6 +24,8 @@ struct completion_head {
     const std::string *            atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
     std::string                    key;             // API key, without "Bearer "
     std::string                    conversation_id; // header X-Conversation-Id, another name for atlas.session_id
+    std::string                    request_id;      // X-Request-Id; another is made where it is none
+    std::string                    traceparent;     // likewise ignored
     request::clock::time_point     began;           // when ATLAS began to look at it
     std::unique_ptr<request_meter> meter;       // of gateway::meter()
 };
@@ -42,7 +45,7 @@ class gateway {
     identity identify(const std::string & key) const { return known.identify(key); }
     bool     has_tenants() const { return known.is_separated(); }
 
-    // Of a request whose body has not been read yet; nullptr when nothing is recorded. is_gone: as for request_meter.
+    // Of a request whose body has not been read yet. is_gone: as for request_meter.
     std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,
                                          request::clock::time_point began);
 
@@ -63,6 +66,8 @@ class gateway {
 
     metrics & recorded() { return numbers; }
 
+    const ended_requests & ended() const { return all_ended; }
+
     // Requests that took longer in ATLAS than the latency budget.
     uint64_t budget_breaches() const { return n_breaches; }
 
@@ -78,11 +83,13 @@ class gateway {
     session_turns      turns;
     conversation_queue sent;
     metrics            numbers;
+    ended_requests     all_ended;
 
     std::atomic<uint64_t> n_breaches{0};
 
     void check_rates(const request & request);
     void end(const request & request);
+    void charge(const request & request);
     void record_overhead(const request & request);
 };
 

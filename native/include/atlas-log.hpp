@@ -7,14 +7,20 @@
 
 namespace atlas {
 
-// Receives one record, without prefix or final newline, from any thread.
-using log_sink = void (*)(LogLevel level, const std::string & text);
+// Receives one record, without prefix or final newline, from any thread. In the format JSON it is one line, an object with
+// time (UTC, RFC 3339), level and message, and is to be written as it is.
+using log_sink = void (*)(LogLevel level, LogFormat format, const std::string & text);
 
-// Both may be called at any time, from any thread. Until a sink is set, records go nowhere.
+// These may be called at any time, from any thread. Until a sink is set, records go nowhere.
 void set_log_sink(log_sink sink);
 void set_log_level(LogLevel least);
+void set_log_format(LogFormat format);
 
-void log(LogLevel level, const std::string & text);
+// Whether a record of this level would be written.
+bool is_logged(LogLevel level);
+
+// members: what the JSON object has besides, as "\"name\":value,..."; the format TEXT leaves it out.
+void log(LogLevel level, const std::string & text, const std::string & members = "");
 
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))

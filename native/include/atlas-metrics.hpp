@@ -1,6 +1,7 @@
 // What a server records of its requests while it serves them; docs/metrics.md says what each family means.
 #pragma once
 
+#include "atlas-ended-requests.hpp"
 #include "atlas-recorder.hpp"
 #include "atlas-ticket.hpp"
 
@@ -139,6 +140,12 @@ class request_meter {
     // The last result has come.
     void complete() { outcome = request_outcome::ok; }
 
+    // Nothing more comes: records what is known only now. Called at the latest by the destructor.
+    void end();
+
+    // After end(). Without what the memory took.
+    void describe(request_record & record) const;
+
   private:
     struct sequence {
         bool              is_prompt_counted = false;
@@ -161,7 +168,10 @@ class request_meter {
     clock::duration   waits{0};
     clock::time_point posted;
     clock::time_point first_token;
-    bool              has_reuse = false;
+    clock::time_point ended; // not set: it has not
+    bool              has_reuse   = false;
+    bool              is_streamed = false;
+    request_times     times;
 
     // Whether the state of its prompt is a copy of that of the prompt's first sequence.
     bool is_copy(size_t index) const { return !are_separate && index % n_choices != 0; }

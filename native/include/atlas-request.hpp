@@ -61,6 +61,8 @@ class request {
     std::string tenant;  // of the key that it came with; empty: none
     std::string account; // whose rate limits it counts for
     std::string session; // the session's name as qualified by the tenant; empty: none
+    std::string request_id;
+    std::string traceparent; // W3C Trace Context; empty: none
 
     // Held until the request ends: contexts, and the turn on the session.
     std::shared_ptr<void> lease;
@@ -73,7 +75,7 @@ class request {
     std::string messages;
     std::string answer_message;
 
-    // Called once, when the request ends, however it does: with the tokens that it took and the time spent in ATLAS.
+    // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;
 
     void add_usage(const request_usage & more);
@@ -99,8 +101,11 @@ class request {
     // The layers of the memory that there are; which of them it used is in the answer.
     void set_layers(std::vector<int> available) { layers = std::move(available); }
 
-    // JSON text of the `atlas` object in the answer; also writes the request's log line.
+    // JSON text of the `atlas` object in the answer.
     std::string answer() const;
+
+    // What is kept of it, now that it has ended: also ends what is recorded of it.
+    request_record record() const;
 
   private:
     request_options  opts;

@@ -40,18 +40,22 @@ std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error
     return atlas_server_response(atlas::error_response(error));
 }
 
+// Empty when there is none.
+static std::string header_of(const std::map<std::string, std::string> & headers, const char * wanted) {
+    for (const auto & [name, value] : headers) {
+        if (strcasecmp(name.c_str(), wanted) == 0) {
+            return value;
+        }
+    }
+    return "";
+}
+
 std::string atlas_presented_key(const std::map<std::string, std::string> & headers) {
     static const std::string BEARER = "Bearer ";
 
-    std::string key;
-    for (const char * wanted : {"authorization", "x-api-key"}) {
-        for (const auto & [name, value] : headers) {
-            if (key.empty() && strcasecmp(name.c_str(), wanted) == 0) {
-                key = value.compare(0, BEARER.size(), BEARER) == 0 ? value.substr(BEARER.size()) : value;
-            }
-        }
-    }
-    return key;
+    const std::string authorization = header_of(headers, "authorization");
+    const std::string key           = authorization.empty() ? header_of(headers, "x-api-key") : authorization;
+    return key.compare(0, BEARER.size(), BEARER) == 0 ? key.substr(BEARER.size()) : key;
 }
 
 std::string atlas_own_name(const std::map<std::string, std::string> & headers, const std::string & name) {
@@ -80,6 +84,8 @@ common_json atlas_parse_body(const server_http_req & req) {
         body.erase("atlas");
     }
     head.key             = atlas_presented_key(req.headers);
+    head.request_id      = header_of(req.headers, "x-request-id");
+    head.traceparent     = header_of(req.headers, "traceparent");
     head.conversation_id = server_stream_conv_id_from_headers(req.headers);
     req.atlas            = active->begin_request(std::move(head));
     return body;

@@ -87,7 +87,11 @@ void atlas_add_options(common_params_context & ctx_arg) {
 // life
 //
 
-static void write_log(atlas::LogLevel level, const std::string & text) {
+static void write_log(atlas::LogLevel level, atlas::LogFormat format, const std::string & text) {
+    if (format == atlas::LogFormat::JSON) {
+        common_log_add(common_log_main(), GGML_LOG_LEVEL_CONT, "%s\n", text.c_str()); // a line without prefix
+        return;
+    }
     static const std::map<atlas::LogLevel, ggml_log_level> LEVELS = {
         {atlas::LogLevel::DEBUG, GGML_LOG_LEVEL_INFO}, // upstream drops debug lines unless -lv asks for them
         {atlas::LogLevel::INFO, GGML_LOG_LEVEL_INFO},
@@ -118,7 +122,7 @@ static void settle_settings(atlas::settings & settings) {
     if (!config_file().empty()) {
         settings.read_file(config_file());
     }
-    atlas::set_log_level(atlas::effective_log_level(*settings.values()));
+    atlas::apply_logging(*settings.values());
     for (const auto & name : unknown) {
         atlas::logf(atlas::LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
     }

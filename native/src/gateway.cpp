@@ -1,7 +1,7 @@
 #include "atlas-gateway.hpp"
 
 #include "atlas-error.hpp"
-#include "atlas-log.hpp"
+#include "request-log.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -47,9 +47,6 @@ template <typename F> static auto wait_for(const request & request, F what) {
 
 std::unique_ptr<request_meter> gateway::meter(const std::string & path, std::function<bool()> is_gone,
                                               request::clock::time_point began) {
-    if (!numbers.values.is_on()) {
-        return nullptr;
-    }
     return std::make_unique<request_meter>(numbers, route_of(path), std::move(is_gone), began);
 }
 
@@ -68,6 +65,12 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     begun->meter   = std::move(head.meter);
     begun->tenant  = std::move(who.tenant);
     begun->account = std::move(who.account);
+
+    begun->request_id = is_valid_id(head.request_id) ? std::move(head.request_id) : random_request_id();
+    if (is_traceparent(head.traceparent)) {
+        begun->traceparent = std::move(head.traceparent);
+    }
+    begun->on_end = [this](const request & ended) { end(ended); };
     if (!name.empty()) {
         begun->session = tenants::qualified(begun->tenant, name);
     }
@@ -77,7 +80,6 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
         refuse(*begun, refusal::rate);
         throw;
     }
-    begun->on_end = [this](const request & ended) { end(ended); };
     return begun;
 }
 
@@ -141,8 +143,7 @@ void gateway::record_overhead(const request & request) {
     numbers.values.record(metrics::OVERHEAD, request.overhead());
 }
 
-void gateway::end(const request & request) {
-    record_overhead(request);
+void gateway::charge(const request & request) {
     const auto config = all_settings.values();
     const auto now    = rate_limiter::clock::now();
     if (const auto limits = key_limits(*config); is_limited(limits)) {
@@ -151,21 +152,15 @@ void gateway::end(const request & request) {
     if (const auto limits = session_limits(*config); is_limited(limits) && !request.session.empty()) {
         session_rates.charge(request.session, (double) request.tokens(), limits, now);
     }
-    const auto ms = [](request::clock::duration time) {
-        return std::chrono::duration<double, std::milli>(time).count();
-    };
-    if (ms(request.overhead()) > config->api_latency_budget_ms) {
-        n_breaches++;
-        std::string phases;
-        for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
-            char text[64];
-            std::snprintf(text, sizeof(text), " %s %.3f", REQUEST_PHASE_NAMES[i],
-                          ms(request.time_in(static_cast<request_phase>(i))));
-            phases += text;
-        }
-        logf(LogLevel::DEBUG, "Request took %.3f ms in ATLAS, over the latency budget of %.3f ms:%s",
-             ms(request.overhead()), config->api_latency_budget_ms, phases.c_str());
-    }
+}
+
+void gateway::end(const request & request) {
+    record_overhead(request);
+    charge(request);
+    auto record = request.record();
+    log_ended(request, record, *all_settings.values());
+    n_breaches += record.ms.overhead > all_settings.values()->api_latency_budget_ms ? 1 : 0;
+    all_ended.add(std::move(record));
 }
 
 void gateway::close() { contexts.close(); }

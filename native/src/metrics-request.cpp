@@ -24,7 +24,13 @@ request_meter::request_meter(metrics & to, request_route route, std::function<bo
     to.in_progress.fetch_add(1, std::memory_order_relaxed);
 }
 
-request_meter::~request_meter() {
+request_meter::~request_meter() { end(); }
+
+void request_meter::end() {
+    if (ended != clock::time_point()) {
+        return;
+    }
+    ended = clock::now();
     to.in_progress.fetch_sub(1, std::memory_order_relaxed);
     if (!outcome) {
         outcome = is_gone && is_gone() ? request_outcome::cancelled : request_outcome::error;
@@ -34,8 +40,25 @@ request_meter::~request_meter() {
         to.values.record(metrics::FIRST_TOKEN, first_token - began);
     }
     if (outcome == request_outcome::ok) {
-        to.values.record(metrics::REQUEST, clock::now() - began);
+        to.values.record(metrics::REQUEST, ended - began);
         to.values.add(has_reuse ? metrics::CACHE_HITS : metrics::CACHE_MISSES);
+    }
+}
+
+static double ms_of(request_meter::clock::duration time) {
+    return std::chrono::duration<double, std::milli>(time).count();
+}
+
+void request_meter::describe(request_record & record) const {
+    record.route       = REQUEST_ROUTE_NAMES[static_cast<size_t>(route)];
+    record.outcome     = REQUEST_OUTCOME_NAMES[static_cast<size_t>(*outcome)];
+    record.is_streamed = is_streamed;
+    record.ms          = times;
+    record.ms.total    = ms_of(ended - began);
+    record.ms.wait     = ms_of(waits);
+    if (first_token != clock::time_point()) {
+        record.ms.first_token = ms_of(first_token - began);
+        record.ms.decode      = ms_of(ended - first_token);
     }
 }
 
@@ -73,8 +96,8 @@ void request_meter::add_result(const sequence_result & result, clock::time_point
 
 void request_meter::count_answer(sequence & known, const sequence_result & result, clock::time_point now) {
     to.values.add(metrics::ANSWER_TOKENS, result.answer_tokens - known.answer_tokens);
-    known.answer_tokens    = result.answer_tokens;
-    const bool is_streamed = result.is_partial || known.last_token != clock::time_point();
+    known.answer_tokens = result.answer_tokens;
+    is_streamed |= result.is_partial;
     if (result.is_partial) {
         if (known.last_token != clock::time_point()) {
             to.values.record(metrics::INTER_TOKEN, now - known.last_token);
@@ -90,8 +113,13 @@ void request_meter::count_answer(sequence & known, const sequence_result & resul
 
 void request_meter::record_times(const sequence_result & result, clock::time_point now) {
     const auto started = std::max(now - result.since_start, posted);
+    const auto prefill = result.since_start - result.since_first_token;
     to.values.record(metrics::QUEUE, waits + (started - posted));
-    to.values.record(metrics::PREFILL, result.since_start - result.since_first_token);
+    to.values.record(metrics::PREFILL, prefill);
+    if (result.index == 0) {
+        times.queue   = ms_of(started - posted);
+        times.prefill = ms_of(prefill);
+    }
 }
 
 void request_meter::count_prompt(const sequence_result & result) {

@@ -1,7 +1,5 @@
 #include "atlas-request.hpp"
 
-#include "atlas-log.hpp"
-
 #include <nlohmann/json.hpp>
 
 #include <numeric>
@@ -75,11 +73,36 @@ std::string request::answer() const {
     out["overhead_ms"] = overhead_ms;
     out["degraded"]    = !degraded_reason.empty();
     out["reason"]      = reason_json(degraded_reason, ticket.get());
-
-    logf(LogLevel::INFO, "Request processed in %.3f ms (session=%s, memory_layers=%s, cache_hit=%s)", overhead_ms,
-         opts.session_id ? opts.session_id->c_str() : "none",
-         opts.memory_layers ? std::to_string(*opts.memory_layers).c_str() : "all", cache_hit ? "true" : "false");
     return out.dump();
+}
+
+request_record request::record() const {
+    request_record made;
+    if (meter) {
+        meter->end();
+        meter->describe(made);
+    }
+    made.request_id  = request_id;
+    made.traceparent = traceparent;
+    made.is_asked    = has_object;
+    made.tenant      = tenant;
+    made.session     = session.empty() ? "" : hash_of_session(session);
+    made.ended       = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    made.ms.overhead = std::chrono::duration<double, std::milli>(overhead()).count();
+
+    made.prompt_tokens = usage.prompt_tokens;
+    made.reused_tokens = usage.reused_tokens;
+    made.answer_tokens = std::max(usage.answer_tokens, progress);
+    made.degraded      = degraded_reason;
+    if (ticket) {
+        made.memory_result = RESTORE_RESULT_NAMES[static_cast<size_t>(ticket->result)];
+        made.layer         = ticket->layer;
+        if (ticket->result == restore_result::restored) {
+            made.ms.restore = ticket->restore_ms;
+            made.ms.queue -= std::min(made.ms.queue, ticket->restore_ms); // which it is part of
+        }
+    }
+    return made;
 }
 
 } // namespace atlas

@@ -231,6 +231,12 @@ static std::optional<std::string> answer_without_memory(int32_t what) {
     }
 }
 
+// {"since": number}; 0 without.
+static uint64_t since_of(std::string_view argument) {
+    const json document = json::parse(argument, nullptr, false);
+    return document.is_object() ? document.value("since", uint64_t{0}) : 0;
+}
+
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
         case ATLAS_QUERY_STATUS:          return status_json();
@@ -238,6 +244,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
         case ATLAS_QUERY_METRICS:         return metrics_json();
+        case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
         case ATLAS_QUERY_CONVERSATIONS:   return conversations_json(requests.conversations().take(64));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
     }

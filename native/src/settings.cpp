@@ -1,14 +1,9 @@
 #include "atlas-config.hpp"
 
 #include "atlas-log.hpp"
-
-#include <nlohmann/json.hpp>
-#include <toml++/toml.h>
+#include "setting-values.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -22,170 +17,6 @@ using nlohmann::json;
 
 namespace {
 
-const char * type_name(const bool *) { return "bool"; }
-const char * type_name(const int64_t *) { return "int"; }
-const char * type_name(const double *) { return "float"; }
-const char * type_name(const std::string *) { return "string"; }
-const char * type_name(const string_list *) { return "list"; }
-const char * type_name(const LogLevel *) { return "level"; }
-
-const std::vector<std::pair<const char *, LogLevel>> LEVELS = {
-    {"debug", LogLevel::DEBUG},
-    {"info", LogLevel::INFO},
-    {"warn", LogLevel::WARN},
-    {"error", LogLevel::ERROR},
-};
-
-std::invalid_argument bad(const std::string & text, const std::string & allowed) {
-    return std::invalid_argument("'" + text + "' is not allowed: " + allowed);
-}
-
-bool has_range(const setting_info & info) { return info.min != 0 || info.max != 0; }
-
-void check_range(double value, const std::string & text, const setting_info & info) {
-    if (has_range(info) && !(value >= info.min && value <= info.max)) {
-        std::ostringstream allowed;
-        allowed.precision(15);
-        allowed << "give a number from " << info.min << " to " << info.max;
-        throw bad(text, allowed.str());
-    }
-}
-
-void parse(bool & out, const std::string & text, const setting_info &) {
-    for (const char * yes : {"1", "true", "on", "yes"}) {
-        if (text == yes) {
-            out = true;
-            return;
-        }
-    }
-    for (const char * no : {"0", "false", "off", "no"}) {
-        if (text == no) {
-            out = false;
-            return;
-        }
-    }
-    throw bad(text, "give 1 or 0 (true or false, on or off)");
-}
-
-void parse(int64_t & out, const std::string & text, const setting_info & info) {
-    char * end            = nullptr;
-    errno                 = 0;
-    const long long value = std::strtoll(text.c_str(), &end, 10);
-    if (text.empty() || *end != '\0' || errno != 0) {
-        throw bad(text, "give a whole number");
-    }
-    check_range((double) value, text, info);
-    out = value;
-}
-
-void parse(double & out, const std::string & text, const setting_info & info) {
-    char *       end   = nullptr;
-    const double value = std::strtod(text.c_str(), &end);
-    if (text.empty() || *end != '\0' || !std::isfinite(value)) {
-        throw bad(text, "give a number");
-    }
-    check_range(value, text, info);
-    out = value;
-}
-
-void parse(std::string & out, const std::string & text, const setting_info &) {
-    if (text.find('\0') != std::string::npos) {
-        throw std::invalid_argument("a value with a zero byte is not allowed");
-    }
-    out = text;
-}
-
-void parse(string_list & out, const std::string & text, const setting_info & info) {
-    out.clear();
-    std::istringstream items(text);
-    for (std::string item; std::getline(items, item, ',');) {
-        if (!item.empty()) {
-            std::string value;
-            parse(value, item, info);
-            out.push_back(value);
-        }
-    }
-}
-
-void parse(LogLevel & out, const std::string & text, const setting_info &) {
-    for (const auto & [name, level] : LEVELS) {
-        if (text == name) {
-            out = level;
-            return;
-        }
-    }
-    throw bad(text, "give debug, info, warn or error");
-}
-
-// The same for values in JSON.
-void parse(bool & out, const json & value, const setting_info &) {
-    if (!value.is_boolean()) {
-        throw std::invalid_argument("value must be true or false");
-    }
-    out = value;
-}
-
-void check_range(const json & value, const setting_info & info) {
-    if (has_range(info) && !(value >= info.min && value <= info.max)) {
-        std::ostringstream problem;
-        problem.precision(15);
-        problem << "value must be between " << info.min << " and " << info.max;
-        throw std::invalid_argument(problem.str());
-    }
-}
-
-void parse(int64_t & out, const json & value, const setting_info & info) {
-    if (!value.is_number_integer()) {
-        throw std::invalid_argument("value must be a whole number");
-    }
-    check_range(value, info);
-    out = value;
-}
-
-void parse(double & out, const json & value, const setting_info & info) {
-    if (!value.is_number()) {
-        throw std::invalid_argument("value must be a number");
-    }
-    check_range(value, info);
-    out = value;
-}
-
-void parse(std::string & out, const json & value, const setting_info & info) {
-    if (!value.is_string()) {
-        throw std::invalid_argument("value must be a string");
-    }
-    parse(out, value.get_ref<const std::string &>(), info);
-}
-
-void parse(string_list & out, const json & value, const setting_info & info) {
-    if (!value.is_array() ||
-        !std::all_of(value.begin(), value.end(), [](const json & item) { return item.is_string(); })) {
-        throw std::invalid_argument("value must be a list of strings");
-    }
-    out.resize(value.size());
-    for (size_t i = 0; i < value.size(); i++) {
-        parse(out[i], value[i], info);
-    }
-}
-
-void parse(LogLevel & out, const json & value, const setting_info & info) {
-    if (!value.is_string()) {
-        throw std::invalid_argument("value must be debug, info, warn or error");
-    }
-    parse(out, value.get_ref<const std::string &>(), info);
-}
-
-template <typename T> json value_json(const T & value) { return value; }
-
-json value_json(LogLevel value) {
-    for (const auto & [name, level] : LEVELS) {
-        if (level == value) {
-            return name;
-        }
-    }
-    return nullptr;
-}
-
 const char * origin_name(setting_origin origin) {
     switch (origin) {
         case setting_origin::file:        return "file";
@@ -194,36 +25,6 @@ const char * origin_name(setting_origin origin) {
         case setting_origin::request:     return "request";
         default:                          return "default";
     }
-}
-
-// A TOML value as the text that the command line would give.
-std::string toml_text(const toml::node & node) {
-    if (const auto * array = node.as_array()) {
-        std::string text;
-        for (const auto & item : *array) {
-            if (!item.is_string()) {
-                throw std::invalid_argument("an array may hold strings only");
-            }
-            text += (text.empty() ? "" : ",") + item.ref<std::string>();
-        }
-        return text;
-    }
-    if (const auto value = node.value_exact<bool>()) {
-        return *value ? "1" : "0";
-    }
-    if (const auto value = node.value_exact<int64_t>()) {
-        return std::to_string(*value);
-    }
-    if (const auto value = node.value_exact<double>()) {
-        std::ostringstream text;
-        text.precision(17);
-        text << *value;
-        return text.str();
-    }
-    if (const auto value = node.value_exact<std::string>()) {
-        return *value;
-    }
-    throw std::invalid_argument("a value must be a boolean, a number, a string or an array of strings");
 }
 
 // Calls use with the field that a row of the table stands for.
@@ -253,8 +54,9 @@ std::string text_of(const json & document) { return document.dump(-1, ' ', false
 
 } // namespace
 
-LogLevel effective_log_level(const AtlasServerConfig & config) {
-    return config.verbose_logging ? LogLevel::DEBUG : config.log_level;
+void apply_logging(const AtlasServerConfig & config) {
+    set_log_level(config.verbose_logging ? LogLevel::DEBUG : config.log_level);
+    set_log_format(config.log_format);
 }
 
 settings::settings()
@@ -340,7 +142,7 @@ std::string settings::change(const std::string & text) {
     if (!problems.empty()) {
         return text_of({{"problems", problems}});
     }
-    set_log_level(effective_log_level(next->config));
+    apply_logging(next->config);
     current = std::move(next);
     return text_of({{"changed", changed}});
 }

@@ -118,7 +118,7 @@ CASE(settings_change_wants_an_object) {
 
 CASE(settings_change_takes_effect_on_the_log) {
     static std::vector<std::string> logged;
-    atlas::set_log_sink([](atlas::LogLevel, const std::string & text) { logged.push_back(text); });
+    atlas::set_log_sink([](atlas::LogLevel, atlas::LogFormat, const std::string & text) { logged.push_back(text); });
     atlas::settings settings;
     const auto      log_after = [&](const json & values) {
         change(settings, values);

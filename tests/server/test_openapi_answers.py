@@ -17,6 +17,8 @@ from tests.server.harness import Server
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
     "GET /v1/atlas/config",
+    "GET /v1/atlas/metrics",
+    "GET /v1/atlas/metrics/prometheus",
     "GET /v1/atlas/openapi.json",
     "GET /v1/atlas/plugins",
     "GET /v1/atlas/status",
@@ -54,7 +56,8 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
 
 def test_all_operations_are_tested(schema: BaseSchema) -> None:
     labels = [schema[path][method].label for path in schema for method in schema[path]]
-    assert sorted(labels) == sorted([*OURS, *(f"POST {path}" for path in [*COMPLETIONS, "/infill"])])
+    not_here = ["GET /v1/atlas/metrics/stream", "POST /infill"]  # has no end; needs another model
+    assert sorted(labels) == sorted([*OURS, *not_here, *(f"POST {path}" for path in COMPLETIONS)])
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

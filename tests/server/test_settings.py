@@ -45,6 +45,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "require_python": ("1", True),
     "shutdown_timeout_s": ("2.5", 2.5),
     "log_level": ("error", "error"),
+    "log_format": ("json", "json"),
+    "slow_request_ms": ("2.5", 2.5),
     "verbose_logging": ("true", True),
 }
 
@@ -301,5 +303,6 @@ class TestLog:
     def test_request_line(self, start_server: StartServer) -> None:
         server = start_server()
         server.post("/completion", {"prompt": "a", "n_predict": 1, "atlas": {"session_id": "ada"}})
-        line = r"\[ATLAS\] Request processed in [\d.]+ ms \(session=ada, memory_layers=all, cache_hit=\w+\)"
+        line = r"\[ATLAS\] Request processed in [\d.]+ ms \(memory_layers=all, cache_hit=\w+\)"
         server.wait_until(lambda: re.search(line, server.log))
+        assert "ada" not in server.log
