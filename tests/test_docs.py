@@ -26,6 +26,7 @@ DEFAULTS = {
     "{}": "",
     "8 * 1024 * 1024": "8388608",
     "10.0": "10",
+    "0.0": "0",
     "LogLevel::INFO": "info",
     "LogFormat::TEXT": "text",
 }

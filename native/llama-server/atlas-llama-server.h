@@ -48,9 +48,10 @@ class atlas_server {
     // An admin key is added to the API keys, where there are any.
     bool start(common_params & params, bool is_run_by_cli);
 
-    // Registers the routes under /v1/atlas. In a router, get and post pass a request on to the server of the model that
-    // it names; else they are empty.
-    void add_routes(const server_http_context & ctx_http, const atlas_handler & get, const atlas_handler & post) const;
+    // Registers the routes under /v1/atlas, and has llama-server's own metrics be followed by ours. In a router, get and
+    // post pass a request on to the server of the model that it names; else they are empty.
+    void add_routes(const server_http_context & ctx_http, atlas_handler & metrics, const atlas_handler & get,
+                    const atlas_handler & post) const;
 
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
@@ -63,6 +64,9 @@ class atlas_server {
 // server.cpp: wraps a shutdown handler so that a signal handler may call it. Upstream's locks the mutex of the task queue;
 // when the signal interrupts the loop while it holds that, the process hangs and the signal is lost.
 std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler);
+
+// server-http.cpp: whether a request to the path, as it came in, needs no API key: the dashboard's page, which asks for one.
+bool atlas_is_public(const std::string & path);
 
 // server-http.cpp: whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error
 // handler must leave it alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.

@@ -144,6 +144,27 @@ class TestPrometheus:
         assert all(name.startswith("atlas_") for name in names)
         assert {"atlas_requests", "atlas_hook_calls", "atlas_time_to_first_token_seconds"} <= names
 
+    def test_behind_llama_servers_own(self, start_server: StartServer) -> None:
+        """Whoever scrapes /metrics already gets ours there, too, and its own as before."""
+        server = start_server(["--metrics"])
+        assert complete(server).status_code == 200
+        both = server.get("/metrics")
+        assert both.headers["Content-Type"] == "text/plain; version=0.0.4"
+        names = {family.name for family in parse_text(both.text)}
+        ours = {family.name for family in parse_text(server.get(PROMETHEUS).text)}
+        own = {"llamacpp:prompt_tokens", "llamacpp:tokens_predicted", "llamacpp:requests_processing"}
+        assert own <= names
+        assert {name for name in names if name.startswith("atlas_")} == ours
+        counted = [one for family in parse_text(both.text) for one in family.samples]
+        assert [one.value for one in counted if one.name == "llamacpp:tokens_predicted_total"] == [ANSWER]
+
+    def test_llama_servers_own_alone(self, start_server: StartServer) -> None:
+        """As stock has them: off by default, and without ours where nothing is collected."""
+        assert start_server().get("/metrics").status_code == 501
+        server = start_server(["--metrics", "--no-atlas-metrics"])
+        assert "llamacpp:" in server.get("/metrics").text
+        assert "atlas_" not in server.get("/metrics").text
+
 
 class TestStream:
     def test_events_follow_the_load(self, measured: Server) -> None:
