@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -200,6 +201,21 @@ class TestStream:
                 mine.extend(next(arriving)[0] for _ in range(3))
         assert all(mine == sorted(set(mine)) for mine in numbers)
         measured.wait_until(lambda: total(measured, "atlas_metrics_subscribers") == 0)
+
+    def test_a_burst_of_them(self, measured: Server) -> None:
+        """Connections that come together: each gets a thread, as no other ever ends."""
+        head = f"GET {STREAM}?interval=3600000 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", measured.port), timeout=30))
+                for _ in range(SUBSCRIBERS)
+            ]
+            for connection in connections:
+                connection.sendall(head)
+            for connection in connections:
+                arrived = b""
+                while b"data: {" not in arrived:
+                    arrived += connection.recv(65536)
 
     def test_the_servers_end_is_theirs(self, measured: Server) -> None:
         with ExitStack() as stack:
