@@ -91,6 +91,28 @@ struct memory_options {
     bool sync_each = true; // sync files and directories; else a power cut may lose what was written, flush() or not
 };
 
+// Why an entry left a layer.
+enum class eviction_reason : uint8_t {
+    budget, // there was no room for it
+    orphan, // the same; it went first, as it could not be reached any more
+    superseded, // the next turn's takes its place
+    forgotten, // its session was deleted
+    damaged, // what the file holds is not what was written
+    lost, // the file is gone, as another server's that shares the directory may be
+};
+
+constexpr const char * EVICTION_REASON_NAMES[] = {"budget", "orphan", "superseded", "forgotten", "damaged", "lost"};
+
+constexpr size_t N_EVICTION_REASONS = sizeof(EVICTION_REASON_NAMES) / sizeof(EVICTION_REASON_NAMES[0]);
+
+constexpr const char * CACHE_STRATEGY_NAMES[] = {"lru", "lfu", "adaptive"};
+
+constexpr size_t N_CACHE_STRATEGIES = sizeof(CACHE_STRATEGY_NAMES) / sizeof(CACHE_STRATEGY_NAMES[0]);
+
+// How many entries left a layer, by the strategy of the request that last touched them. What a restart found on disk
+// and nobody has touched since counts as `lru`.
+using eviction_counts = std::array<std::array<uint64_t, N_EVICTION_REASONS>, N_CACHE_STRATEGIES>;
+
 // Counters since start and present sizes. Reasons count what was not found or not kept.
 struct memory_stats {
     uint64_t ram_entries = 0, ram_bytes = 0;
@@ -99,7 +121,7 @@ struct memory_stats {
     uint64_t written_entries = 0, written_bytes = 0;
     uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
     uint64_t write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
-    uint64_t evicted_ram = 0, evicted_disk = 0;
+    uint64_t evicted_ram = 0, evicted_disk = 0; // to keep a budget
     uint64_t sessions      = 0;
     uint64_t session_drops = 0; // sessions that were given up, or not taken, because there are too many
     uint64_t pinned_bytes = 0, pinned_limit = 0; // entries that several sessions or layers have count once
@@ -114,6 +136,9 @@ struct memory_stats {
     bool     index_complete = false; // the index has been rebuilt from the disk
     std::string disk_problem; // why layer 2 does not work now; empty: it does
     double      disk_retry_s = 0; // when it is tried again, in seconds from now; 0: as soon as there is something to do
+
+    eviction_counts evictions_ram = {}, evictions_disk = {};
+    uint64_t        sessions_in_ram = 0; // sessions whose beginning is in layer 1
 };
 
 // What happened to an entry: laid out as atlas_memory_event in atlas-abi.h, which says what the fields mean.

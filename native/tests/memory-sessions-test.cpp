@@ -24,7 +24,9 @@ CASE(session_outlives_a_scan) {
     extend(store, "ada", keys);
     scan(store, 100, 150);
     CHECK(find(store, some_tokens(1, 3 * BLOCK)).n_tokens == 3 * BLOCK);
+    CHECK(store.stats().sessions_in_ram == 1);
     CHECK(store.remove_session("ada", false) == 0u);
+    CHECK(store.stats().sessions_in_ram == 0);
     scan(store, 200, 250);
     CHECK(find(store, some_tokens(1, 3 * BLOCK)).n_tokens == 0);
 }
@@ -128,6 +130,20 @@ CASE(one_verdict_is_not_its_class) {
     const auto young = put(store, entry_kind::block, ROOT, some_tokens(10, BLOCK)); // in place of the refused one
     put(store, entry_kind::block, ROOT, some_tokens(11, BLOCK));
     CHECK(store.contains(young) && !store.contains(oldest));
+}
+
+CASE(sessions_in_ram_are_counted_by_their_beginning) {
+    memory_store store(options("", 4 * ENTRY));
+    const auto   shared = put(store, entry_kind::block, ROOT, some_tokens(1, BLOCK));
+    extend(store, "ada", {shared, put(store, entry_kind::checkpoint, ROOT, slice(some_tokens(1, BLOCK), 0, 3))});
+    extend(store, "ben", {shared});
+    CHECK(store.stats().sessions_in_ram == 2);
+    for (uint32_t seed = 2; seed < 6; seed++) {
+        extend(store, "other " + std::to_string(seed), put_all(store, some_tokens(seed, BLOCK)));
+    }
+    CHECK(!store.contains(shared) && store.stats().sessions == 6 && store.stats().sessions_in_ram == 4);
+    put(store, entry_kind::block, ROOT, some_tokens(1, BLOCK));
+    CHECK(store.stats().sessions_in_ram == 5); // two in the place of one
 }
 
 CASE(edited_session_lets_go_of_what_was) {

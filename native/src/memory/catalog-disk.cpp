@@ -48,20 +48,29 @@ void catalog::supersede(index_node & old, index_node & by) {
 void catalog::remove_replaced(const digest & key) {
     index_node * node = index.find(key);
     if (node && node->is_superseded && node->disk.present) {
-        remove_later(*node);
+        remove_later(*node, eviction_reason::superseded);
         index.release(*node);
     }
 }
 
-void catalog::remove_later(index_node & node) { queue.push_removal(doom(node)); }
+void catalog::remove_later(index_node & node, eviction_reason why) { queue.push_removal(doom(node, why)); }
 
-doomed_file catalog::doom(index_node & node) {
+doomed_file catalog::doom(index_node & node, eviction_reason why) {
+    count_eviction(node, 2, why);
     const doomed_file file = {*node.key, node.disk.bytes};
     doomed_bytes += file.bytes;
     if (!knows_files) {
         removed.insert(file.key);
     }
     take_from_disk(node);
+    return file;
+}
+
+// For the budget.
+doomed_file catalog::give_up(index_node & victim) {
+    events.evicted(victim, 2, victim.disk.priority, clock);
+    const doomed_file file = doom(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
+    index.release(victim);
     return file;
 }
 
@@ -93,10 +102,7 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
-            events.evicted(*victim, 2, victim->disk.priority, clock);
-            task.victims.push_back(doom(*victim));
-            counters.evicted_disk++;
-            index.release(*victim);
+            task.victims.push_back(give_up(*victim));
         }
     }
     if (has_room) {
@@ -143,7 +149,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
     if (node.is_forgotten && !node.pending) {
         node.is_forgotten = false;
         if (node.disk.present) {
-            remove_later(node);
+            remove_later(node, eviction_reason::forgotten);
         }
     }
     index.release(node);
@@ -157,11 +163,8 @@ std::vector<doomed_file> catalog::trim(size_t max_files) {
         if (!victim) {
             break;
         }
-        events.evicted(*victim, 2, victim->disk.priority, clock);
-        victims.push_back(doom(*victim));
+        victims.push_back(give_up(*victim));
         freed += victims.back().bytes;
-        counters.evicted_disk++;
-        index.release(*victim);
     }
     return victims;
 }

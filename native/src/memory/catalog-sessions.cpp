@@ -7,10 +7,19 @@ namespace atlas::memory {
 
 void catalog::settle_holds(const digest & key, const holds & now) {
     if (index_node * node = index.find(key)) {
-        rerank(*node, [&] { node->is_live = now.n_sessions > 0; });
+        rerank(*node, [&] { node->n_sessions = now.n_sessions; });
+        settle_begun(*node);
         node->wants_pin = now.n_pins > 0;
         settle_pin(*node);
     }
+}
+
+// Entries go leaf first, so a session has something in RAM as long as its first block, or its tail if that is all, is there.
+void catalog::settle_begun(index_node & node) {
+    const bool is_beginning = node.in_ram && node.position == 0 && node.kind != entry_kind::checkpoint;
+    sessions_in_ram -= node.n_begun;
+    node.n_begun = is_beginning ? node.n_sessions : 0;
+    sessions_in_ram += node.n_begun;
 }
 
 // An entry is pinned while there is room, and only behind one that is: what is beyond the limit are ends of conversations.
@@ -90,6 +99,7 @@ std::string catalog::pin(const std::string & id, uint64_t more_bytes) {
 // Takes an entry out of all layers. Returns the bytes that it took.
 uint64_t catalog::forget(index_node & node) {
     const uint64_t bytes = node.ram.bytes + node.disk.bytes;
+    count_eviction(node, 1, eviction_reason::forgotten);
     drop_from_ram(node);
     if (node.pending && node.pending->is_being_written) {
         node.is_forgotten = true;
@@ -103,7 +113,7 @@ uint64_t catalog::forget(index_node & node) {
             }
         }
         if (node.disk.present) {
-            remove_later(node);
+            remove_later(node, eviction_reason::forgotten);
         }
     }
     index.release(node);
@@ -114,7 +124,7 @@ uint64_t catalog::forget(index_node & node) {
 static bool is_shared(const index_node & node) {
     return std::any_of(node.children.begin(), node.children.end(), [](const index_node * child) {
         return child->is_stored() && !child->is_forgotten && !child->is_superseded &&
-               (child->kind != entry_kind::checkpoint || child->is_live);
+               (child->kind != entry_kind::checkpoint || child->is_live());
     });
 }
 
@@ -123,7 +133,7 @@ uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries
     for (; max_entries > 0 && !taken.chain.empty(); max_entries--) {
         const digest key  = sessions.let_go_last(taken);
         index_node * node = index.find(key);
-        if (!is_unwanted || !node || !node->is_stored() || node->is_live) {
+        if (!is_unwanted || !node || !node->is_stored() || node->is_live()) {
             continue;
         }
         if (is_shared(*node)) {

@@ -12,6 +12,14 @@ catalog::catalog(const memory_options & options)
     has_disk = !options.path.empty() && options.disk_bytes > 0;
 }
 
+static uint64_t for_budget(const eviction_counts & counts) {
+    uint64_t sum = 0;
+    for (const auto & of_strategy : counts) {
+        sum += of_strategy[(size_t) eviction_reason::budget] + of_strategy[(size_t) eviction_reason::orphan];
+    }
+    return sum;
+}
+
 memory_stats catalog::stats() const {
     memory_stats stats    = counters;
     stats.ram_entries     = ram.entries();
@@ -21,12 +29,22 @@ memory_stats catalog::stats() const {
     stats.pending_entries = queue.entries();
     stats.pending_bytes   = queue.bytes();
     stats.sessions        = sessions.size();
+    stats.sessions_in_ram = sessions_in_ram;
     stats.session_drops   = sessions.dropped();
     stats.pinned_bytes    = pinned_bytes;
     stats.pinned_limit    = pinned_limit();
     stats.unpinned_bytes  = refused_bytes;
     stats.event_drops     = events.dropped();
+    stats.evicted_ram     = for_budget(stats.evictions_ram);
+    stats.evicted_disk    = for_budget(stats.evictions_disk);
     return stats;
+}
+
+void catalog::count_eviction(const index_node & node, int from_layer, eviction_reason why) {
+    if ((from_layer == 1 ? node.ram : node.disk).present) {
+        auto & counts = from_layer == 1 ? counters.evictions_ram : counters.evictions_disk;
+        counts[(size_t) node.strategy][(size_t) why]++;
+    }
 }
 
 bool catalog::contains(const digest & key) const {
@@ -109,6 +127,7 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
         dominate(node);
     }
     if (old) {
+        count_eviction(*old, 1, eviction_reason::superseded);
         drop_from_ram(*old);
     }
     if (is_new) {
@@ -135,6 +154,7 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
     node.in_ram = entry;
     ram.add(node, bytes);
     settle_pin(node);
+    settle_begun(node);
     while (ram.bytes() > ram.budget) {
         index_node * victim =
             ram.first([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
@@ -144,8 +164,8 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
             return false;
         }
         events.evicted(*victim, 1, victim->ram.priority, clock);
+        count_eviction(*victim, 1, eviction_reason::budget);
         drop_from_ram(*victim);
-        counters.evicted_ram++;
         index.release(*victim);
     }
     return true;
@@ -157,6 +177,7 @@ void catalog::drop_from_ram(index_node & node) {
         released.push_back(std::move(node.in_ram));
         node.in_ram.reset();
         settle_pin(node);
+        settle_begun(node);
     }
 }
 
@@ -295,6 +316,7 @@ void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_
 void catalog::lose_file(const digest & key) {
     index_node * node = index.find(key);
     if (node && node->disk.present && !node->pending) {
+        count_eviction(*node, 2, eviction_reason::lost);
         take_from_disk(*node);
         index.release(*node);
     }
@@ -304,7 +326,7 @@ void catalog::remove_damaged_file(const digest & key) {
     counters.bad_checksum++;
     index_node * node = index.find(key);
     if (node && node->disk.present && !node->pending) {
-        remove_later(*node);
+        remove_later(*node, eviction_reason::damaged);
         index.release(*node);
     }
 }

@@ -112,6 +112,8 @@ class catalog {
     uint64_t pinned_bytes  = 0;     // each entry once, however many layers and sessions have it
     uint64_t refused_bytes = 0;     // of pinned sessions as well, but beyond the limit
 
+    uint64_t sessions_in_ram = 0;
+
     std::vector<memory_entry_ptr> released;
 
     // What was removed while the indexer may still have its header.
@@ -125,6 +127,8 @@ class catalog {
     void             settle_pin(index_node & top);
     uint64_t         pinned_limit() const;
     uint64_t         forget(index_node & node);
+    void             settle_begun(index_node & node);
+    void             count_eviction(const index_node & node, int from_layer, eviction_reason why);
     uint64_t         size_of(const index_node & node) const;
     void             dominate(index_node & checkpoint);
     bool             keep_in_ram(index_node & node, const memory_entry_ptr & entry);
@@ -133,8 +137,9 @@ class catalog {
     void             settle_write(index_node & node);
     void             supersede(index_node & old, index_node & by);
     void             remove_replaced(const digest & key);
-    void             remove_later(index_node & node);
-    doomed_file      doom(index_node & node);
+    void             remove_later(index_node & node, eviction_reason why);
+    doomed_file      doom(index_node & node, eviction_reason why);
+    doomed_file      give_up(index_node & victim);
     void             add_to_disk(index_node & node, uint64_t bytes);
     void             take_from_disk(index_node & node);
     void             settle_orphan(index_node & node);

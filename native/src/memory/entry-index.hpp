@@ -66,7 +66,8 @@ struct index_node {
 
     int64_t        last_use      = 0; // on the catalog's clock
     uint32_t       touches       = 0;
-    bool           is_live       = false; // belongs to a session
+    uint32_t       n_sessions    = 0;     // that it belongs to
+    uint32_t       n_begun       = 0;     // what it counts as sessions that have their beginning in RAM
     bool           wants_pin     = false; // and a user pinned one
     bool           is_pinned     = false; // and there is room for that
     uint64_t       pin_bytes     = 0;     // what it counts as pinned, or as beyond the limit
@@ -80,6 +81,7 @@ struct index_node {
     bool                              is_superseded = false; // still on disk, until what replaces it is durable
     bool                              is_forgotten  = false; // to be removed once it has been written
 
+    bool is_live() const { return n_sessions > 0; }
     bool is_stored() const { return in_ram || pending || disk.present; }
     bool is_dominated() const { return is_on_the_way && touches <= 1; }
 };

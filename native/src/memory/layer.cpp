@@ -39,7 +39,7 @@ void layer::remove(index_node & node) {
 layer::place layer::place_of(index_node & node) const {
     const eviction_rank rank = of(node).is_orphan    ? eviction_rank::orphan
                                : node.is_pinned      ? eviction_rank::pinned
-                               : node.is_live        ? eviction_rank::live
+                               : node.is_live()      ? eviction_rank::live
                                : node.is_dominated() ? eviction_rank::dominated
                                                      : eviction_rank::normal;
     return {rank, of(node).priority, &node};
