@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from atlas_plugin.application import Application
 from atlas_plugin.errors import AtlasError, PluginError
 from atlas_plugin.host import EmbeddedHost
 from atlas_plugin.http import Headers, Request, StreamResponse, parse_query
+from atlas_plugin.metrics.calls import CallWaits
 from atlas_plugin.streams import Streams
 from atlas_plugin.version import ABI_VERSION
 
@@ -56,6 +58,7 @@ class _EntryPoints:
         self._ffi = ffi
         self._lib = lib
         self._streams = Streams()
+        self._waits = CallWaits()
 
     def start(self, api: Any, sink: Any) -> int:
         if api.abi_version != self._lib.ATLAS_ABI_VERSION:
@@ -65,6 +68,7 @@ class _EntryPoints:
         self._api = api
         self._host = EmbeddedHost(self._ffi, self._lib, api)
         self._application = Application(self._host)
+        self._application.plugins.families.append(self._waits.families)
         try:
             self._application.start()
         except BaseException as error:
@@ -74,7 +78,8 @@ class _EntryPoints:
             return self._failed()
         return self._ok()
 
-    def request(self, request: Any, sink: Any) -> int:
+    def request(self, request: Any, called_ns: int, sink: Any) -> int:
+        self._waits.add("request", time.monotonic_ns() - called_ns)
         response = self._application.handle(self._read(request))
         self._api.sink_status(sink, response.status)
         if response.content_type is not None:
@@ -87,7 +92,8 @@ class _EntryPoints:
             self._write(sink, response.body)
         return self._ok()
 
-    def call(self, what: int, argument: Any, sink: Any) -> int:
+    def call(self, what: int, argument: Any, called_ns: int, sink: Any) -> int:
+        self._waits.add("call", time.monotonic_ns() - called_ns)
         try:
             answer = self._application.call(what, self._host.bytes(argument))
         except AtlasError as error:
@@ -97,7 +103,8 @@ class _EntryPoints:
         self._write(sink, answer)
         return self._ok()
 
-    def stream_next(self, stream: int, sink: Any) -> int:
+    def stream_next(self, stream: int, called_ns: int, sink: Any) -> int:
+        self._waits.add("stream_next", time.monotonic_ns() - called_ns)
         piece = self._streams.next(stream)
         if piece is None:
             end: int = self._lib.ATLAS_STREAM_END

@@ -16,6 +16,7 @@ from atlas_plugin.discovery import Candidate
 from atlas_plugin.errors import PluginError
 from atlas_plugin.hookspecs import StatusReport
 from atlas_plugin.host import Host
+from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Router, Routes
 from atlas_plugin.settings import Settings
 
@@ -83,6 +84,8 @@ class PluginManager:
         self.router = Router()
         self.calls: dict[int, Callable[[Mapping[str, Any]], Any]] = {}
         """What answers the server's own questions, by the number of `atlas_python_call`."""
+        self.families: list[Callable[[], Iterable[Family]]] = []
+        """What other parts of ATLAS add to the metrics; called each time that somebody asks for them."""
         self._plugins: list[_Plugin] = []
         self._counting = threading.Lock()
         self._pluggy = pluggy.PluginManager("atlas")

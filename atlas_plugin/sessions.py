@@ -31,6 +31,8 @@ class SessionStore:
     """The sessions in a database, whose rules for threads and errors hold here too."""
 
     def __init__(self, database: Database) -> None:
+        self.changes = 0
+        """How often rows were put or deleted."""
         self._database = database
 
     @property
@@ -47,6 +49,7 @@ class SessionStore:
         ]
         with self._database.write("save sessions") as connection:
             connection.executemany(_UPSERT, rows)
+            self.changes += 1
 
     def page(self, after: str = "") -> list[StoredSession]:
         """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`."""
@@ -60,6 +63,12 @@ class SessionStore:
             StoredSession(session_id, tokens, last_used, bool(pinned), _unpacked(chain))
             for session_id, tokens, last_used, pinned, chain in rows
         ]
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._database.read("count sessions") as connection:
+            (count,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
+            return int(count)
 
     def idle_since(self, moment: float) -> list[str]:
         """The ids of at most MAX_SESSIONS that were not used since and are not pinned."""
@@ -84,6 +93,7 @@ class SessionStore:
         """Remove sessions and their records, all or none; how many sessions were there."""
         with self._database.write("delete sessions") as connection, closing(connection.cursor()) as cursor:
             cursor.executemany("DELETE FROM sessions WHERE session_id = ?", [(name,) for name in session_ids])
+            self.changes += 1
             return cursor.rowcount
 
 

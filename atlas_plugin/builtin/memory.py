@@ -19,6 +19,7 @@ from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host import Host, ServerCall
 from atlas_plugin.http import Request
+from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.routing import Routes
 from atlas_plugin.sessions import SessionStore
 
@@ -42,6 +43,7 @@ class MemoryPlugin:
             log.info("%s", self._off)
         else:
             self._parts = _Parts(host)
+            plugins.families.append(self._parts.families)
         plugins.calls[ServerCall.HISTORY] = lambda argument: self._running().recorder.answer_history(argument)
         plugins.calls[ServerCall.RECORD] = lambda argument: self._running().recorder.answer_record(argument)
 
@@ -121,3 +123,24 @@ class _Parts:
         self.keeper = SessionKeeper(host, store, self.limits, self.recorder, off)
         self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
         self.keeper.start()
+
+    def families(self) -> list[Family]:
+        """What the metrics say of the database."""
+        keeper = self.keeper
+        return [
+            Family(
+                "atlas_sessions_stored", "gauge", "Sessions in the database.", [Sample(value=keeper.stored)]
+            ),
+            Family(
+                "atlas_sessions_expired_total",
+                "counter",
+                "Sessions ended as idle for too long, or as too many.",
+                [Sample(value=keeper.expired)],
+            ),
+            Family(
+                "atlas_session_save_failures_total",
+                "counter",
+                "Failures to save what sessions did and said; it is tried again.",
+                [Sample(value=keeper.failures)],
+            ),
+        ]

@@ -22,6 +22,8 @@ POLL_S = 0.5
 class SessionKeeper:
     """Works on a thread of its own from `start` to `stop`; between them any thread may call the rest.
 
+    `stored` is how many rows there are, or were a moment ago.
+
     `off` says why the server keeps no state of sessions, and is empty when it does. `sync`, `pin` and
     `forget` raise what the host and the database raise; the thread tries again.
     """
@@ -29,7 +31,7 @@ class SessionKeeper:
     def __init__(
         self, host: Host, store: SessionStore, limits: Limits, recorder: Recorder, off: str = ""
     ) -> None:
-        self.written = self.expired = 0
+        self.written = self.expired = self.stored = 0
         self.off = off
         self._host = host
         self._store = store
@@ -40,6 +42,7 @@ class SessionKeeper:
         self._since = 0
         self._generation = store.generation
         self._is_restored = bool(off)
+        self._counted: tuple[int, int] | None = None
         self._unchanged: dict[str, tuple[float, bool]] = {}
         """Rows that were restored, by id: last use and pin."""
         self._worker = Worker("atlas-sessions", self._work)
@@ -114,6 +117,9 @@ class SessionKeeper:
             self._expire(lambda: self._store.idle_since(time.time() - self._limits.session_ttl_s))
         if self._limits.max_sessions > 0:
             self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions))
+        rows = self._store.generation, self._store.changes
+        if rows != self._counted:
+            self.stored, self._counted = self._store.count(), rows
         return POLL_S
 
     def _restore(self) -> None:

@@ -1,5 +1,7 @@
 """The families that Python adds to the server's."""
 
+import gc
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:
-    """Plugins and their hooks, the interpreter lock, and who follows the metrics."""
+    """Plugins and their hooks, the interpreter, who follows the metrics, and what others added."""
     hooks = [({"plugin": one.plugin, "hook": one.hook}, one) for one in plugins.hook_calls()]
     states = Counter(info.state for info in plugins.infos())
     return [
@@ -45,5 +47,18 @@ def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:
             "Clients that follow the stream of metrics.",
             [Sample(value=sampler.subscriptions)],
         ),
+        Family(
+            "atlas_python_allocated_blocks",
+            "gauge",
+            "Blocks of memory that the interpreter's allocator holds.",
+            [Sample(value=sys.getallocatedblocks())],
+        ),
+        Family(
+            "atlas_python_gc_collections_total",
+            "counter",
+            "Runs of the garbage collector, by generation.",
+            [Sample({"generation": str(i)}, one["collections"]) for i, one in enumerate(gc.get_stats())],
+        ),
         sampler.gil_wait.family(),
+        *(family for add in plugins.families for family in add()),
     ]

@@ -157,15 +157,18 @@ typedef struct atlas_host_api {
  * body is one line that says why and what to do. Plugins that fail are disabled and reported, they do not fail this. */
 int32_t atlas_python_start(const atlas_host_api * host, void * sink);
 
+/* called_ns, of the three that requests call: when the host called, in nanoseconds of CLOCK_MONOTONIC. Python counts what
+ * passed until it ran, which is the wait for the GIL but for some microseconds. */
+
 /* Answers one HTTP request. On ATLAS_FAILED (Python itself is broken) the host answers 500 by itself. */
-int32_t atlas_python_request(const atlas_http_request * request, void * sink);
+int32_t atlas_python_request(const atlas_http_request * request, int64_t called_ns, void * sink);
 
 /* Does one of ATLAS_CALL_…. On ATLAS_FAILED the sink's status and body are the HTTP status and one line for the client. */
-int32_t atlas_python_call(int32_t what, atlas_slice argument, void * sink);
+int32_t atlas_python_call(int32_t what, atlas_slice argument, int64_t called_ns, void * sink);
 
 /* Appends the next piece of a streamed body to the sink: ATLAS_OK (the piece may be empty, call again),
  * ATLAS_STREAM_END, or ATLAS_FAILED (the body ends here; the log says why). Called by one thread at a time for each stream. */
-int32_t atlas_python_stream_next(uint64_t stream, void * sink);
+int32_t atlas_python_stream_next(uint64_t stream, int64_t called_ns, void * sink);
 
 /* Gives a stream back, ended or not; exactly once for each sink_stream. */
 void atlas_python_stream_close(uint64_t stream);

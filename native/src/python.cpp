@@ -35,6 +35,9 @@ atlas_slice slice(const std::string & text) { return {text.data(), text.size()};
 
 std::string text(atlas_slice from) { return from.size == 0 ? std::string() : std::string(from.data, from.size); }
 
+// On libstdc++ and Linux's libc++ the steady clock is CLOCK_MONOTONIC.
+int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 // What Python writes an answer to (convention 4).
 struct sink {
     http_response response;
@@ -204,7 +207,7 @@ http_response python::handle(const http_request & request) {
                                          slice(request.body),   headers.data(),      headers.size(),
                                          slice(request.tenant), request.is_admin};
     sink                     answer;
-    const int32_t            status = shared->call.request(&borrowed, &answer);
+    const int32_t            status = shared->call.request(&borrowed, now_ns(), &answer);
 
     if (answer.has_stream) {
         // gives the stream back when the last copy of `next` goes, whether it ended or the client left
@@ -229,7 +232,7 @@ http_response python::handle(const http_request & request) {
                 return false;
             }
             sink          next;
-            const int32_t result = stream->owner->call.stream_next(stream->id, &next);
+            const int32_t result = stream->owner->call.stream_next(stream->id, now_ns(), &next);
             stream->owner->leave();
             piece = std::move(next.response.body);
             return result == ATLAS_OK;
@@ -247,7 +250,7 @@ std::string python::perform(int32_t what, const std::string & argument) {
         throw error(503, "the server is shutting down");
     }
     sink          answer;
-    const int32_t status = shared->call.call(what, slice(argument), &answer);
+    const int32_t status = shared->call.call(what, slice(argument), now_ns(), &answer);
     shared->leave();
     auto & [code, type, body, headers, next] = answer.response;
     if (status != ATLAS_OK) {

@@ -209,6 +209,14 @@ class TestExpiry:
         status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
         assert status["data"]["sessions"] == {"written": 3, "expired": 1, "failures": 0, "recorded": 0}
 
+        def measured() -> dict[str, float]:
+            families = (family for add in application.plugins.families for family in add())
+            return {family.name: family.samples[0].value for family in families}
+
+        eventually(lambda: measured()["atlas_sessions_stored"] == 2)
+        assert measured()["atlas_sessions_expired_total"] == 1
+        assert measured()["atlas_session_save_failures_total"] == 0
+
     def test_those_that_ended_meanwhile_are_not_restored(
         self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
     ) -> None:

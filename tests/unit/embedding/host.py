@@ -1,6 +1,7 @@
 """The functions of atlas-abi.h as the server sees them: real cffi types, a host made of callbacks."""
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ class Server:
         request = self.ffi.new(
             "atlas_http_request *", [*fields, array, len(pairs), self._slice(tenant), is_admin]
         )
-        result = self._call("atlas_python_request", request)
+        result = self._call("atlas_python_request", request, time.monotonic_ns())
         # Borrowed memory is gone once the call returns; what Python kept of it would show.
         for buffer in self._buffers:
             self.ffi.buffer(buffer)[:] = b"\xee" * len(buffer)
@@ -107,7 +108,9 @@ class Server:
         data = orjson.dumps(argument)
         sink = Sink()
         text = self.ffi.new("atlas_slice *", self._slice(data))
-        return self.functions["atlas_python_call"](what, text[0], self.ffi.new_handle(sink)), sink
+        return self.functions["atlas_python_call"](
+            what, text[0], time.monotonic_ns(), self.ffi.new_handle(sink)
+        ), sink
 
     def get(self, path: str) -> Sink:
         status, sink = self.request("GET", path.encode())
@@ -120,7 +123,7 @@ class Server:
         return sink
 
     def next(self, stream: int | None) -> tuple[int, bytes]:
-        status, sink = self._call("atlas_python_stream_next", stream)
+        status, sink = self._call("atlas_python_stream_next", stream, time.monotonic_ns())
         return status, sink.body
 
     def close(self, stream: int | None) -> None:
@@ -134,10 +137,10 @@ class Server:
         self._buffers.append(buffer)
         return (buffer, len(data))
 
-    def _call(self, name: str, argument: Any) -> tuple[int, Sink]:
+    def _call(self, name: str, *arguments: Any) -> tuple[int, Sink]:
         sink = Sink()
         handle = self.ffi.new_handle(sink)
-        return self.functions[name](argument, handle), sink
+        return self.functions[name](*arguments, handle), sink
 
     def _text(self, piece: Any) -> str:
         return self._bytes(piece).decode()

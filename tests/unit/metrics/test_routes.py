@@ -12,6 +12,7 @@ from atlas_plugin import Request, Response, ServerError, StreamResponse
 from atlas_plugin.host import EmbeddedHost
 from atlas_plugin.http import Headers
 from atlas_plugin.metrics import Family, stream
+from atlas_plugin.metrics.calls import CallWaits
 from atlas_plugin.metrics.stream import EventStream
 from atlas_plugin.testing import Application, FakeHost
 from tests.unit.embedding.host import Server
@@ -212,6 +213,9 @@ class TestPrometheus:
         states = {one.labels["state"]: one.value for one in parsed["atlas_plugins"]}
         assert states == {"active": 7.0, "disabled": 1.0, "failed": 0.0}
         assert "atlas_python_gil_wait_seconds" in parsed
+        assert parsed["atlas_python_allocated_blocks"][0].value > 0
+        generations = [one.labels["generation"] for one in parsed["atlas_python_gc_collections"]]
+        assert generations == ["0", "1", "2"]
 
     def test_openmetrics(self, host: FakeHost, start: Start, call: Call) -> None:
         headers = Headers([("Accept", "application/openmetrics-text")])
@@ -243,6 +247,30 @@ def test_a_host_that_cannot_answer(
 
     eventually(problems)
     assert problems() == ["metrics are not sampled: no metrics today"]
+
+
+def test_calls_into_python_and_their_waits() -> None:
+    server = Server(FakeHost(metrics_update_interval_ms=10))
+    server.start()
+    server.get(PATH)
+    stream = server.get(f"{PATH}/stream").stream
+    server.next(stream)
+    server.close(stream)
+    text = server.get(f"{PATH}/prometheus").body.decode()
+    server.stop()
+    parsed = {one.name: one.samples for one in text_string_to_metric_families(text)}
+    calls = {one.labels["function"]: one.value for one in parsed["atlas_python_calls"]}
+    assert calls == {"request": 3.0, "stream_next": 1.0, "call": 0.0}
+    waits = {one.labels["function"]: one.value for one in parsed["atlas_python_wait_seconds"]}
+    assert 0 < waits["request"] < 60
+    assert waits["call"] == 0
+
+
+def test_clocks_that_disagree_are_no_wait() -> None:
+    waits = CallWaits()
+    waits.add("call", -5)
+    calls, seconds = waits.families()
+    assert [sum(one.value for one in family.samples) for family in (calls, seconds)] == [1, 0]
 
 
 def test_the_query(families: list[Family]) -> None:
