@@ -24,6 +24,7 @@ struct admission_stats {
     uint64_t too_many        = 0; // refused with 429
     uint64_t exhausted       = 0; // refused with 503
     uint64_t degraded        = 0; // went on without waiting any longer
+    uint64_t leases          = 0; // requests that got contexts, those of standard requests included
     double   mean_service_s  = 0; // recent mean of the time that leases are held; 0: none has ended
 };
 

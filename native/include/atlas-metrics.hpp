@@ -51,6 +51,13 @@ constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate"};
 
 constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
 
+// What a request with an `atlas` object waits for before its task is posted.
+enum class request_wait { turn, contexts };
+
+constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts"};
+
+constexpr size_t N_REQUEST_WAITS = sizeof(REQUEST_WAIT_NAMES) / sizeof(REQUEST_WAIT_NAMES[0]);
+
 // Where ATLAS spends time on a request, on its HTTP thread. Waiting for a context or for a session's turn is not counted.
 enum class request_phase { parse, history, lookup, answer };
 
@@ -70,7 +77,8 @@ class metrics {
         RESTORE,
         OVERHEAD,
         OVERHEAD_OF_PHASE, // the first of as many as there are phases
-        N_HISTOGRAMS = OVERHEAD_OF_PHASE + N_REQUEST_PHASES,
+        POOL_WAIT    = OVERHEAD_OF_PHASE + N_REQUEST_PHASES, // the first of as many as there is to wait for
+        N_HISTOGRAMS = POOL_WAIT + N_REQUEST_WAITS,
     };
 
     enum counter : size_t {
@@ -89,6 +97,7 @@ class metrics {
     }
     static size_t prompt_tokens(token_source from) { return PROMPT_TOKENS + static_cast<size_t>(from); }
     static size_t refusals(refusal why) { return REFUSALS + static_cast<size_t>(why); }
+    static size_t pool_wait(request_wait what) { return POOL_WAIT + static_cast<size_t>(what); }
     static size_t overhead(request_phase phase) { return OVERHEAD_OF_PHASE + static_cast<size_t>(phase); }
 
     // is_on: false records nothing.

@@ -41,6 +41,7 @@ void admission::hold(lease & to, int64_t n_contexts) {
     to.held.contexts = n_contexts;
     to.held.since    = now();
     counts.contexts_in_use += n_contexts;
+    counts.leases++;
 }
 
 void admission::grant() {

@@ -31,15 +31,21 @@ static void refuse(const request & request, refusal why) {
 }
 
 // Calls what may wait or throw atlas::error, and notes both.
-template <typename F> static auto wait_for(const request & request, F what) {
+template <typename F> static auto wait_for(request_wait what, metrics & to, const request & request, F call) {
     const auto began = request::clock::now();
-    try {
-        auto result = what();
+    const auto note  = [&] {
+        const auto waited = request::clock::now() - began;
+        to.values.record(metrics::pool_wait(what), waited);
         if (request.meter) {
-            request.meter->add_wait(request::clock::now() - began);
+            request.meter->add_wait(waited);
         }
+    };
+    try {
+        auto result = call();
+        note();
         return result;
     } catch (const error & e) {
+        note();
         refuse(request, e.code == 429 ? refusal::too_many : refusal::exhausted);
         throw;
     }
@@ -106,7 +112,7 @@ int gateway::admit(request & request, int n_sequences, const std::function<bool(
 
     admission::lease held;
     if (request.is_asked()) {
-        held = wait_for(request, [&] {
+        held = wait_for(request_wait::contexts, numbers, request, [&] {
             return contexts.enter(n_contexts, !request.session.empty(), *all_settings.values(), is_gone);
         });
         if (!held) {
@@ -124,7 +130,7 @@ int gateway::admit(request & request, int n_sequences, const std::function<bool(
 
 void gateway::take_turn(request & request, const std::function<bool()> & is_gone) {
     const auto config = all_settings.values();
-    request.turn      = wait_for(request, [&] {
+    request.turn      = wait_for(request_wait::turn, numbers, request, [&] {
         return turns.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests,
                           is_gone);
     });

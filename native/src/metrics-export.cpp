@@ -32,6 +32,7 @@ constexpr shown_bounds OF_REQUESTS = {17, 42, 4};
 constexpr shown_bounds OF_TOKENS   = {17, 37, 8};
 constexpr shown_bounds OF_OVERHEAD = {10, 33, 4};
 constexpr shown_bounds OF_PHASES   = {10, 33, 1};
+constexpr shown_bounds OF_WAITS    = {17, 37, 1};
 
 class family_list {
   public:
@@ -158,6 +159,16 @@ void add_restores(family_list & to, const metrics & recorded, const metrics_fact
                  recorded.values.read(metrics::RESTORE), OF_REQUESTS);
 }
 
+void add_evictions(family_list & to, const char * layer, const eviction_counts & counts) {
+    for (size_t strategy = 0; strategy < N_CACHE_STRATEGIES; strategy++) {
+        for (size_t reason = 0; reason < N_EVICTION_REASONS; reason++) {
+            to.add(counts[strategy][reason], {{"layer", layer},
+                                              {"strategy", CACHE_STRATEGY_NAMES[strategy]},
+                                              {"reason", EVICTION_REASON_NAMES[reason]}});
+        }
+    }
+}
+
 void add_layers(family_list & to, const metrics_facts & facts) {
     const auto & memory = facts.memory;
     const auto   each   = [&](const char * name, const char * type, const char * help, uint64_t ram, uint64_t disk) {
@@ -168,14 +179,20 @@ void add_layers(family_list & to, const metrics_facts & facts) {
     each("atlas_layer_bytes", "gauge", "Bytes kept in a layer of the memory.", memory.ram_bytes, memory.disk_bytes);
     each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", facts.ram_bytes, facts.disk_bytes);
     each("atlas_layer_entries", "gauge", "Entries kept in a layer.", memory.ram_entries, memory.disk_entries);
-    each("atlas_evictions_total", "counter", "Entries given up to stay within the budget.", memory.evicted_ram,
-         memory.evicted_disk);
+    to.begin("atlas_evictions_total", "counter", "Entries that left a layer.");
+    add_evictions(to, "ram", memory.evictions_ram);
+    add_evictions(to, "disk", memory.evictions_disk);
     to.gauge("atlas_writes_pending_bytes", "Bytes that wait to be written to disk.", memory.pending_bytes);
     to.counter("atlas_written_bytes_total", "Bytes written to disk.", memory.written_bytes);
     to.counter("atlas_write_failures_total", "Writes, removals and syncs that the system refused.",
                memory.write_failures);
+    to.counter("atlas_write_drops_total", "Entries not written, as the queue or the disk had no room.",
+               memory.write_drops);
     to.counter("atlas_read_bytes_total", "Bytes read from disk.", memory.read_bytes);
+    to.counter("atlas_read_failures_total", "Files that the system refused to read.", memory.read_failures);
+    to.counter("atlas_damaged_files_total", "Files found damaged, and removed.", memory.bad_checksum);
     to.gauge("atlas_sessions", "Sessions that the memory knows.", memory.sessions);
+    to.gauge("atlas_sessions_in_ram", "Sessions of which at least the beginning is in RAM.", memory.sessions_in_ram);
     to.gauge("atlas_pinned_bytes", "Bytes of pinned sessions.", memory.pinned_bytes);
 }
 
@@ -184,6 +201,12 @@ void add_pool(family_list & to, const metrics & recorded, const admission_stats 
     to.gauge("atlas_pool_contexts_in_use", "Contexts in use; more than there are while standard requests wait.",
              pool.contexts_in_use);
     to.gauge("atlas_pool_waiting", "Requests that wait for a context.", pool.waiting);
+    to.counter("atlas_pool_leases_total", "Requests that got contexts.", pool.leases);
+    to.begin("atlas_pool_wait_seconds", "histogram", "What requests waited for their turn and for contexts.");
+    for (size_t i = 0; i < N_REQUEST_WAITS; i++) {
+        to.add_histogram(recorded.values.read(metrics::pool_wait(static_cast<request_wait>(i))), OF_WAITS,
+                         {{"for", REQUEST_WAIT_NAMES[i]}});
+    }
     to.begin("atlas_refusals_total", "counter", "Requests refused with 429 or 503, by reason.");
     for (size_t i = 0; i < N_REFUSALS; i++) {
         to.add(recorded.values.count(metrics::refusals(static_cast<refusal>(i))), {{"reason", REFUSAL_NAMES[i]}});

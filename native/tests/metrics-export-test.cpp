@@ -48,7 +48,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 34);
+    CHECK(names.size() == 40);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {
@@ -85,8 +85,11 @@ CASE(metrics_export_shows_facts) {
     facts.pool.pool_size   = 4;
     facts.restores[0][2]   = 3;
     facts.restores[1][0]   = 5;
-    const json families    = exported(numbers, facts);
-    const auto value_of    = [&](const char * name, const std::map<std::string, std::string> & labels) {
+    facts.pool.leases      = 6;
+
+    facts.memory.evictions_disk[2][1] = 8;
+    const json families               = exported(numbers, facts);
+    const auto value_of               = [&](const char * name, const std::map<std::string, std::string> & labels) {
         for (const auto & sample : family(families, name).at("samples")) {
             if (sample.at("labels") == json(labels)) {
                 return sample.at("value").get<double>();
@@ -99,6 +102,9 @@ CASE(metrics_export_shows_facts) {
     CHECK(value_of("atlas_pool_contexts", {}) == 4);
     CHECK(value_of("atlas_restores_total", {{"result", "restored"}, {"layer", "disk"}}) == 3);
     CHECK(value_of("atlas_restores_total", {{"result", "slot_has_it"}, {"layer", "none"}}) == 5);
+    CHECK(value_of("atlas_pool_leases_total", {}) == 6);
+    CHECK(value_of("atlas_evictions_total", {{"layer", "disk"}, {"strategy", "adaptive"}, {"reason", "orphan"}}) == 8);
+    CHECK(family(families, "atlas_evictions_total").at("samples").size() == 2 * 3 * 6);
     CHECK(value_of("atlas_process_resident_bytes", {}) > 0);
     const json build = family(families, "atlas_build_info").at("samples").at(0).at("labels");
     CHECK(build.at("model") == "a \"model\"" && build.at("server_version") == "b1");
