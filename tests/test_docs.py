@@ -15,7 +15,7 @@ EXAMPLE = (REPOSITORY / "examples/plugins/hello.py").read_text(encoding="utf-8")
 DOCUMENTS = sorted(
     [
         *REPOSITORY.glob("*.md"),
-        *(p for place in ("docs", "models", "tests") for p in (REPOSITORY / place).rglob("*.md")),
+        *(p for place in ("deploy", "docs", "models", "tests") for p in (REPOSITORY / place).rglob("*.md")),
     ]
 )
 DECISIONS = sorted((REPOSITORY / "docs/adr").glob("*.md"))

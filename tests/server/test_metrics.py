@@ -112,6 +112,8 @@ class TestKnownLoad:
         assert total(measured, "atlas_answer_tokens_total") == 4 * ANSWER
         assert total(measured, "atlas_prompt_tokens_total") == 4 * len(PROMPT)
         assert total(measured, "atlas_request_seconds_count") == 4
+        assert total(measured, "atlas_pool_leases_total") == 4
+        assert samples(measured, "atlas_pool_wait_seconds_count") == {frozenset({("for", "contexts")}): 3.0}
 
     def test_those_under_way_and_those_that_left(self, measured: Server) -> None:
         with endless(measured):
