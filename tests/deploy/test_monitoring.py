@@ -24,7 +24,7 @@ BUDGETS = ["--atlas-l1-cache-size", "2000000", "--atlas-l2-cache-size", "4000000
 STRATEGIES = "lru", "lfu", "adaptive"
 N_CONVERSATIONS = 12
 
-# What the load does not do: fail, overflow, expire or pin. Their queries answer 0, or nothing to divide by.
+# May stay 0: the load does not make them rise.
 QUIET = {
     "Refusals",
     "Over the latency budget",
