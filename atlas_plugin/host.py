@@ -36,6 +36,7 @@ class ServerCall(IntEnum):
 
     HISTORY = 1
     RECORD = 2
+    STACKS = 3
 
 
 class Host(Protocol):

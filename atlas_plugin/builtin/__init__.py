@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from atlas_plugin.builtin.config import ConfigPlugin
+from atlas_plugin.builtin.debug import DebugPlugin
 from atlas_plugin.builtin.eviction import EvictionPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.builtin.metrics import MetricsPlugin
@@ -14,6 +15,7 @@ BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
     "status": StatusPlugin,
     "plugins": PluginsPlugin,
     "config": ConfigPlugin,
+    "debug": DebugPlugin,
     "memory": MemoryPlugin,
     "eviction": EvictionPlugin,
     "metrics": MetricsPlugin,

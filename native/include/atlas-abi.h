@@ -91,9 +91,11 @@ extern "C" {
  *
  * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...]}: what the session recorded, oldest first.
  * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
- *   returns. Answers {}. */
+ *   returns. Answers {}.
+ * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is. */
 #define ATLAS_CALL_HISTORY 1
 #define ATLAS_CALL_RECORD  2
+#define ATLAS_CALL_STACKS  3
 
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1

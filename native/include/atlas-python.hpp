@@ -39,7 +39,7 @@ class python {
     ~python();
 
     // Starts the interpreter and the plugins, in the calling thread, which must be the main one. Leaves the process's
-    // signal handlers as they were. Returns an empty text, or one line that says why there is no Python.
+    // signal handlers as they were, but for SIGUSR1, which shows the stacks of Python. Returns an empty text, or one line that says why there is no Python.
     std::string start(const python_options & options);
 
     bool running() const;
@@ -59,6 +59,8 @@ class python {
     struct state; // shared with streams, which may outlive a request
 
     std::shared_ptr<state> shared;
+
+    static std::string perform(state & on, int32_t what, const std::string & argument);
 };
 
 } // namespace atlas

@@ -3,8 +3,10 @@
 #include "atlas-error.hpp"
 #include "atlas-log.hpp"
 #include "atlas-python-boot.h"
+#include "stack-signal.hpp"
 
 #include <dlfcn.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 
 #include <algorithm>
@@ -189,6 +191,9 @@ std::string python::start(const python_options & options) {
         return answer.response.body.empty() ? "the package atlas_plugin failed to start; the log above says why"
                                             : answer.response.body;
     }
+    show_stacks_on_signal([owner = shared] {
+        return nlohmann::json::parse(perform(*owner, ATLAS_CALL_STACKS, "{}")).at("stacks").get<std::string>();
+    });
     const std::lock_guard<std::mutex> lock(shared->mutex);
     shared->open = true;
     return "";
@@ -245,13 +250,15 @@ http_response python::handle(const http_request & request) {
     return std::move(answer.response);
 }
 
-std::string python::perform(int32_t what, const std::string & argument) {
-    if (!shared->enter()) {
+std::string python::perform(int32_t what, const std::string & argument) { return perform(*shared, what, argument); }
+
+std::string python::perform(state & on, int32_t what, const std::string & argument) {
+    if (!on.enter()) {
         throw error(503, "the server is shutting down");
     }
     sink          answer;
-    const int32_t status = shared->call.call(what, slice(argument), now_ns(), &answer);
-    shared->leave();
+    const int32_t status = on.call.call(what, slice(argument), now_ns(), &answer);
+    on.leave();
     auto & [code, type, body, headers, next] = answer.response;
     if (status != ATLAS_OK) {
         throw error(code < 400 ? 500 : code, body.empty() ? "Internal server error" : body);

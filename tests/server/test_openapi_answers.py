@@ -17,6 +17,7 @@ from tests.server.harness import Server
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
     "GET /v1/atlas/config",
+    "GET /v1/atlas/debug/stacks",
     "GET /v1/atlas/metrics",
     "GET /v1/atlas/metrics/prometheus",
     "GET /v1/atlas/openapi.json",

@@ -177,6 +177,7 @@ class TestLoading:
             "status": "active",
             "plugins": "active",
             "config": "active",
+            "debug": "active",
             "memory": "disabled",
             "eviction": "active",
             "metrics": "active",

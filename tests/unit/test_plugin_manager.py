@@ -17,7 +17,7 @@ from atlas_plugin import PluginError, PluginInfo, Response, hookspecs
 from atlas_plugin.testing import Application, FakeHost
 
 ROOT = Path(__file__).parents[2]
-BUILTIN = ["status", "plugins", "config", "memory", "eviction", "metrics", "openapi"]
+BUILTIN = ["status", "plugins", "config", "debug", "memory", "eviction", "metrics", "openapi"]
 
 ROUTE = """
     from atlas_plugin import hookimpl
@@ -170,7 +170,7 @@ class TestFailures:
         assert "Traceback (most recent call last)" in host.log_text
         status = document(call(application, "GET", "/v1/atlas/status"))
         assert status["status"] == "degraded"
-        assert status["data"]["plugins"] == {"active": 8, "failed": 1}
+        assert status["data"]["plugins"] == {"active": len(BUILTIN) + 1, "failed": 1}
         assert status["problems"] == [f"plugin 'bad' failed: {bad.error}"]
 
     @pytest.mark.parametrize(
@@ -244,7 +244,8 @@ class TestHooks:
         application.stop()
         application.stop()
         ours = [text for _, text in host.records if re.match("root: [ab] ", text)]
-        assert ours == ["root: b up among 9", "root: a up among 9", "root: a down", "root: b down"]
+        n = len(BUILTIN) + 2
+        assert ours == [f"root: b up among {n}", f"root: a up among {n}", "root: a down", "root: b down"]
 
     @pytest.mark.parametrize(
         ("result", "problem"),
@@ -316,7 +317,7 @@ class TestBuiltinRoutes:
         assert data["uptime_seconds"] == 1.5
         assert data["memory_persistence"] is True
         assert data["python"]["prefix"] == sys.prefix
-        assert data["plugins"] == {"active": 7, "failed": 0}
+        assert data["plugins"] == {"active": len(BUILTIN), "failed": 0}
 
     def test_plugins(self, start: Start, call: Call) -> None:
         plugins = document(call(start(FakeHost()), "GET", "/v1/atlas/plugins"))["data"]["plugins"]

@@ -1,0 +1,60 @@
+"""Where every Python thread is: GET /v1/atlas/debug/stacks, and SIGUSR1 for when no route answers."""
+
+import faulthandler
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from atlas_plugin.builtin.tenants import require_admin
+from atlas_plugin.errors import Forbidden
+from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.host import ServerCall
+from atlas_plugin.http import Request
+from atlas_plugin.routing import Routes
+
+if TYPE_CHECKING:
+    from atlas_plugin.manager import PluginManager
+
+
+class DebugPlugin:
+    """Tells where Python is, also while it is stuck."""
+
+    @hookimpl
+    def startup(self, plugins: "PluginManager") -> None:
+        plugins.calls[ServerCall.STACKS] = self._answer
+        # The server takes the signal over; it needs this handler while a thread keeps the interpreter lock.
+        if sys.__stderr__ is not None:
+            faulthandler.register(signal.SIGUSR1, sys.__stderr__)
+
+    @hookimpl
+    def register_routes(self, routes: Routes) -> None:
+        routes.get(
+            "/v1/atlas/debug/stacks",
+            summary="Where every Python thread is; for the admin where there are tenants",
+            answer="text/plain",
+            errors=(Forbidden,),
+        )(self._show)
+
+    def _show(self, request: Request) -> str:
+        require_admin(request, "see the stacks")
+        return stacks()
+
+    def _answer(self, argument: Mapping[str, Any]) -> dict[str, str]:
+        return {"stacks": stacks()}
+
+
+def stacks() -> str:
+    """The name and the stack of each thread that is in Python, the innermost call last. Any thread."""
+    threads = {thread.ident: thread for thread in threading.enumerate()}
+    return "\n".join(
+        f"{_title(threads.get(ident), ident)}\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()
+    )
+
+
+def _title(thread: threading.Thread | None, ident: int) -> str:
+    # The server's own threads are strangers to threading.
+    return f"thread {thread.name if thread else 'of the server'} ({ident:#x}):"
