@@ -39,6 +39,7 @@ _DEFAULTS: dict[str, tuple[str, str, Any]] = {
     "metrics_history_size": ("int", "metrics-history-size", 100),
     "plugins": ("list", "plugin", []),
     "plugins_dir": ("string", "plugins-dir", ""),
+    "shutdown_timeout_s": ("double", "shutdown-timeout", 10.0),
     "require_python": ("bool", "require-python", False),
     "log_level": ("level", "log-level", "info"),
     "verbose_logging": ("bool", "verbose", False),
@@ -51,6 +52,7 @@ _LIVE = {
     "max_state_bytes",
     "metrics_update_interval_ms",
     "metrics_history_size",
+    "shutdown_timeout_s",
     "log_level",
     "verbose_logging",
 }

@@ -10,12 +10,15 @@ from atlas_plugin.builtin.metrics import MetricsPlugin
 from atlas_plugin.builtin.openapi import OpenApiPlugin
 from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.status import StatusPlugin
+from atlas_plugin.builtin.tracing import TracingPlugin
 
 BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
     "status": StatusPlugin,
     "plugins": PluginsPlugin,
     "config": ConfigPlugin,
     "debug": DebugPlugin,
+    # Stopped in reverse order: a collector may take its time once all else is durable.
+    "tracing": TracingPlugin,
     "memory": MemoryPlugin,
     "eviction": EvictionPlugin,
     "metrics": MetricsPlugin,

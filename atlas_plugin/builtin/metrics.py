@@ -1,6 +1,7 @@
 """GET /v1/atlas/metrics, live and for Prometheus too: numbers of all tenants together, and no names."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from atlas_plugin.builtin.answers import Success
@@ -116,7 +117,8 @@ class MetricsPlugin:
         # Imported here, as most servers are never scraped and it takes longer than the rest of this package.
         from atlas_plugin.metrics.exposition import expose
 
-        families = [*self._host.metrics(), *python_families(self._plugins, self._sampler)]
+        added = chain.from_iterable(families() for families in self._plugins.families)
+        families = [*self._host.metrics(), *python_families(self._plugins, self._sampler), *added]
         text, content_type = expose(families, request.headers.get("accept", ""))
         return Response(body=text, content_type=content_type)
 

@@ -178,6 +178,7 @@ class TestLoading:
             "plugins": "active",
             "config": "active",
             "debug": "active",
+            "tracing": "active",
             "memory": "disabled",
             "eviction": "active",
             "metrics": "active",
