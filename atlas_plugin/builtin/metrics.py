@@ -1,7 +1,6 @@
 """GET /v1/atlas/metrics, live and for Prometheus too: numbers of all tenants together, and no names."""
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from atlas_plugin.builtin.answers import Success
@@ -117,8 +116,7 @@ class MetricsPlugin:
         # Imported here, as most servers are never scraped and it takes longer than the rest of this package.
         from atlas_plugin.metrics.exposition import expose
 
-        added = chain.from_iterable(families() for families in self._plugins.families)
-        families = [*self._host.metrics(), *python_families(self._plugins, self._sampler), *added]
+        families = [*self._host.metrics(), *python_families(self._plugins, self._sampler)]
         text, content_type = expose(families, request.headers.get("accept", ""))
         return Response(body=text, content_type=content_type)
 
