@@ -72,6 +72,23 @@ class Histogram:
         lower, upper = filled[0][0], filled[-1][1]
         return lower, upper if upper != float("inf") else filled[-1][0]
 
+    def quantile(self, part: float) -> float | None:
+        """What that part of all values, above 0 and at most 1, is no larger than; None of nothing.
+
+        Values are taken to lie evenly in their bucket. The last finite bound stands for infinity.
+        """
+        wanted = part * self.count
+        for (lower, below), (upper, up_to) in pairwise(
+            [(0.0, 0), *zip(self.bounds, self.counts, strict=True)]
+        ):
+            if up_to >= wanted > below:
+                return (
+                    lower
+                    if upper == float("inf")
+                    else lower + (upper - lower) * (wanted - below) / (up_to - below)
+                )
+        return None
+
 
 class Families:
     """Looks samples up by the names of their families; a family that is not there counts as 0."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -13,6 +13,12 @@ from atlas_plugin.metrics.families import Families, Family, Histogram
 RATE_WINDOW_S = 10.0
 LATENCY_WINDOW_S = 60.0
 _KEEP_EVERY_S = 1.0
+_PERCENTILES = (50, 90, 99)
+_UNLIMITED = 2**63
+
+LAYERS = ("ram", "disk")
+REUSED_FROM = ("slot", *LAYERS)
+_SOURCES = ("computed", *REUSED_FROM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +35,16 @@ class Counters:
     hits: int = 0
     misses: int = 0
     answer_tokens: float = 0.0
-    ram_bytes: int = 0
+    prompt_tokens: Mapping[str, float] = field(default_factory=dict)
+    """By where their state came from."""
+    layer_bytes: Mapping[str, int] = field(default_factory=dict)
+    layer_budgets: Mapping[str, int] = field(default_factory=dict)
     contexts: int = 0
     contexts_in_use: int = 0
     overhead: Histogram = field(default_factory=Histogram)
     """Seconds that ATLAS itself took of each request."""
+    first_token: Histogram = field(default_factory=Histogram)
+    inter_token: Histogram = field(default_factory=Histogram)
 
 
 def count(families: Sequence[Family]) -> Counters:
@@ -50,10 +61,14 @@ def count(families: Sequence[Family]) -> Counters:
         hits=int(now.total("atlas_cache_requests_total", result="hit")),
         misses=int(now.total("atlas_cache_requests_total", result="miss")),
         answer_tokens=now.total("atlas_answer_tokens_total"),
-        ram_bytes=int(now.total("atlas_layer_bytes", layer="ram")),
+        prompt_tokens={one: now.total("atlas_prompt_tokens_total", source=one) for one in _SOURCES},
+        layer_bytes={one: int(now.total("atlas_layer_bytes", layer=one)) for one in LAYERS},
+        layer_budgets={one: int(now.total("atlas_layer_budget_bytes", layer=one)) for one in LAYERS},
         contexts=int(now.total("atlas_pool_contexts")),
         contexts_in_use=int(now.total("atlas_pool_contexts_in_use")),
         overhead=now.histogram("atlas_request_overhead_seconds"),
+        first_token=now.histogram("atlas_time_to_first_token_seconds"),
+        inter_token=now.histogram("atlas_inter_token_seconds"),
     )
 
 
@@ -88,13 +103,22 @@ class HistoryEntry(Current):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """All that is read off the counters at one time; `cache_hit_rate` is None where nothing was completed."""
+    """All that is read off the counters at one time; rates and percentiles are of the last minute.
+
+    Those of nothing are None.
+    """
 
     timestamp: float
     current: Current
     cache_hit_rate: float | None
     contexts: int
     contexts_in_use: int
+    first_token_ms: Mapping[str, float | None]
+    inter_token_ms: Mapping[str, float | None]
+    hit_rates: Mapping[str, float | None]
+    """The part of all tokens of prompts that was reused, by where from."""
+    layers: Mapping[str, Mapping[str, int | None]]
+    """`bytes` and `budget_bytes` of each, which is None where there is no limit."""
 
     def event(self) -> dict[str, Any]:
         """What the stream says of it."""
@@ -106,6 +130,10 @@ class Reading:
             "cache_hit_rate": self.cache_hit_rate,
             "pool_contexts": self.contexts,
             "pool_contexts_in_use": self.contexts_in_use,
+            "time_to_first_token_ms": self.first_token_ms,
+            "inter_token_ms": self.inter_token_ms,
+            "hit_rates": self.hit_rates,
+            "layers": self.layers,
             "total_requests": self.current.total_requests,
             "memory_usage_bytes": self.current.memory_usage_bytes,
         }
@@ -149,7 +177,7 @@ class Window:
             avg_latency_ms=_ms(overhead.mean),
             max_latency_ms=_ms(most),
             min_latency_ms=_ms(least),
-            memory_usage_bytes=now.ram_bytes,
+            memory_usage_bytes=now.layer_bytes.get("ram", 0),
             cache_hits=now.hits,
             cache_misses=now.misses,
             throughput_tokens_per_sec=(
@@ -163,11 +191,34 @@ class Window:
             cache_hit_rate=round(hits / (hits + misses), 4) if hits + misses else None,
             contexts=now.contexts,
             contexts_in_use=now.contexts_in_use,
+            first_token_ms=_percentiles_ms(now.first_token.since(minute.first_token)),
+            inter_token_ms=_percentiles_ms(now.inter_token.since(minute.inter_token)),
+            hit_rates=_hit_rates(now.prompt_tokens, minute.prompt_tokens),
+            layers={layer: _occupancy(now, layer) for layer in now.layer_bytes},
         )
 
     def _before(self, now: Counters, seconds: float) -> Counters:
         old_enough = (kept for kept in reversed(self._kept) if now.at - kept.at >= seconds)
         return next(old_enough, self._kept[0] if self._kept else now)
+
+
+def _percentiles_ms(found: Histogram) -> dict[str, float | None]:
+    quantiles = {f"p{one}": found.quantile(one / 100) for one in _PERCENTILES}
+    return {name: None if seconds is None else _ms(seconds) for name, seconds in quantiles.items()}
+
+
+def _hit_rates(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float | None]:
+    added = {source: tokens - before.get(source, 0.0) for source, tokens in now.items()}
+    everything = sum(added.values())
+    return {
+        source: round(added.get(source, 0.0) / everything, 4) if everything else None
+        for source in REUSED_FROM
+    }
+
+
+def _occupancy(now: Counters, layer: str) -> dict[str, int | None]:
+    budget = now.layer_budgets[layer]
+    return {"bytes": now.layer_bytes[layer], "budget_bytes": budget if budget < _UNLIMITED else None}
 
 
 def _ms(seconds: float) -> float:

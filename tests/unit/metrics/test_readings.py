@@ -26,8 +26,10 @@ def test_counters(families: list[Family]) -> None:
     now = count(families)
     assert (now.requests, now.active, now.completed, now.failed) == (11, 1, 7, 3)
     assert (now.hits, now.misses, now.answer_tokens) == (4, 3, 200.0)
-    assert (now.ram_bytes, now.contexts, now.contexts_in_use, now.uptime_s) == (4096, 4, 1, 8.0)
-    assert now.overhead.count == 3
+    assert (now.contexts, now.contexts_in_use, now.uptime_s) == (4, 1, 8.0)
+    assert (now.layer_bytes, now.layer_budgets["ram"]) == ({"ram": 4096, "disk": 1 << 20}, 1 << 20)
+    assert now.prompt_tokens == {"computed": 50.0, "slot": 20.0, "ram": 30.0, "disk": 0.0}
+    assert (now.overhead.count, now.first_token.count, now.inter_token.count) == (3, 2, 0)
 
 
 def test_families_that_are_not_there_are_zero() -> None:
@@ -48,6 +50,21 @@ def test_latencies_lie_within_the_bounds_of_their_buckets(families: list[Family]
 )
 def test_ranges_at_the_ends(values: tuple[float, ...], expected: tuple[float, float]) -> None:
     assert Families([histogram("a", *values)]).histogram("a").range == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "part", "expected"),
+    [
+        ((), 0.5, None),
+        ((0.0015,), 1.0, 0.002),
+        ((0.0015, 0.0015), 0.5, 0.0015),
+        ((0.0005, 0.003, 0.003, 0.003), 0.5, pytest.approx(0.002 + 0.002 / 3)),
+        ((0.0005, 0.003), 0.5, 0.001),
+        ((0.0005, 9.0), 0.99, 0.004),
+    ],
+)
+def test_quantiles(values: tuple[float, ...], part: float, expected: float | None) -> None:
+    assert Families([histogram("a", *values)]).histogram("a").quantile(part) == expected
 
 
 def test_histograms_of_several_labels_are_added() -> None:
@@ -75,6 +92,17 @@ def test_latencies_and_hits_are_of_the_last_minute() -> None:
     reading = reading_after(*states)
     assert (reading.current.min_latency_ms, reading.current.max_latency_ms) == (1.0, 2.0)
     assert (reading.current.cache_hits, reading.cache_hit_rate) == (6, 0.5)
+
+
+def test_hit_rates_are_of_the_last_minutes_tokens() -> None:
+    before = {"computed": 100.0, "slot": 0.0, "ram": 0.0, "disk": 40.0}
+    after = {"computed": 110.0, "slot": 5.0, "ram": 20.0, "disk": 45.0}
+    states = [
+        *(counters(at, prompt_tokens=before) for at in range(100, 160)),
+        counters(161, prompt_tokens=after),
+    ]
+    assert reading_after(*states).hit_rates == {"slot": 0.125, "ram": 0.5, "disk": 0.125}
+    assert reading_after(*states[:-1], counters(161, prompt_tokens=before)).hit_rates["ram"] is None
 
 
 def test_a_long_interval_is_a_window_of_its_own() -> None:

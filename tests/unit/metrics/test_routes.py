@@ -155,6 +155,13 @@ class TestStream:
             "pool_contexts_in_use": 1,
             "total_requests": 11,
             "memory_usage_bytes": 4096,
+            "time_to_first_token_ms": {"p50": 2.0, "p90": 3.6, "p99": 3.96},
+            "inter_token_ms": {"p50": None, "p90": None, "p99": None},
+            "hit_rates": {"slot": 0.2, "ram": 0.3, "disk": 0.0},
+            "layers": {
+                "ram": {"bytes": 4096, "budget_bytes": 1 << 20},
+                "disk": {"bytes": 1 << 20, "budget_bytes": None},
+            },
         }
 
     def test_heartbeat(self, host: FakeHost, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
