@@ -75,7 +75,16 @@ def test_routes_of_the_readme_exist() -> None:
     documented = set(re.findall(r"^\| `((?:GET|POST|DELETE) /\S+)` \|", section(README, "Routes"), re.M))
     names = "save", "load", "list", "delete", "pin", "unpin", "flush"
     memory = {f"POST /v1/atlas/memory/{name}" for name in names}
-    others = "GET status", "GET plugins", "GET config", "POST config", "GET openapi.json", "GET debug/stacks"
+    others = (
+        "GET status",
+        "GET plugins",
+        "GET config",
+        "POST config",
+        "GET openapi.json",
+        "GET requests",
+        "GET dashboard",
+        "GET debug/stacks",
+    )
     metrics = {f"GET /v1/atlas/metrics{rest}" for rest in ("", "/stream", "/prometheus")}
     assert documented == memory | metrics | {route.replace(" ", " /v1/atlas/") for route in others}
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from atlas_plugin.builtin.config import ConfigPlugin
+from atlas_plugin.builtin.dashboard import DashboardPlugin
 from atlas_plugin.builtin.debug import DebugPlugin
 from atlas_plugin.builtin.eviction import EvictionPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.builtin.metrics import MetricsPlugin
 from atlas_plugin.builtin.openapi import OpenApiPlugin
 from atlas_plugin.builtin.plugins import PluginsPlugin
+from atlas_plugin.builtin.requests import RequestsPlugin
 from atlas_plugin.builtin.status import StatusPlugin
 from atlas_plugin.builtin.tracing import TracingPlugin
 
@@ -22,5 +24,7 @@ BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
     "memory": MemoryPlugin,
     "eviction": EvictionPlugin,
     "metrics": MetricsPlugin,
+    "requests": RequestsPlugin,
+    "dashboard": DashboardPlugin,
     "openapi": OpenApiPlugin,
 }

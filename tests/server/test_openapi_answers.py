@@ -17,11 +17,13 @@ from tests.server.harness import Server
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
     "GET /v1/atlas/config",
+    "GET /v1/atlas/dashboard",
     "GET /v1/atlas/debug/stacks",
     "GET /v1/atlas/metrics",
     "GET /v1/atlas/metrics/prometheus",
     "GET /v1/atlas/openapi.json",
     "GET /v1/atlas/plugins",
+    "GET /v1/atlas/requests",
     "GET /v1/atlas/status",
     "POST /v1/atlas/config",
     "POST /v1/atlas/memory/delete",
