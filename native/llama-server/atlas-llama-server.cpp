@@ -266,7 +266,8 @@ void atlas_server::add_routes(const server_http_context & ctx_http, atlas_handle
     }
     const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
         return [method, to_model, has_body](const server_http_req & req) {
-            if (!to_model || !names_model(req, has_body)) {
+            // whoever has no key must not have a model loaded
+            if (!to_model || atlas_is_public(req.path) || !names_model(req, has_body)) {
                 return answer(req, method);
             }
             auto response = to_model(req);

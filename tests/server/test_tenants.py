@@ -87,6 +87,7 @@ class TestAuthentication:
             (method, path)
             for path, methods in ada.get(f"{PREFIX}/openapi.json").json()["paths"].items()
             for method in methods
+            if path != f"{PREFIX}/dashboard"  # holds nothing, and asks for the key
         ]
         assert ("get", f"{PREFIX}/status") in operations
         assert ("post", "/v1/messages") in operations
