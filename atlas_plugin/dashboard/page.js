@@ -39,9 +39,12 @@ async function poll(signal) {
   }
 }
 
+let isLocked = false;
+
 /** Shows the dialog until the user gives a key. */
 function askForKey(problem) {
   const dialog = byId("key-dialog");
+  isLocked = true;
   setText(byId("key-error"), problem);
   if (!dialog.open) dialog.showModal();
   byId("key").select();
@@ -59,8 +62,9 @@ async function waitAfter(error, failures) {
   const seconds = Math.min(LONGEST_WAIT_S, 2 ** (failures - 1));
   const now = new AbortController();
   byId("try-now").onclick = () => now.abort();
-  setText(byId("lost-text"), `${error.message} What you see is old. Trying again every ${seconds} s.`);
+  setText(byId("lost-text"), `${error.message.replace(/\.?$/, ".")} Trying again in about ${seconds} s.`);
   byId("lost").hidden = false;
+  document.body.classList.add("stale");
   // Not all open pages at once.
   await pause(1000 * seconds * (0.75 + Math.random() / 2), now.signal);
 }
@@ -72,10 +76,12 @@ async function run() {
       await overview.refresh();
       failures = 0;
       requests.forget();
+      isLocked = false;
       byId("key-dialog").close();
       byId("key").value = "";
       byId("forget-key").hidden = !apiKey.get();
       byId("lost").hidden = true;
+      document.body.classList.remove("stale");
       setConnection("Live", "good");
       await Promise.race([followMetrics(connection.signal), poll(connection.signal)]);
     } catch (error) {
@@ -92,7 +98,7 @@ async function run() {
 }
 
 // A key that was asked for has to be given: without it there is nothing to see.
-byId("key-dialog").addEventListener("cancel", (event) => event.preventDefault());
+byId("key-dialog").addEventListener("close", () => isLocked && byId("key-dialog").showModal());
 
 const deleteDialog = byId("delete-dialog");
 deleteDialog.querySelector("form").addEventListener("submit", (event) => {

@@ -34,12 +34,16 @@ class LivePanel {
   /** What the server remembers of before the page was opened. */
   async seed() {
     const { data } = await ask("/metrics", { query: { history: 1 } });
-    const samples = data.history.slice(-Sparkline.SAMPLES);
-    this.lines.throughput.values = samples.map((sample) => sample.throughput_tokens_per_sec);
-    this.lines.active.values = samples.map((sample) => sample.active_requests);
+    const begin = (data.history.at(-1)?.timestamp ?? 0) - Sparkline.SAMPLES;
+    // One for each second, as the stream brings them, whatever the server's own interval is.
+    const seconds = Array.from({ length: Sparkline.SAMPLES }, (_, second) =>
+      data.history.findLast(({ timestamp }) => timestamp <= begin + second + 1));
+    this.lines.throughput.values = seconds.map((sample) => sample?.throughput_tokens_per_sec ?? null);
+    this.lines.active.values = seconds.map((sample) => sample?.active_requests ?? null);
   }
 
   show(event) {
+    clock.ahead = event.timestamp - Date.now() / 1000;
     const { time_to_first_token_ms: first, inter_token_ms: inter } = event;
     setText(byId("throughput"), format.rate(event.tokens_per_second));
     setText(byId("active"), format.count(event.active_requests));

@@ -25,6 +25,9 @@ function setMessage(target, text) {
   target.hidden = !text;
 }
 
+/** The server's clock, in seconds since 1970. */
+const clock = { ahead: 0, now: () => Date.now() / 1000 + clock.ahead };
+
 const numbers = (digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits });
 const format = {
   count: (value) => numbers(0).format(value),
@@ -47,7 +50,7 @@ const format = {
     return `${Math.floor(seconds / size)} ${name}`;
   },
   ago: (timestamp) => {
-    const seconds = Math.max(0, Date.now() / 1000 - timestamp);
+    const seconds = Math.max(0, clock.now() - timestamp);
     return seconds < 1 ? "now" : `${format.duration(seconds)} ago`;
   },
   words: (code) => code.replaceAll("_", " "),
@@ -118,9 +121,9 @@ class Table {
       element("th", { class: names, scope: "col", role: "columnheader" }, title));
     this.body = element("tbody", { role: "rowgroup" });
     table.append(element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...titles)), this.body);
-    this.empty = element("p", { class: "empty" }, empty);
+    this.empty = element("p", { class: "empty", hidden: true }, empty);
     table.after(this.empty);
-    this.update([]);
+    table.hidden = true;
   }
 
   update(items) {
@@ -169,7 +172,7 @@ class Pages {
     Object.assign(this, { items, isAll });
     this.table.update(items.slice(0, this.shown));
     this.button.hidden = isAll && items.length <= this.shown;
-    setText(this.button, items.length > this.shown ? `Show more of ${format.count(items.length)}` : "Load more names");
+    setText(this.button, items.length > this.shown ? `Show more (${format.count(items.length)} in all)` : "Load more names");
   }
 }
 

@@ -181,9 +181,20 @@ class TestLive:
         expect(page.locator("#connection")).to_have_text("Disconnected")
         expect(page.locator("#lost")).to_contain_text("Trying again")
         remembering.start()
-        page.get_by_role("button", name="Try now").click()
         expect(page.locator("#connection")).to_have_text("Live")
         expect(page.locator("#lost")).to_be_hidden()
+
+    def test_trying_again_at_once(self, remembering: Server, open_page: OpenPage) -> None:
+        page = open_page("about:blank")
+        page.route("**/v1/atlas/status", answer_text(503, "Loading model"))
+        # The page would try again by itself, but its clock stands.
+        page.clock.install(time=0)
+        page.clock.pause_at(1)
+        page.goto(remembering.url + DASHBOARD)
+        expect(page.locator("#lost")).to_contain_text("Loading model. Trying again in about 1 s.")
+        page.unroute("**/v1/atlas/status")
+        page.get_by_role("button", name="Try now").click()
+        expect(page.locator("#connection")).to_have_text("Live")
 
     def test_what_is_off_says_how_to_turn_it_on(self, start_server: StartServer, open_page: OpenPage) -> None:
         page = open_page(start_server(["--no-atlas-metrics"]))
@@ -279,7 +290,9 @@ class TestKeys:
         expect(dialog).to_be_visible()
         expect(page.locator("#connection")).to_have_text("Locked")
         expect(page.locator("#key-error")).to_be_hidden()
-        page.keyboard.press("Escape")
+        for _ in range(3):
+            page.keyboard.press("Escape")
+        expect(dialog).to_be_visible()
         page.get_by_label("Key", exact=True).fill("wrong")
         dialog.get_by_role("button").click()
         expect(page.locator("#key-error")).to_have_text("The server does not know this key.")
@@ -346,6 +359,15 @@ class TestPlaces:
         row = row_of(page, "ada")
         row.get_by_role("button", name="Pin").click()
         expect(row).to_contain_text("pinned")
+
+    def test_without_a_key_no_model_is_loaded(self, start_server: StartServer, tmp_path: Path) -> None:
+        shutil.copy(MODEL, tmp_path / "first.gguf")
+        router = start_server(["--models-dir", tmp_path], model=None, api_key="secret")
+        stranger = with_key(router, None)
+        assert "<title>ATLAS" in stranger.get(f"{DASHBOARD}?model=first").text
+        assert stranger.post(DASHBOARD, {"model": "first"}).status_code == 405
+        (model,) = router.get("/models").json()["data"]
+        assert model["status"]["value"] == "unloaded"
 
 
 class TestLooks:

@@ -182,6 +182,8 @@ class TestLoading:
             "memory": "disabled",
             "eviction": "active",
             "metrics": "active",
+            "requests": "active",
+            "dashboard": "active",
             "openapi": "active",
             "a": "active",
             "b": "disabled",
