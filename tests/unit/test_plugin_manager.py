@@ -17,7 +17,7 @@ from atlas_plugin import PluginError, PluginInfo, Response, hookspecs
 from atlas_plugin.testing import Application, FakeHost
 
 ROOT = Path(__file__).parents[2]
-BUILTIN = ["status", "plugins", "config", "debug", "tracing", "memory", "eviction", "metrics", "openapi"]
+BUILTIN = list(BUILTIN_PLUGINS)
 
 ROUTE = """
     from atlas_plugin import hookimpl
