@@ -14,6 +14,7 @@ import pytest
 
 import atlas_plugin
 from atlas_plugin import PluginError, PluginInfo, Response, hookspecs
+from atlas_plugin.builtin import BUILTIN_PLUGINS
 from atlas_plugin.testing import Application, FakeHost
 
 ROOT = Path(__file__).parents[2]
