@@ -50,10 +50,13 @@ class request {
   public:
     using clock = std::chrono::steady_clock;
 
-    // began: when ATLAS began to look at the request. is_asked: whether it carried an `atlas` object.
-    request(request_options options, bool is_asked, clock::time_point began);
+    // is_asked: whether it carried an `atlas` object.
+    explicit request(bool is_asked);
 
     ~request();
+
+    // Before all else that asks for them.
+    void set_options(request_options options) { opts = std::move(options); }
 
     const request_options & options() const { return opts; }
     bool                    is_asked() const { return has_object; }

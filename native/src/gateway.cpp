@@ -60,13 +60,7 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     if (head.meter && head.atlas) {
         head.meter->set_asked();
     }
-    auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
-    if (!options.session_id && is_valid_id(head.conversation_id)) {
-        options.session_id = head.conversation_id;
-    }
-    const auto name  = options.session_id.value_or("");
-    auto       begun = std::make_unique<request>(std::move(options), head.atlas != nullptr, head.began);
-
+    auto begun     = std::make_unique<request>(head.atlas != nullptr);
     auto who       = known.identify(head.key);
     begun->meter   = std::move(head.meter);
     begun->tenant  = std::move(who.tenant);
@@ -77,9 +71,14 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
         begun->traceparent = std::move(head.traceparent);
     }
     begun->on_end = [this](const request & ended) { end(ended); };
-    if (!name.empty()) {
-        begun->session = tenants::qualified(begun->tenant, name);
+    // from here on whatever is thrown is recorded and logged, too
+    auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
+    if (!options.session_id && is_valid_id(head.conversation_id)) {
+        options.session_id = head.conversation_id;
     }
+    begun->session = options.session_id ? tenants::qualified(begun->tenant, *options.session_id) : "";
+    begun->set_options(std::move(options));
+    begun->add_time(request_phase::parse, request::clock::now() - head.began);
     try {
         check_rates(*begun);
     } catch (const error &) {

@@ -9,10 +9,7 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-request::request(request_options options, bool is_asked, clock::time_point began)
-    : opts(std::move(options)), has_object(is_asked) {
-    add_time(request_phase::parse, clock::now() - began);
-}
+request::request(bool is_asked) : has_object(is_asked) {}
 
 request::~request() {
     if (on_end) {

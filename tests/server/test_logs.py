@@ -137,6 +137,8 @@ class TestJson:
 
     def test_outcomes(self, start_server: StartServer) -> None:
         server = start_server(["--atlas-log-format", "json", "--atlas-key-requests-per-s", "0.01"])
+        assert complete(server, "unread", atlas={"batch_size": 0}).status_code == 400
+        assert record_of(server, "unread")["request"]["outcome"] == "error"
         assert complete(server, "bad", prompt=None).status_code == 400
         assert record_of(server, "bad")["request"]["outcome"] == "error"
         assert complete(server, "over").status_code == 429
