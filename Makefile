@@ -29,7 +29,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs check format bench bench-metrics bench-resume lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -80,6 +80,9 @@ test: .venv/.atlas-dev build build-tests build-stock ## build and run the tests
 
 test-archs: .venv/.atlas-dev build build-tests build-stock ## restore the state of every architecture of llama.cpp
 	@$(RUN) pytest tests/archs --all-archs
+
+test-upstream: .venv/.atlas-dev build build-stock ## run llama.cpp's own server tests on stock and on ATLAS; takes a while
+	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
 check: .venv/.atlas-dev ## lint and type-check everything, change nothing
 	$(RUN) ruff check
