@@ -71,7 +71,7 @@ class gateway {
     // Requests that took longer in ATLAS than the latency budget.
     uint64_t budget_breaches() const { return n_breaches; }
 
-    // Ends the waiting for contexts.
+    // Ends the waiting for contexts and turns.
     void close();
 
   private:

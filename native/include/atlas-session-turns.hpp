@@ -1,6 +1,7 @@
 // Requests on one session, one after the other.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -32,11 +33,16 @@ class session_turns {
     };
 
     // Waits for the turn on a name; is_gone is asked about every 50 ms whether the client has left. Returns nullptr when
-    // it has. Throws atlas::error: 503 after timeout_s seconds, 429 when max_waiting already wait, on any name.
+    // it has. Throws atlas::error: 503 after timeout_s seconds and after close(), 429 when max_waiting already wait, on
+    // any name.
     std::shared_ptr<turn> take(const std::string & name, double timeout_s, size_t max_waiting,
                                const std::function<bool()> & is_gone);
 
+    // Ends the waiting.
+    void close() { is_closed = true; }
+
   private:
+    std::atomic<bool>                           is_closed{false};
     std::mutex                                  mutex;
     std::condition_variable                     changed;
     std::map<std::string, std::deque<uint64_t>> queues; // the first of each has the turn

@@ -195,6 +195,9 @@ void atlas_on_result(atlas::request * request, const server_task_result & result
         measure(*request->meter, result, is_last);
     }
     add_usage(*request, result, is_last);
+    if (is_last) {
+        request->lease.reset(); // the slots are free: whoever waits for them need not wait for the client to read
+    }
     if (!is_last || !request->is_asked()) {
         return;
     }

@@ -168,6 +168,9 @@ void gateway::end(const request & request) {
     all_ended.add(std::move(record));
 }
 
-void gateway::close() { contexts.close(); }
+void gateway::close() {
+    contexts.close();
+    turns.close();
+}
 
 } // namespace atlas

@@ -32,7 +32,7 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
     n_waiting++;
     bool is_timeout = false;
     bool has_left   = false;
-    while (queues[name].front() != number && !is_timeout && !has_left) {
+    while (queues[name].front() != number && !is_timeout && !has_left && !is_closed) {
         changed.wait_for(lock, POLL);
         lock.unlock();
         has_left = is_gone();
@@ -47,6 +47,9 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
     }
     if (has_left) {
         return nullptr;
+    }
+    if (is_closed) {
+        throw error(503, "the server is shutting down");
     }
     throw error(503,
                 "The session is still busy with an earlier request after " +

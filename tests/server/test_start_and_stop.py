@@ -5,10 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.server.completions import ENDLESS_OPTIONS, endless
 from tests.server.conftest import StartServer
 from tests.server.harness import Server
 from tests.server.lifecycle import BLOCKING_SHUTDOWN, BOTH_SIGNALS, WAITING_ROUTES, plugin_options
@@ -17,13 +19,14 @@ LONG_COMPLETION = {"prompt": "Once", "n_predict": -1, "ignore_eos": True, "strea
 
 
 @contextmanager
-def in_background(server: Server, path: str) -> Iterator[list[httpx.Response | None]]:
-    """A GET on a thread; the list gets its answer, or None when the connection was cut."""
+def in_background(server: Server, path: str, body: Any = None) -> Iterator[list[httpx.Response | None]]:
+    """A GET on a thread, or a POST; the list gets its answer, or None when the connection was cut."""
     answers: list[httpx.Response | None] = []
+    method = "GET" if body is None else "POST"
 
     def get() -> None:
         try:
-            answers.append(httpx.get(server.url + path, timeout=60.0))
+            answers.append(httpx.request(method, server.url + path, json=body, timeout=60.0))
         except httpx.TransportError:
             answers.append(None)
 
@@ -145,6 +148,22 @@ class TestWhileServing:
         (tmp_path / "release").touch()
         assert server.wait() == 0
         assert (tmp_path / "shutdown.ran").exists()
+
+    def test_who_waits_for_a_turn_is_told(self, start_server: StartServer, tmp_path: Path) -> None:
+        """A session's next request need not wait for the end of one that the shutdown will cut."""
+        options = ["--atlas-memory-path", tmp_path / "memory", "--atlas-shutdown-timeout", "20"]
+        server = start_server([*options, *ENDLESS_OPTIONS])
+        chat = "/v1/chat/completions"
+        turn = {"atlas": {"session_id": "busy", "history": "server"}}
+        next_one = {"messages": [{"role": "user", "content": "And now?"}], **turn}
+        with endless(server, chat, **turn), in_background(server, chat, next_one) as answers:
+            metrics = "/v1/atlas/metrics/prometheus"
+            server.wait_until(lambda: "atlas_requests_in_progress 2.0" in server.get(metrics).text)
+            server.signal(signal.SIGTERM)
+            server.wait_until(lambda: answers)
+        assert answers[0] is not None
+        assert_error(answers[0], 503, "service_unavailable")
+        assert answers[0].json()["error"]["message"] == "the server is shutting down"
 
     def test_a_second_signal_ends_a_slow_shutdown(self, start_server: StartServer, tmp_path: Path) -> None:
         server = start_server(
