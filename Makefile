@@ -9,6 +9,14 @@ T     ?= tests
 # Not from the environment, where some shells keep the machine's own name under HOST.
 HOST := 127.0.0.1
 
+# Of make load; from the command line only, as the environment may use such names for other things.
+PROFILE  := mix
+USERS    := 8
+DURATION := 60s
+SEED     := 1
+STOCK    :=
+HOST_URL :=
+
 export PYTHON ?= python3
 
 # The two build trees compile the same sources. Paths relative to the repository let ccache share the results;
@@ -29,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume load lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -38,6 +46,7 @@ help: ## print this
 	@echo
 	@echo '  MODEL=FILE HOST=ADDRESS PORT=NUMBER ARGS="..."   for serve; ARGS go to llama-server as they are'
 	@echo '  CMAKE_ARGS="-DGGML_CUDA=ON" UI=ON JOBS=NUMBER    for builds; UI=ON builds the web UI and needs npm'
+	@echo '  PROFILE=NAME USERS=NUMBER DURATION=60s SEED=TEXT  for load; and STOCK=1, or HOST_URL=URL of a running server'
 	@echo '  T="tests/unit -k name"                           for test: what pytest runs'
 	@echo '  PYTHON=/path/to/python3                          the Python to embed, 3.11 or newer'
 
@@ -109,6 +118,10 @@ bench-metrics: build/build.ninja ## measure what recording a number costs; needs
 	@$(BIN)/cmake --build build --target atlas-bench-metrics
 	@build/bin/atlas-bench-metrics $(ARGS)
 
+load: .venv/.atlas-dev $(if $(HOST_URL),,$(if $(STOCK),build-stock,build)) ## put load on a server by profile; ARGS="..." likewise
+	@$(BIN)/python load/run.py --profile "$(PROFILE)" --users "$(USERS)" --duration "$(DURATION)" --seed "$(SEED)" \
+	    $(if $(HOST_URL),--url "$(HOST_URL)",--model "$(MODEL)" $(if $(STOCK),--stock)) $(ARGS)
+
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
     --no-emit-index-url --no-emit-find-links --no-annotate --resolver=backtracking
@@ -118,10 +131,10 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PYTHON) -m venv build-lock
 	build-lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	$(PIP_COMPILE) --extra build -o requirements/base.txt pyproject.toml
-	$(PIP_COMPILE) --extra build --extra dev --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	$(PIP_COMPILE) --extra build --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
 	rm -rf build build-stock build-lock
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
-	rm -rf .venv build-cache *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache
