@@ -5,6 +5,7 @@ Options after `--` go to the llama-server that is started. The status is Locust'
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.server.harness import BINARY, MODEL, STOCK_BINARY, Server, ServerExitedError  # noqa: E402
+
+CANNOT_RUN = 2
 
 # Slots with the context that the demo model was trained on, and a core left for Locust.
 THREADS = str(max(1, (os.cpu_count() or 1) - 1))
@@ -34,6 +37,8 @@ def run_locust(options: argparse.Namespace, url: str) -> int:
     command += ["--json-file", reports / "statistics"]
     command += ["--html", reports / "report.html", "--csv", reports / "statistics"]
     command += ["--summary", reports / "summary.json"]
+    # Locust ends its run at Ctrl-C, and has reports to write.
+    signal.signal(signal.SIGINT, lambda *_: None)
     return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL).returncode
 
 
@@ -77,9 +82,10 @@ def main() -> int:
             try:
                 url = stack.enter_context(server).url
             except (ServerExitedError, OSError) as error:
-                parser.exit(2, f"load: {binary} does not start: {error}\n")
+                parser.exit(CANNOT_RUN, f"load: {binary} does not start: {error}\n")
         status = run_locust(options, url)
-        print(f"reports: {options.reports}")
+        if status != CANNOT_RUN:
+            print(f"reports: {options.reports}")
         return status
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import StartServer
-from tests.server.conversations import ONE_THREAD, memory_options
+from tests.server.conversations import ONE_THREAD, memory_options, memory_status
 from tests.server.harness import REPOSITORY, STOCK_BINARY, Server, free_port
 
 STREAMED = {
@@ -119,6 +119,13 @@ class TestProfiles:
         check_success(ended, profile, "ATLAS")
         names = {entry["name"] for entry in ended.summary["entries"]}
         assert set(ASKED[profile]) <= names
+
+    def test_sessions_come_back(self, start_server: StartServer, tmp_path: Path) -> None:
+        server = start_server(memory_options(tmp_path))
+        ended = run(server.url, tmp_path / "reports", "sessions", users=4, duration="5s")
+        check_success(ended, "sessions", "ATLAS")
+        results = memory_status(server)["results"]
+        assert results["restored"] > 0, results
 
     @pytest.mark.parametrize("profile", [name for name in ASKED if name not in ONLY_ATLAS])
     def test_stock(self, stock: Server, tmp_path: Path, profile: str) -> None:
