@@ -108,11 +108,11 @@ format: .venv/.atlas-dev ## format Python and C++
 
 CLANG_FORMAT := find native -type f \( -name '*.[ch]' -o -name '*.[ch]pp' \) -exec $(BIN)/clang-format
 
-bench: .venv/.atlas-dev build build-stock ## compare the two builds; ARGS="..." go to the benchmark
-	@$(BIN)/python load/bench.py $(ARGS)
+bench: .venv/.atlas-dev build build-stock ## compare the two builds; TRACE=FILE adds hit rates, ARGS=--quick is quicker
+	@$(RUN) load.benchmark $(if $(TRACE),--trace "$(TRACE)") $(ARGS)
 
 bench-resume: .venv/.atlas-dev build build-stock ## measure resuming and stalls with a 1B model; ARGS="..." likewise
-	@$(BIN)/python load/resume.py $(ARGS)
+	@$(RUN) load.resume $(ARGS)
 
 bench-metrics: build/build.ninja ## measure what recording a number costs; needs Google Benchmark (libbenchmark-dev)
 	@$(BIN)/cmake --build build --target atlas-bench-metrics
@@ -131,10 +131,10 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PYTHON) -m venv build-lock
 	build-lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	$(PIP_COMPILE) --extra build -o requirements/base.txt pyproject.toml
-	$(PIP_COMPILE) --extra build --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	$(PIP_COMPILE) --extra bench --extra build --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-lock
+	rm -rf build build-stock build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache

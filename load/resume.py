@@ -17,24 +17,23 @@ import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
-
-from load.random_model import VOCABULARY, write_random_model  # noqa: E402
-from tests.server.harness import STOCK_BINARY, Server  # noqa: E402
+from load.arguments import positive
+from load.estimates import percentile
+from load.machine import describe_machine, load_average
+from load.random_model import VOCABULARY, write_random_model
+from load.report import Table
+from tests.server.harness import STOCK_BINARY, Server
 
 SIZES = (2048, 8192)
 STALL_TOKENS = 2048
@@ -203,13 +202,13 @@ class Stream:
         ]
 
 
-def measure_stalls(bench: Bench, rounds: int) -> Samples:
-    """A stream's inter-token gaps in ms, by what happens beside it."""
+def measure_stalls(bench: Bench, rounds: int, size: int) -> Samples:
+    """A stream's inter-token gaps in ms, by what happens beside it to a conversation of `size` tokens."""
     samples: Samples = defaultdict(list)
-    conversation = tokens(STALL_TOKENS)
+    conversation = tokens(size)
 
     def ask(server: Server, layer: int | None = None) -> float:
-        return first_token_ms(server, OTHER_SLOT, conversation + tokens(1), reused=STALL_TOKENS, layer=layer)
+        return first_token_ms(server, OTHER_SLOT, conversation + tokens(1), reused=size, layer=layer)
 
     for name, server in (("ATLAS", bench.atlas), ("stock", bench.stock)):
         first_token_ms(server, OTHER_SLOT, conversation + tokens(1))
@@ -234,55 +233,49 @@ def measure_stalls(bench: Bench, rounds: int) -> Samples:
             samples["ATLAS beside: restored, disk"] += stream.gaps_ms(lambda: ask(bench.atlas, layer=2))
     for _ in range(rounds):
         with Stream(bench.atlas) as stream:
-            first_token_ms(bench.atlas, OTHER_SLOT, tokens(STALL_TOKENS))
+            first_token_ms(bench.atlas, OTHER_SLOT, tokens(size))
             samples["ATLAS beside: captured, written"] += stream.gaps_ms(lambda: time.sleep(CAPTURE_WINDOW_S))
     return samples
 
 
-def print_resume(size: int, samples: Samples) -> None:
+def resume_table(size: int, samples: Samples) -> Table:
     """Medians with their spread, and ratios to the same server's cold and warm."""
-    print(f"\nFirst token, {size:,} tokens known, ms:\n")
-    print("| case | median | range | sooner than cold | of warm |\n|---|---|---|---|---|")
+    rows = []
     for case, values in samples.items():
         cold, warm = (
             statistics.median(samples[f"{case.split()[0]} {reference}"]) for reference in ("cold", "warm")
         )
         median = statistics.median(values)
         spread = f"{min(values):,.1f} to {max(values):,.1f}"
-        print(f"| {case} | {median:,.1f} | {spread} | {cold / median:,.1f}x | {median / warm:,.2f}x |")
+        rows.append([case, f"{median:,.1f}", spread, f"{cold / median:,.1f}x", f"{median / warm:,.2f}x"])
+    note = f"Time to the first token of the next message, {size:,} tokens known, ms."
+    header = ["case", "median", "range", "sooner than cold", "of warm"]
+    return Table(f"Resuming a conversation of {size:,} tokens", note, header, rows)
 
 
-def print_stalls(samples: Samples) -> None:
+def stalls_table(size: int, samples: Samples) -> Table:
     """The distribution of gaps."""
-    print("\nGaps between the tokens of a stream, ms:\n")
-    print("| meanwhile | gaps | p50 | p99 | longest |\n|---|---|---|---|---|")
-    for case, values in samples.items():
-        p99 = statistics.quantiles(values, n=100, method="inclusive")[98]
-        print(f"| {case} | {len(values)} | {statistics.median(values):.1f} | {p99:.1f} | {max(values):.1f} |")
-
-
-def describe_machine() -> str:
-    """Date, processor and how busy it is."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return f"{date.today()}, {names[0] if names else 'unknown CPU'}, {os.cpu_count()} cores, {load()}"
-
-
-def load() -> str:
-    """The load average of the last minute."""
-    return f"load average {os.getloadavg()[0]:.1f}"
+    rows = [
+        [case, str(len(gaps)), *(f"{percentile(gaps, percent):.1f}" for percent in (50, 90, 99, 100))]
+        for case, gaps in samples.items()
+    ]
+    note = (
+        f"Gaps between the tokens of a stream, while {size:,} tokens of another conversation are handled, ms."
+    )
+    header = ["meanwhile", "gaps", "p50", "p90", "p99", "longest"]
+    return Table("A stream beside a capture", note, header, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="make bench-resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="samples of all but cold (default 5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="samples of all but cold (default 5)")
     parser.add_argument(
-        "--new-tokens", type=int, default=1, help="tokens that each continuation adds (default 1)"
+        "--new-tokens", type=positive, default=1, help="tokens that each continuation adds (default 1)"
     )
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="-t of the servers (default: all cores)"
+        "--threads", type=positive, default=os.cpu_count(), help="-t of the servers (default: all cores)"
     )
     parser.add_argument("--only", choices=("resume", "stalls"), help="leave the other part out")
     options = parser.parse_args()
@@ -298,11 +291,14 @@ def main() -> None:
         write_random_model(model)
         for size in SIZES if options.only != "stalls" else ():
             with Bench(model, directory, size + 2 * options.new_tokens + 8, options.threads) as bench:
-                print_resume(size, measure_resume(bench, size, options.new_tokens, options.rounds))
+                samples = measure_resume(bench, size, options.new_tokens, options.rounds)
+                print(resume_table(size, samples).markdown(), flush=True)
         if options.only != "resume":
             with Bench(model, directory, STREAM_TOKENS, options.threads) as bench:
-                print_stalls(measure_stalls(bench, options.rounds))
-    print(f"\nafterwards: {load()}")
+                print(
+                    stalls_table(STALL_TOKENS, measure_stalls(bench, options.rounds, STALL_TOKENS)).markdown()
+                )
+    print(f"\nafterwards: {load_average()}")
 
 
 if __name__ == "__main__":
