@@ -1,0 +1,168 @@
+"""Runs a server for a long time with many clients, good and bad, whose sessions come and go.
+
+Notes memory, threads, descriptors and the latency of a plain request, and says whether they stay flat. Prints
+Markdown, and writes report.md, report.html and report.json. Exits with 1 where a figure rises.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from load.arguments import positive_number
+from load.estimates import slope
+from load.machine import describe_machine
+from load.process import descriptor_count, resident_mib, thread_count
+from load.report import Chart, Table, page
+from tests.server.conversations import memory_options
+from tests.server.harness import BINARY, Server
+from tests.server.soaking import CLIENTS, LIMITS, SLOTS, Client, soak
+
+REPORTS = Path("build-reports/soak")
+# Small layers, so that they are full, and evict, soon after the start.
+LAYERS = ["--atlas-l1-cache-size", str(32 << 20), "--atlas-l2-cache-size", str(128 << 20)]
+SAMPLES = 240
+PROBES = 3
+PROBE = {"prompt": "My name is Nora.", "n_predict": 4, "cache_prompt": False}
+
+TIME = "minutes"
+# How much of its median a figure may rise over the time observed and still be flat: what buffers, caches and
+# the allocator do, and for the latency what else the machine does.
+ALLOWED_RISE = {"resident, MiB": 0.05, "threads": 0.05, "descriptors": 0.05, "latency, ms": 0.25}
+# The first part is not judged: layers fill, threads and connections are made as they are first needed.
+WARM_UP = 1 / 3
+
+Samples = dict[str, list[float]]
+
+
+def observe(server: Server, interval: float, stopping: threading.Event) -> Samples:
+    """Look at a server every `interval` seconds until `stopping` is set. Raises for a probe that fails."""
+    assert server.process is not None
+    pid = server.process.pid
+    samples: Samples = {name: [] for name in (TIME, *ALLOWED_RISE)}
+    start = time.monotonic()
+    while not stopping.wait(interval):
+        latencies = []
+        for _ in range(PROBES):
+            began = time.perf_counter()
+            server.post("/completion", PROBE).raise_for_status()
+            latencies.append((time.perf_counter() - began) * 1e3)
+        minutes = (time.monotonic() - start) / 60
+        found = resident_mib(pid), thread_count(pid), descriptor_count(pid), statistics.median(latencies)
+        for name, value in zip(samples, (minutes, *found), strict=True):
+            samples[name].append(value)
+    return samples
+
+
+def rises(samples: Samples) -> dict[str, float]:
+    """How much of its median each figure rises over the time after the warm-up, by its slope; negative: falls.
+
+    Raises ValueError where there are not two samples after it.
+    """
+    after = [at for at, minute in enumerate(samples[TIME]) if minute >= samples[TIME][-1] * WARM_UP]
+    times = [samples[TIME][at] for at in after]
+    found = {}
+    for name in ALLOWED_RISE:
+        values = [samples[name][at] for at in after]
+        found[name] = slope(times, values) * (times[-1] - times[0]) / statistics.median(values)
+    return found
+
+
+def table(samples: Samples) -> Table:
+    """What each figure was, and whether it is flat."""
+    rows = []
+    for name, rise in rises(samples).items():
+        values, allowed = samples[name], ALLOWED_RISE[name]
+        verdict = "flat" if rise <= allowed else "**rises**"
+        spread = f"{min(values):,.1f} to {max(values):,.1f}"
+        median = f"{statistics.median(values):,.1f}"
+        rows.append([name, median, spread, f"{rise:+.1%}", f"{allowed:.0%}", verdict])
+    note = (
+        f"{CLIENTS} clients for {samples[TIME][-1]:.1f} minutes, {len(samples[TIME])} samples. "
+        "The rise is Theil and Sen's slope after the first third, over that time, of the median."
+    )
+    return Table("Soak", note, ["figure", "median", "range", "rise", "allowed", ""], rows)
+
+
+def chart(samples: Samples) -> Chart:
+    """Each figure over time."""
+    rows = [
+        {"figure": name, TIME: minute, "value": value}
+        for name in ALLOWED_RISE
+        for minute, value in zip(samples[TIME], samples[name], strict=True)
+    ]
+    return Chart(
+        {
+            "data": {"values": rows},
+            "facet": {"row": {"field": "figure", "sort": None, "title": None}},
+            "resolve": {"scale": {"y": "independent"}},
+            "spec": {
+                "width": 700,
+                "height": 120,
+                "mark": {"type": "line", "interpolate": "step-after"},
+                "encoding": {
+                    "x": {"field": TIME, "type": "quantitative"},
+                    "y": {
+                        "field": "value",
+                        "type": "quantitative",
+                        "title": None,
+                        "scale": {"zero": False},
+                    },
+                },
+            },
+        }
+    )
+
+
+def write_reports(samples: Samples, requests: Counter[str], machine: str, output: Path) -> None:
+    """Print the table, and write all of it to a directory."""
+    text = f"{machine}\n\n{table(samples).markdown()}"
+    print(text)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.md").write_text(text, encoding="utf-8")
+    html = page("Soak: " + machine, [table(samples), chart(samples)])
+    (output / "report.html").write_text(html, encoding="utf-8")
+    record: dict[str, Any] = {"machine": machine, "requests": requests, "rises": rises(samples)}
+    (output / "report.json").write_text(json.dumps(record | {"samples": samples}, indent=1), encoding="utf-8")
+    print(f"soak: written: {output}/report.html, report.json and report.md", file=sys.stderr)
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="make soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=positive_number, default=30, help="how long (default %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", default=REPORTS, help="where the reports go (%(default)s)"
+    )
+    options = parser.parse_args()
+    if not BINARY.is_file():
+        parser.error(f"there is no {BINARY}; run `make build`")
+    machine, requests, seconds = describe_machine(), Counter[str](), options.minutes * 60.0
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        arguments = [*memory_options(directory), "-np", str(SLOTS), *LAYERS, *LIMITS]
+        with Server(arguments, directory=directory) as server:
+            clients = [Client(server, number, requests) for number in range(CLIENTS)]
+            stopping = threading.Event()
+            with ThreadPoolExecutor(1) as observer:
+                observed = observer.submit(observe, server, seconds / SAMPLES, stopping)
+                try:
+                    soak(clients, seconds)
+                finally:
+                    stopping.set()
+            samples = observed.result()
+    write_reports(samples, requests, machine, options.output)
+    return int(any(rise > ALLOWED_RISE[figure] for figure, rise in rises(samples).items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
