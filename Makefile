@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume load lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume load soak profile lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -121,6 +121,12 @@ bench-metrics: build/build.ninja ## measure what recording a number costs; needs
 load: .venv/.atlas-dev $(if $(HOST_URL),,$(if $(STOCK),build-stock,build)) ## put load on a server by profile; ARGS="..." likewise
 	@$(BIN)/python load/run.py --profile "$(PROFILE)" --users "$(USERS)" --duration "$(DURATION)" --seed "$(SEED)" \
 	    $(if $(HOST_URL),--url "$(HOST_URL)",--model "$(MODEL)" $(if $(STOCK),--stock)) $(ARGS)
+
+soak: .venv/.atlas-dev build ## run clients for MINUTES=30 and say whether memory, threads and latency stay flat
+	@$(RUN) load.soak $(if $(MINUTES),--minutes "$(MINUTES)") $(ARGS)
+
+profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds under load; needs perf
+	@$(RUN) load.cpu_profile $(ARGS)
 
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \

@@ -62,7 +62,7 @@ def observe(server: Server, interval: float, stopping: threading.Event) -> Sampl
 
 
 def rises(samples: Samples) -> dict[str, float]:
-    """How much of its median each figure rises over the time after the warm-up, by its slope; negative: falls.
+    """How much of its median each figure rises after the warm-up, by its slope; below 0 it falls.
 
     Raises ValueError where there are not two samples after it.
     """
