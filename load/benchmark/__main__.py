@@ -117,6 +117,8 @@ def main() -> None:
     wanted = tuple(options.only or PARTS)
     if options.trace is None and options.only and "trace" in wanted:
         parser.error("--only trace needs --trace FILE, requests as JSON lines in the format of Mooncake")
+    if options.trace is not None and not options.trace.is_file():
+        parser.error(f"there is no file '{options.trace}'; --trace names requests as JSON lines")
     for binary in (BINARY, STOCK_BINARY):
         if not binary.is_file():
             parser.error(f"there is no {binary}; run `make build build-stock`")

@@ -1,0 +1,65 @@
+"""The commands that measure, for a few seconds: they work, whatever they measure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from load.benchmark.servers import CASES, STOCK
+from load.soak import ALLOWED_RISE
+from tests.server.harness import REPOSITORY
+
+TRACE_LINE = {"timestamp": 0, "input_length": 1024, "output_length": 8, "hash_ids": [1, 2]}
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_bench_measures_each_server_in_each_round(tmp_path: Path) -> None:
+    trace, output = tmp_path / "trace.jsonl", tmp_path / "reports"
+    trace.write_text("".join(json.dumps(TRACE_LINE) + "\n" for _ in range(3)), encoding="utf-8")
+    size = "--rounds", "2", "--requests", "2"
+    ended = run(
+        "load.benchmark", "--only", "servers", "--only", "trace", *size, "--trace", trace, "--output", output
+    )
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert report["servers"].keys() == {case.name for case in CASES}
+    figures = set(report["servers"][STOCK])
+    for found in report["servers"].values():
+        assert found.keys() >= figures
+        assert all(len(values) == 2 and min(values) > 0 for values in found.values())
+    assert {result["policy"] for result in report["trace"]} >= {"adaptive", "lru", "lfu"}
+    assert ended.stdout.strip() == (output / "report.md").read_text(encoding="utf-8").strip()
+    assert "<svg" in (output / "report.html").read_text(encoding="utf-8")
+
+
+def test_soak_watches_the_server(tmp_path: Path) -> None:
+    ended = run("load.soak", "--minutes", "0.1", "--output", tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    samples = report["samples"]
+    assert len(set(map(len, samples.values()))) == 1
+    assert report["requests"]["200"] > 0
+    assert report["rises"].keys() == ALLOWED_RISE.keys()
+    flat = all(rise <= ALLOWED_RISE[name] for name, rise in report["rises"].items())
+    assert ended.returncode == (0 if flat else 1), ended.stderr
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("load.benchmark", "--rounds", "0"), "argument --rounds: '0' is no whole number of at least 1"),
+        (("load.benchmark", "--only", "trace"), "--only trace needs --trace FILE"),
+        (("load.benchmark", "--trace", "missing.jsonl"), "there is no file 'missing.jsonl'"),
+        (("load.soak", "--minutes", "no"), "argument --minutes: 'no' is no number above 0"),
+    ],
+)
+def test_wrong_arguments_are_named(words: tuple[str, ...], expected: str) -> None:
+    ended = run(*words)
+    assert ended.returncode == 2
+    assert expected in ended.stderr
