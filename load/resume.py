@@ -46,10 +46,12 @@ SAVED = {"filename": "conversation"}
 
 Samples = dict[str, list[float]]
 
+_source = random.Random(1)
+
 
 def tokens(count: int) -> list[int]:
-    """Random tokens."""
-    return [random.randrange(VOCABULARY) for _ in range(count)]
+    """Random tokens, the same ones in each run."""
+    return [_source.randrange(VOCABULARY) for _ in range(count)]
 
 
 def request(slot: int, prompt: Sequence[int], n_predict: int) -> dict[str, Any]:
