@@ -1,7 +1,8 @@
-"""Types of arguments on command lines."""
+"""What the command lines have in common."""
 
 import argparse
 import math
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -20,3 +21,10 @@ def positive_number(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
     return number
+
+
+def require_binaries(parser: argparse.ArgumentParser, *binaries: Path) -> None:
+    """End with a usage error where one is not built."""
+    for binary in binaries:
+        if not binary.is_file():
+            parser.error(f"there is no {binary}; run `make build build-stock`")

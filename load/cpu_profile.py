@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from load.arguments import positive
+from load.arguments import positive, require_binaries
 from load.benchmark.client import Plan
 from load.benchmark.generator import LoadGenerator
 from load.benchmark.servers import OPTIONS
@@ -47,6 +47,8 @@ def library_of(symbol: str, path: str) -> str:
     """The short name of the library that a function is in."""
     if "atlas" in symbol.lower() or "atlas" in Path(path).name:
         return "ATLAS"
+    if path == "[unknown]":
+        return "unknown"
     if path.startswith("[") or path.endswith(".ko"):
         return "kernel"
     return _LIBRARY_VERSION.sub("", Path(path).name)
@@ -88,10 +90,9 @@ def check_perf() -> None:
         ["perf", "record", "-e", "cpu-clock", "-o", "/dev/null", "--", "true"], capture_output=True, text=True
     )
     if trial.returncode:
-        setting = Path("/proc/sys/kernel/perf_event_paranoid").read_text(encoding="ascii").strip()
         raise RuntimeError(
-            f"perf may not profile here, with kernel.perf_event_paranoid at {setting}; as root, outside of "
-            f"containers: sysctl kernel.perf_event_paranoid=1. It said:\n{trial.stderr.strip()}"
+            "perf may not profile here; as root, outside of containers: sysctl kernel.perf_event_paranoid=1. "
+            f"It said:\n{trial.stderr.strip()}"
         )
 
 
@@ -129,6 +130,7 @@ def main() -> None:
         check_perf()
     except RuntimeError as error:
         parser.exit(1, f"profile: {error}\n")
+    require_binaries(parser, BINARY, STOCK_BINARY)
     machine = describe_machine()
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -142,6 +144,8 @@ def main() -> None:
             with Server(OPTIONS, memory, directory=directory, binary=binary) as server:
                 plan = Plan(server.url, CLIENTS, options.requests, seed=1, atlas=atlas)
                 profiles[case] = stacks = profile(server, plan, generator, directory)
+            if not stacks:
+                parser.exit(1, f"profile: perf took no sample of {case}; give it more --requests\n")
             (output / f"{case}.folded").write_text(fold(stacks), encoding="utf-8")
             (output / f"{case}.html").write_text(draw(f"{case}: {machine}", stacks), encoding="utf-8")
     print(f"{machine}\n\n{share_table(profiles).markdown()}")

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from load.arguments import positive_number
+from load.arguments import positive_number, require_binaries
 from load.estimates import slope
 from load.machine import describe_machine
 from load.process import descriptor_count, resident_mib, thread_count
@@ -144,8 +144,7 @@ def main() -> int:
         "--output", type=Path, metavar="DIR", default=REPORTS, help="where the reports go (%(default)s)"
     )
     options = parser.parse_args()
-    if not BINARY.is_file():
-        parser.error(f"there is no {BINARY}; run `make build`")
+    require_binaries(parser, BINARY)
     machine, requests, seconds = describe_machine(), Counter[str](), options.minutes * 60.0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

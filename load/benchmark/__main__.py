@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from load.arguments import positive
+from load.arguments import positive, require_binaries
 from load.benchmark import tables
 from load.benchmark.servers import compare
 from load.machine import describe_machine, load_average
@@ -119,9 +119,7 @@ def main() -> None:
         parser.error("--only trace needs --trace FILE, requests as JSON lines in the format of Mooncake")
     if options.trace is not None and not options.trace.is_file():
         parser.error(f"there is no file '{options.trace}'; --trace names requests as JSON lines")
-    for binary in (BINARY, STOCK_BINARY):
-        if not binary.is_file():
-            parser.error(f"there is no {binary}; run `make build build-stock`")
+    require_binaries(parser, BINARY, STOCK_BINARY)
     amount = QUICK if options.quick else FULL
     given = {name: getattr(options, name) for name in ("rounds", "requests") if getattr(options, name)}
     machine = describe_machine()

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from load.benchmark.client import Plan
+from load.benchmark.client import Outcome, Plan
 from load.benchmark.generator import LoadGenerator
 from load.estimates import percentile
 from load.process import cpu_seconds, resident_mib
@@ -59,10 +59,34 @@ CASES = (
 # By case and figure, a value for each round.
 Samples = dict[str, dict[str, list[float]]]
 
-OVERHEAD = ("`overhead_ms`, p50", "`overhead_ms`, p99")
+# With the percentile that each is.
+OVERHEAD = {"`overhead_ms`, p50": 50, "`overhead_ms`, p99": 99}
 CLIENT_CPU = "CPU share of the load generator"
 # Neither a server's own nor comparable with stock.
 ASIDE = frozenset((*OVERHEAD, CLIENT_CPU))
+
+
+def figures_of(plan: Plan, outcome: Outcome, cpu: float) -> dict[str, float]:
+    """What a plan showed; `cpu` is the server's time for it in seconds."""
+    if plan.stream:
+        times = {"first token": outcome.first_token_ms, "gap": outcome.gap_ms}
+        return {
+            f"{what}, p{percent}, ms": percentile(values, percent)
+            for what, values in times.items()
+            for percent in (50, 99)
+        }
+    of = "1 client" if plan.clients == 1 else f"{plan.clients} clients"
+    figures = {
+        f"CPU a request, {of}, ms": cpu / plan.requests * 1e3,
+        f"requests a second, {of}": plan.requests / outcome.seconds,
+        f"latency, {of}, p50, ms": percentile(outcome.latency_ms, 50),
+        f"latency, {of}, p99, ms": percentile(outcome.latency_ms, 99),
+    }
+    if plan.clients == 1 and outcome.overhead_ms:
+        figures |= {name: percentile(outcome.overhead_ms, percent) for name, percent in OVERHEAD.items()}
+    if plan.clients > 1:
+        figures[CLIENT_CPU] = outcome.cpu_seconds / outcome.seconds
+    return figures
 
 
 def measure(
@@ -72,10 +96,8 @@ def measure(
     options: list[str | Path] = [*OPTIONS]
     environment = {}
     if case.binary is BINARY:
-        environment = {
-            "ATLAS_MEMORY_PATH": str(directory / "memory"),
-            "ATLAS_ENABLED": str(int(case.enabled)),
-        }
+        memory = str(directory / "memory")
+        environment = {"ATLAS_MEMORY_PATH": memory, "ATLAS_ENABLED": str(int(case.enabled))}
     if case.hook:
         options += ["--atlas-plugin", write_plugin(directory, _HOOK.format(answer=case.hook))]
     began = perf_counter()
@@ -83,33 +105,17 @@ def measure(
         figures = {"start-up, ms": (perf_counter() - began) * 1e3}
         assert server.process is not None
         pid = server.process.pid
-
-        def load(clients: int, count: int, stream: bool = False) -> None:
-            atlas = None if case.atlas is None else dict(case.atlas)
-            plan = Plan(server.url, clients, count, seed + clients, stream, atlas)
+        atlas = None if case.atlas is None else dict(case.atlas)
+        generator.run(Plan(server.url, 4, 8, seed, atlas=atlas))
+        figures["resident at first, MiB"] = resident_mib(pid)
+        for plan in (
+            Plan(server.url, 1, requests, seed + 1, atlas=atlas),
+            Plan(server.url, MANY_CLIENTS, 2 * requests, seed + 2, atlas=atlas),
+            Plan(server.url, 1, max(requests // 2, 1), seed + 3, stream=True, atlas=atlas),
+        ):
             before = cpu_seconds(pid)
             outcome = generator.run(plan)
-            cpu = cpu_seconds(pid) - before
-            if stream:
-                for name, values in (("first token", outcome.first_token_ms), ("gap", outcome.gap_ms)):
-                    figures[f"{name}, p50, ms"] = percentile(values, 50)
-                    figures[f"{name}, p99, ms"] = percentile(values, 99)
-                return
-            of = f"{clients} client{'s' if clients > 1 else ''}"
-            figures[f"CPU a request, {of}, ms"] = cpu / count * 1e3
-            figures[f"requests a second, {of}"] = count / outcome.seconds
-            for percent in (50, 99):
-                figures[f"latency, {of}, p{percent}, ms"] = percentile(outcome.latency_ms, percent)
-            if clients == 1 and outcome.overhead_ms:
-                for name, percent in zip(OVERHEAD, (50, 99), strict=True):
-                    figures[name] = percentile(outcome.overhead_ms, percent)
-            figures[CLIENT_CPU] = max(figures.get(CLIENT_CPU, 0.0), outcome.cpu_seconds / outcome.seconds)
-
-        generator.run(Plan(server.url, 4, 8, seed))
-        figures["resident at first, MiB"] = resident_mib(pid)
-        load(1, requests)
-        load(MANY_CLIENTS, 2 * requests)
-        load(1, max(requests // 2, 1), stream=True)
+            figures |= figures_of(plan, outcome, cpu_seconds(pid) - before)
         figures["resident after the load, MiB"] = resident_mib(pid)
     return figures
 
