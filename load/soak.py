@@ -1,11 +1,12 @@
 """Runs a server for a long time with many clients, good and bad, whose sessions come and go.
 
 Notes memory, threads, descriptors and the latency of a plain request, and says whether they stay flat. Prints
-Markdown, and writes report.md, report.html and report.json. Exits with 1 where a figure rises.
+Markdown, and writes report.md, report.html, report.json and server.log. Exits with 1 where a figure rises.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -59,6 +60,13 @@ def observe(server: Server, interval: float, stopping: threading.Event) -> Sampl
         for name, value in zip(samples, (minutes, *found), strict=True):
             samples[name].append(value)
     return samples
+
+
+def describe_end(server: Server) -> str:
+    """Whether the server still runs, or how it ended."""
+    assert server.process is not None
+    status = server.process.poll()
+    return "the server runs on" if status is None else f"the server ended with status {status}"
 
 
 def rises(samples: Samples) -> dict[str, float]:
@@ -125,7 +133,6 @@ def write_reports(samples: Samples, requests: Counter[str], machine: str, output
     """Print the table, and write all of it to a directory."""
     text = f"{machine}\n\n{table(samples).markdown()}"
     print(text)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "report.md").write_text(text, encoding="utf-8")
     html = page("Soak: " + machine, [table(samples), chart(samples)])
     (output / "report.html").write_text(html, encoding="utf-8")
@@ -145,6 +152,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     require_binaries(parser, BINARY)
+    options.output.mkdir(parents=True, exist_ok=True)
     machine, requests, seconds = describe_machine(), Counter[str](), options.minutes * 60.0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -156,8 +164,12 @@ def main() -> int:
                 observed = observer.submit(observe, server, seconds / SAMPLES, stopping)
                 try:
                     soak(clients, seconds)
+                except Exception:
+                    print(f"soak: a client failed; {describe_end(server)}", file=sys.stderr)
+                    raise
                 finally:
                     stopping.set()
+                    shutil.copy(server.log_path, options.output / "server.log")
             samples = observed.result()
     write_reports(samples, requests, machine, options.output)
     return int(any(rise > ALLOWED_RISE[figure] for figure, rise in rises(samples).items()))
