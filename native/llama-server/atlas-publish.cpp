@@ -1,4 +1,5 @@
 #include "atlas-llama-server.h"
+#include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <utility>
 
 using atlas::entry_kind;
@@ -132,7 +134,7 @@ bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
            (n_prompt - n_tokens == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0);
 }
 
-static void publish_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+static void publish_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
                           int64_t deadline_us) {
     auto &       state    = prompt.atlas;
     const size_t n_tokens = prompt.tokens.size();
@@ -165,6 +167,19 @@ static void publish_until(llama_context * ctx, int id_slot, server_prompt & prom
     }
     if (is_idle || is_wanted) {
         publish_tip(ctx, id_slot, prompt);
+    }
+}
+
+// A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.
+static void publish_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                          int64_t deadline_us) {
+    try {
+        publish_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
+    } catch (const std::bad_alloc &) {
+        prompt.atlas.is_unwanted = true;
+        atlas::logf(atlas::LogLevel::WARN,
+                    "slot %d: the rest of its conversation is not kept: no memory for a copy; lower --atlas-l1-cache-size",
+                    id_slot);
     }
 }
 

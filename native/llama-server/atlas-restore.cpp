@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 #include <utility>
 
 using atlas::entry_kind;
@@ -183,6 +184,20 @@ static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt,
     }
 }
 
+// Returns false, with the slot in any state, where that did not succeed.
+static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
+                     const atlas::memory_match & match) {
+    try {
+        if (!rebuild(ctx, id_slot, match)) {
+            return false;
+        }
+        set_prompt(ctx, id_slot, prompt, task, match);
+        return true;
+    } catch (const std::bad_alloc &) {
+        return false;
+    }
+}
+
 static double count_bytes(const atlas::memory_match & match) {
     double bytes = match.checkpoint ? match.checkpoint->data.size() : 0;
     for (const auto & entry : match.blocks) {
@@ -261,8 +276,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
             ticket.result = restore_result::no_room;
         } else {
             forget(ctx, id_slot, prompt);
-            if (rebuild(ctx, id_slot, match)) {
-                set_prompt(ctx, id_slot, prompt, task, match);
+            if (put_back(ctx, id_slot, prompt, task, match)) {
                 ticket.result     = restore_result::restored;
                 ticket.layer      = match.layer;
                 ticket.restore_ms = (ggml_time_us() - began) / 1000.0;
