@@ -9,10 +9,12 @@ from atlas_plugin.database import Database
 from atlas_plugin.memory_records import MAX_SESSIONS, Session
 
 _KEY_BYTES = 32
+# A row that was put forward is later than what the server knows; one of the future tells of a wrong clock.
 _UPSERT = """
 INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, chain) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (session_id) DO UPDATE SET
-    tokens = excluded.tokens, last_used = excluded.last_used, pinned = excluded.pinned, chain = excluded.chain
+    tokens = excluded.tokens, pinned = excluded.pinned, chain = excluded.chain,
+    last_used = max(excluded.last_used, iif(last_used > excluded.created_at, 0, last_used))
 """
 
 
@@ -50,6 +52,14 @@ class SessionStore:
         with self._database.write("save sessions") as connection:
             connection.executemany(_UPSERT, rows)
             self.changes += 1
+
+    def put_forward(self, seconds: float) -> None:
+        """Let all that was last used before the clock was put forward by so much have been used later."""
+        with self._database.write("save sessions") as connection:
+            connection.execute(
+                "UPDATE sessions SET last_used = last_used + ?1 WHERE last_used <= ?2",
+                (seconds, time.time() - seconds),
+            )
 
     def page(self, after: str = "") -> list[StoredSession]:
         """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`."""

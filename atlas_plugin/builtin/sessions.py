@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from atlas_plugin.builtin.conversations import Recorder
 from atlas_plugin.builtin.limits import Limits
+from atlas_plugin.clock import wall_ahead
 from atlas_plugin.errors import AtlasError
 from atlas_plugin.host import Host
 from atlas_plugin.memory_records import MAX_SESSIONS, Session, SessionEdit
@@ -17,6 +18,8 @@ from atlas_plugin.worker import Worker
 log = logging.getLogger("atlas")
 
 POLL_S = 0.5
+_STEP_S = 1.0
+"""What the clock is put forward at once, at least, to be noticed."""
 
 
 class SessionKeeper:
@@ -42,6 +45,7 @@ class SessionKeeper:
         self._since = 0
         self._generation = store.generation
         self._is_restored = bool(off)
+        self._ahead = wall_ahead()
         self._counted: tuple[int, int] | None = None
         self._unchanged: dict[str, tuple[float, bool]] = {}
         """Rows that were restored, by id: last use and pin."""
@@ -113,14 +117,25 @@ class SessionKeeper:
         if not self._is_restored:
             self._restore()
         self.sync()
+        now = time.time()  # before the look at the clock, which may be put forward at any moment
+        self._follow_clock()
         if self._limits.session_ttl_s > 0:
-            self._expire(lambda: self._store.idle_since(time.time() - self._limits.session_ttl_s))
+            self._expire(lambda: self._store.idle_since(now - self._limits.session_ttl_s))
         if self._limits.max_sessions > 0:
             self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions))
         rows = self._store.generation, self._store.changes
         if rows != self._counted:
             self.stored, self._counted = self._store.count(), rows
         return POLL_S
+
+    def _follow_clock(self) -> None:
+        """Keep the age that sessions have when the clock is put forward: nobody had time to use them."""
+        ahead = wall_ahead()
+        step = ahead - self._ahead
+        if step >= _STEP_S:
+            self._store.put_forward(step)
+            log.warning("the clock was put forward by %.0f s: sessions are no older for it", step)
+        self._ahead = ahead
 
     def _restore(self) -> None:
         with self._lock:

@@ -231,6 +231,37 @@ class TestExpiry:
         assert sorted(host.live_sessions) == ["new"]
         eventually(lambda: sorted(rows(directory)) == ["new"])
 
+    def test_the_clock_jumps_forward_and_back(
+        self,
+        new_host: NewHost,
+        directory: Path,
+        start: Start,
+        eventually: Eventually,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        host = new_host(session_ttl_s=1000.0)
+        application = start(host)
+        begun, jump, clock = time.time(), 0.0, time.time
+        monkeypatch.setattr(time, "time", lambda: clock() + jump)
+        use(host, "old", last_used=begun - 900)
+        eventually(lambda: "old" in rows(directory))
+        use(host, "written-later", last_used=begun)
+        jump = 1e6
+        use(host, "after", last_used=begun + jump)
+        eventually(lambda: "the clock was put forward by 1000000 s" in host.log_text)
+        host.edit_session("pin", "written-later")
+        eventually(lambda: rows(directory)["written-later"][2])
+        last_used = {name: row[1] for name, row in rows(directory).items()}
+        expected = {"old": begun - 900 + jump, "written-later": begun + jump, "after": begun + jump}
+        assert last_used == pytest.approx(expected, abs=1.0)
+
+        jump = 0.0
+        use(host, "written-later", last_used=begun)
+        eventually(lambda: rows(directory)["written-later"][1] == begun)
+        application.stop()
+        assert len(rows(directory)) == 3
+        assert host.log_text.count("put forward") == 1
+
 
 class TestRoutes:
     def test_pin_and_unpin(
