@@ -55,6 +55,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._is_writable = True
         self._write_problem: str | None = None
 
     def open(self) -> None:
@@ -97,6 +98,9 @@ class Database:
         with self._lock:
             opened = False
             try:
+                if writes and not self._is_writable:
+                    # Opened on a read-only disk, it stays so when the disk can be written again.
+                    self._close()
                 connection = self._open()
                 opened = True
                 yield connection
@@ -127,6 +131,7 @@ class Database:
             if not (_is_damage(error) and self._move_aside(error, _identity(self.path))):
                 raise
             self._connection = _connect(self.path)
+        self._is_writable = os.access(self.path, os.W_OK)
         before, self._identity = self._identity, _identity(self.path)
         self.generation += before not in (None, self._identity)
         return self._connection
@@ -176,6 +181,8 @@ def _free_name(name: str) -> Path:
 def _connect(path: Path) -> sqlite3.Connection:
     _make_private(path)
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    # A damaged text shall cost one row, and not the query.
+    connection.text_factory = lambda text: text.decode(errors="replace")
     try:
         _prepare(connection, path)
     except BaseException:

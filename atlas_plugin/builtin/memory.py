@@ -74,7 +74,8 @@ class MemoryPlugin:
             },
         }
         late = keeper.problem and f"what sessions did and said is not saved yet: {keeper.problem}"
-        return StatusReport(data, [text for text in (problem, database.damage, late) if text])
+        disk = self._parts.disk_problem()
+        return StatusReport(data, [text for text in (problem, database.damage, late, disk) if text])
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
@@ -110,6 +111,7 @@ class _Parts:
     """What there is while things are saved."""
 
     def __init__(self, host: Host) -> None:
+        self._host = host
         settings = host.settings()
         self.database = Database(Path(settings.text("memory_save_path")))
         try:
@@ -123,6 +125,11 @@ class _Parts:
         self.keeper = SessionKeeper(host, store, self.limits, self.recorder, off)
         self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
         self.keeper.start()
+
+    def disk_problem(self) -> str | None:
+        """Why the memory's layer 2 does not work now, or None."""
+        disk = (self._host.status().get("memory") or {}).get("disk") or {}
+        return disk.get("problem") and f"the memory on disk does not work: {disk['problem']}"
 
     def families(self) -> list[Family]:
         """What the metrics say of the database."""
