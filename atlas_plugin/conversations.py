@@ -106,7 +106,7 @@ def _insert(connection: Connection, session_id: str, position: int, rows: Sequen
 
 
 def _messages(connection: Connection, session_id: str) -> list[bytes]:
-    query = "SELECT message FROM messages WHERE session_id = ? ORDER BY position"
+    query = "SELECT CAST(message AS BLOB) FROM messages WHERE session_id = ? ORDER BY position"
     return [message for (message,) in connection.execute(query, (session_id,))]
 
 

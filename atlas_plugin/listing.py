@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 from atlas_plugin.database import Database
 
+# A damaged row may hold anything.
+_COLUMNS = """
+CAST(tokens AS INTEGER), CAST(last_used AS REAL), CAST(pinned AS INTEGER), CAST(created_at AS REAL)
+"""
 # Both tables are read only as far as the page can reach.
-_PAGE = """
+_PAGE = f"""
 WITH names (id) AS (
     SELECT id FROM (
         SELECT id FROM contexts WHERE id > ?1 AND id < ?3 AND (?4 OR instr(id, '/') = 0) ORDER BY id LIMIT ?2
@@ -17,7 +21,7 @@ WITH names (id) AS (
         ORDER BY session_id LIMIT ?2
     )
 )
-SELECT names.id, length(state), created, updated, tokens, last_used, pinned, created_at
+SELECT names.id, length(state), created, updated, {_COLUMNS}
 FROM names LEFT JOIN contexts ON contexts.id = names.id LEFT JOIN sessions ON session_id = names.id
 ORDER BY names.id LIMIT ?2
 """
@@ -68,6 +72,6 @@ def find_session(database: Database, session_id: str) -> ListedSession | None:
     """A session's row, or None where there is none."""
     with database.read("load context state") as connection:
         row = connection.execute(
-            "SELECT tokens, last_used, pinned, created_at FROM sessions WHERE session_id = ?", (session_id,)
+            f"SELECT {_COLUMNS} FROM sessions WHERE session_id = ?", (session_id,)
         ).fetchone()
     return None if row is None else ListedSession(row[0], row[1], bool(row[2]), row[3])

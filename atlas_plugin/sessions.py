@@ -18,6 +18,13 @@ ON CONFLICT (session_id) DO UPDATE SET
 """
 
 
+# SQLite has no checksums: a damaged row may hold anything.
+_SOUND = f"""
+typeof(tokens) = 'integer' AND tokens >= 0 AND typeof(last_used) = 'real' AND abs(last_used) < 1e300
+AND typeof(chain) = 'blob' AND length(chain) % {_KEY_BYTES} = 0
+"""
+
+
 @dataclass(frozen=True)
 class StoredSession:
     """A session as it was when it was last written; `last_used` is in seconds since 1970."""
@@ -62,11 +69,14 @@ class SessionStore:
             )
 
     def page(self, after: str = "") -> list[StoredSession]:
-        """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`."""
+        """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`.
+
+        Those whose row is damaged are left out.
+        """
         with self._database.read("load sessions") as connection:
             rows = connection.execute(
                 "SELECT session_id, tokens, last_used, pinned, chain FROM sessions "
-                "WHERE session_id > ? ORDER BY session_id LIMIT ?",
+                f"WHERE session_id > ? AND {_SOUND} ORDER BY session_id LIMIT ?",
                 (after, MAX_SESSIONS),
             ).fetchall()
         return [
