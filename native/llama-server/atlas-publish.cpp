@@ -177,9 +177,10 @@ static void publish_until(llama_context * ctx, int id_slot, server_prompt & prom
         publish_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
     } catch (const std::bad_alloc &) {
         prompt.atlas.is_unwanted = true;
-        atlas::logf(atlas::LogLevel::WARN,
-                    "slot %d: the rest of its conversation is not kept: no memory for a copy; lower --atlas-l1-cache-size",
-                    id_slot);
+        atlas::logf(
+            atlas::LogLevel::WARN,
+            "slot %d: the rest of its conversation is not kept: no memory for a copy; lower --atlas-l1-cache-size",
+            id_slot);
     }
 }
 
