@@ -11,7 +11,6 @@ import pytest
 
 from tests.server.harness import Server
 
-ROUNDS = 50
 SEED = 20261122
 # Few enough to be overwritten all the time, beside those that are written once.
 OVERWRITTEN_IDS = 8
@@ -86,12 +85,12 @@ def load(server: Server, context_id: str) -> dict[str, Any] | None:
     return state
 
 
-def test_confirmed_saves_survive_kill_9(durable_server: Server) -> None:
+def test_confirmed_saves_survive_kill_9(durable_server: Server, n_kills: int) -> None:
     server, chooser = durable_server, random.Random(SEED)
     number = 0
     everything: dict[str, int] = {}
     server.start()
-    for _ in range(ROUNDS):
+    for _ in range(n_kills):
         writer = Writer(server.url, number, chooser.randint(1, MAX_SAVES_BEFORE_KILL), chooser)
         writer.start()
         assert writer.enough.wait(60)
@@ -112,7 +111,7 @@ def test_confirmed_saves_survive_kill_9(durable_server: Server) -> None:
             assert state["number"] in (last_confirmed, last_sent)
             everything[context_id] = state["number"]
 
-    assert len(everything) > ROUNDS
+    assert len(everything) > n_kills
     for context_id, expected in everything.items():
         assert load(server, context_id) == document(expected)
     assert server.get("/v1/atlas/status").json()["status"] == "healthy"

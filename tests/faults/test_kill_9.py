@@ -25,8 +25,6 @@ from tests.server.conversations import (
 )
 from tests.server.harness import STOCK_BINARY, Server
 
-# 100 crashes in all, in four memories.
-SEEDS = range(4)
 CRASHES_AT_EACH_MOMENT = 5
 
 # More than slots, so that requests wait and slots change hands.
@@ -152,7 +150,6 @@ def ask_and_check(server: Server, reference: Reference, told: Conversation, aske
     return answer
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 def test_kill_9(seed: int, start_server: StartServer, tmp_path: Path, reference: Reference) -> None:
     chooser = random.Random(seed)
     server = start_server([*memory_options(tmp_path), *OPTIONS])
