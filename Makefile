@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream check format bench bench-metrics bench-resume load soak profile lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -48,6 +48,7 @@ help: ## print this
 	@echo '  CMAKE_ARGS="-DGGML_CUDA=ON" UI=ON JOBS=NUMBER    for builds; UI=ON builds the web UI and needs npm'
 	@echo '  PROFILE=NAME USERS=NUMBER DURATION=60s SEED=TEXT  for load; and STOCK=1, or HOST_URL=URL of a running server'
 	@echo '  T="tests/unit -k name"                           for test: what pytest runs'
+	@echo '  SECONDS=60                                       for fuzz: how long each target runs'
 	@echo '  PYTHON=/path/to/python3                          the Python to embed, 3.11 or newer'
 
 serve: export MODEL := $(MODEL)
@@ -128,6 +129,29 @@ soak: .venv/.atlas-dev build ## run clients for MINUTES=30 and say whether memor
 profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds under load; needs perf
 	@$(RUN) load.cpu_profile $(ARGS)
 
+test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
+	@$(RUN) pytest tests/faults --all-kills
+
+# a build tree of its own, as libFuzzer comes with clang only
+CLANG   ?= clang
+SECONDS ?= 60
+build-fuzz: build/build.ninja
+	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
+	@$(BIN)/cmake -G Ninja -S native/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
+	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ \
+	    -DATLAS_LLAMA_CPP="$(CURDIR)/build/llama.cpp-source" >/dev/null
+	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
+
+# What is found to reach further is kept in build-fuzz/found.
+fuzz: .venv/.atlas-dev build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each
+	@for target in request-fields entry-file; do mkdir -p build-fuzz/found/$$target; \
+	    build-fuzz/fuzz-$$target -max_total_time=$(SECONDS) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	    { echo "make: no atheris for the Python parsers: $(BIN)/pip install 'atheris>=3'" >&2; exit 1; }
+	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \
+	    $(RUN) tests.fuzz $$target -max_total_time=$(SECONDS) build-fuzz/found/$$target tests/fuzz/corpus/$$target \
+	    || exit; done
+
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
     --no-emit-index-url --no-emit-find-links --no-annotate --resolver=backtracking
@@ -140,7 +164,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bench --extra build --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-lock build-reports
+	rm -rf build build-stock build-fuzz build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache
