@@ -158,7 +158,10 @@ class SessionKeeper:
                 if not self.off:
                     for session_id in idle:
                         self._host.edit_session("expire", session_id)
-                self.expired += self._store.delete(idle)
+                n_deleted = self._store.delete(idle)
+                self.expired += n_deleted
+                if n_deleted < len(idle):  # an id is damaged, or another server was faster
+                    break
 
     def _has_changed(self, session: Session) -> bool:
         return self._unchanged.get(session.session_id) != (session.last_used, session.pinned)

@@ -72,7 +72,7 @@ def rows(data: bytes) -> None:
         stored = SessionStore(database).page()
         assert "sound" in [one.session_id for one in stored]
         for one in stored:
-            assert isinstance(one.session_id, str)
+            assert one.session_id.isascii()
             assert isinstance(one.tokens, int)
             assert isinstance(one.last_used, float)
             assert all(len(key) == 64 for key in one.chain)

@@ -231,6 +231,28 @@ class TestExpiry:
         assert sorted(host.live_sessions) == ["new"]
         eventually(lambda: sorted(rows(directory)) == ["new"])
 
+    def test_a_damaged_row_holds_up_nothing(
+        self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
+    ) -> None:
+        host = new_host(session_ttl_s=0.0)
+        application = start(host)
+        for name, last_used in (("old", 1.0), ("young", time.time())):
+            use(host, name, last_used=last_used)
+        application.stop()
+        database = Database(directory)
+        with database.write("test") as connection:
+            damaged = "INSERT INTO sessions VALUES (CAST(? AS TEXT), ?, ?, 0, 1.0, ?)"
+            connection.execute(damaged, (b"\xff", 1, 1.0, b""))
+            connection.execute(damaged, (b"chain", 1, time.time(), "text"))
+            connection.execute(damaged, (b"tokens", "many", time.time(), b""))
+        database.close()
+        host = new_host(session_ttl_s=1000.0)
+        start(host)
+        assert sorted(host.live_sessions) == ["young"]
+        eventually(lambda: sorted(rows(directory)) == ["young"])
+        use(host, "new")
+        eventually(lambda: sorted(rows(directory)) == ["new", "young"])
+
     def test_the_clock_jumps_forward_and_back(
         self,
         new_host: NewHost,
