@@ -132,10 +132,10 @@ profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds 
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
 
-# a build tree of its own, as libFuzzer comes with clang only
+# A build tree of its own, as libFuzzer comes with clang only. Tests make it: it must leave .venv alone.
 CLANG   ?= clang
 SECONDS ?= 60
-build-fuzz: build/build.ninja
+build-fuzz:
 	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	@$(BIN)/cmake -G Ninja -S native/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ \
@@ -143,7 +143,7 @@ build-fuzz: build/build.ninja
 	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
 
 # What is found to reach further is kept in build-fuzz/found.
-fuzz: .venv/.atlas-dev build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each
+fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each
 	@for target in request-fields entry-file; do mkdir -p build-fuzz/found/$$target; \
 	    build-fuzz/fuzz-$$target -max_total_time=$(SECONDS) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
