@@ -14,7 +14,7 @@ __all__ = ["start_server"]
 
 # Of 25 kills each, in a memory of its own.
 MANY_SEEDS, FEW_SEEDS = range(8), range(2)
-MANY_KILLS, FEW_KILLS = 200, 25
+MANY_KILLS, FEW_KILLS = 200, 12
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
