@@ -71,14 +71,15 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
         begun->traceparent = std::move(head.traceparent);
     }
     begun->on_end = [this](const request & ended) { end(ended); };
+    begun->add_time(request_phase::parse, request::clock::now() - head.began);
     // from here on whatever is thrown is recorded and logged, too
+    const phase_timer timer(begun.get(), request_phase::parse);
     auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
     if (!options.session_id && is_valid_id(head.conversation_id)) {
         options.session_id = head.conversation_id;
     }
     begun->session = options.session_id ? tenants::qualified(begun->tenant, *options.session_id) : "";
     begun->set_options(std::move(options));
-    begun->add_time(request_phase::parse, request::clock::now() - head.began);
     try {
         check_rates(*begun);
     } catch (const error &) {

@@ -130,7 +130,6 @@ std::string settings::change(const std::string & text) {
         const auto & info = table()[index];
         if (!info.is_live) {
             report(name, "needs a restart: give " + info.flag + " or " + info.env + " when the server is started");
-            continue;
         }
         try {
             with_field(next->config, index, [&, &value = given](auto & field) { parse(field, value, info); });
