@@ -74,7 +74,7 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     begun->add_time(request_phase::parse, request::clock::now() - head.began);
     // from here on whatever is thrown is recorded and logged, too
     const phase_timer timer(begun.get(), request_phase::parse);
-    auto options = head.atlas ? parse_request_options(*head.atlas) : request_options();
+    auto              options = head.atlas ? parse_request_options(*head.atlas) : request_options();
     if (!options.session_id && is_valid_id(head.conversation_id)) {
         options.session_id = head.conversation_id;
     }
