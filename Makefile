@@ -37,12 +37,12 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  MODEL=FILE HOST=ADDRESS PORT=NUMBER ARGS="..."   for serve; ARGS go to llama-server as they are'
 	@echo '  CMAKE_ARGS="-DGGML_CUDA=ON" UI=ON JOBS=NUMBER    for builds; UI=ON builds the web UI and needs npm'
@@ -59,8 +59,13 @@ serve: export ATLAS_MEMORY_PATH ?= ./atlas_memory
 serve: require-model build ## build what is out of date and serve a model on http://127.0.0.1:8080
 	@exec build/bin/llama-server -m "$$MODEL" --host "$$HOST" --port "$$PORT" $(ARGS)
 
+# Whether a file is the one that was published says the .sha256 beside it, where there is one. A damaged file still goes
+# to llama-server, which names what is wrong with it.
 require-model:
-	@test -f "$$MODEL" || { echo "make: no model file '$$MODEL'; name one: make serve MODEL=/path/model.gguf" >&2; exit 1; }
+	@test -f "$$MODEL" || { echo "make: no model file '$$MODEL'; name one: make serve MODEL=/path/model.gguf. $(REBUILD)" >&2; exit 1; }
+	@test ! -f "$$MODEL.sha256" || echo "$$(cat "$$MODEL.sha256")  $$MODEL" | sha256sum --check --status || \
+	    echo "make: '$$MODEL' is damaged: '$$MODEL.sha256' has another checksum. $(REBUILD)" >&2
+REBUILD := The demo model comes back by git checkout models/, or is made anew by make train-demo-model
 
 build: build/build.ninja ## build build/bin/llama-server
 	@$(BIN)/cmake --build build --target llama-server --parallel $(JOBS)
@@ -151,6 +156,12 @@ fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that break
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \
 	    $(RUN) tests.fuzz $$target -max_total_time=$(SECONDS) build-fuzz/found/$$target tests/fuzz/corpus/$$target \
 	    || exit; done
+
+train-demo-model: .venv/.atlas-dev ## make the demo model anew: an hour; needs PyTorch; ARGS="--output FILE" keeps the old one
+	@PYTHONPATH=tools $(RUN) demo_model.training $(ARGS)
+
+evaluate-demo-model: .venv/.atlas-dev build ## print how well the demo model recalls; ARGS="--share 0.1 FILE" likewise
+	@PYTHONPATH=tools $(RUN) demo_model.evaluation $(ARGS)
 
 # Run on the oldest supported Python, so that the versions chosen suit all of them.
 PIP_COMPILE = build-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
