@@ -59,6 +59,5 @@ def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:
             "Runs of the garbage collector, by generation.",
             [Sample({"generation": str(i)}, one["collections"]) for i, one in enumerate(gc.get_stats())],
         ),
-        sampler.gil_wait.family(),
         *(family for add in plugins.families for family in add()),
     ]

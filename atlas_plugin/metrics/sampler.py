@@ -8,7 +8,6 @@ from collections.abc import Callable
 from math import floor
 
 from atlas_plugin.errors import UnavailableError
-from atlas_plugin.metrics.gil import GilWait
 from atlas_plugin.metrics.readings import Counters, Reading, Window
 from atlas_plugin.worker import Worker
 
@@ -64,7 +63,6 @@ class Sampler:
     def __init__(self, take: Callable[[], Counters], interval_s: float, history_size: int) -> None:
         self.changed = threading.Condition()
         """Notified after each reading."""
-        self.gil_wait = GilWait()
         self._take = take
         self._window = Window()
         self._interval_s = interval_s
@@ -140,7 +138,6 @@ class Sampler:
             self.changed.notify_all()
 
     def _sample(self) -> float:
-        self.gil_wait.measure()
         counters = self._take()
         with self.changed:
             now = time.monotonic()

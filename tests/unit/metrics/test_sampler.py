@@ -126,11 +126,3 @@ def test_a_sample_that_fails_is_a_problem(start_sampler: StartSampler, eventuall
     eventually(lambda: running.problem == "no counters")
     with pytest.raises(OSError, match="no counters"):
         running.read()
-
-
-def test_waits_for_the_interpreter_are_measured(start_sampler: StartSampler, eventually: Eventually) -> None:
-    running = start_sampler()
-    eventually(lambda: running.gil_wait.family().samples[0].count >= 2)
-    (sample,) = running.gil_wait.family().samples
-    assert sample.sum > 0
-    assert sample.buckets[-1] == (None, sample.count)
