@@ -1,5 +1,7 @@
 #include "buffer-pool.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 
 namespace atlas {
@@ -14,6 +16,7 @@ namespace atlas::memory {
 constexpr size_t ALIGNMENT    = 64;
 constexpr size_t HEADER_BYTES = ALIGNMENT;
 constexpr size_t PAGE         = 4096;
+constexpr size_t HUGE_PAGE    = 2 << 20;
 constexpr size_t MIN_KEPT     = 64 * 1024; // malloc uses smaller buffers again by itself
 constexpr size_t MAX_WASTE    = 8;         // an eighth of a buffer may go unused
 constexpr size_t MAX_IDLE     = 1024;      // buffers
@@ -27,8 +30,29 @@ buffer_pool & buffer_pool::instance() {
     return pool;
 }
 
+// Maps n_bytes that begin on a huge page, which fault in several times faster than as many small ones.
+static void * map_huge(size_t n_bytes) {
+    const size_t n_mapped = n_bytes + HUGE_PAGE;
+    void * const mapped   = ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) {
+        throw std::bad_alloc();
+    }
+    auto * const begin  = static_cast<uint8_t *>(mapped);
+    const size_t before = (HUGE_PAGE - reinterpret_cast<uintptr_t>(begin) % HUGE_PAGE) % HUGE_PAGE;
+    if (before > 0) {
+        ::munmap(begin, before);
+    }
+    ::munmap(begin + before + n_bytes, n_mapped - before - n_bytes);
+    ::madvise(begin + before, n_bytes, MADV_HUGEPAGE); // where there are none it does not matter
+    return begin + before;
+}
+
+static size_t mapped_bytes(size_t n_bytes) { return whole_pages(HEADER_BYTES + n_bytes); }
+
 buffer_pool::header * buffer_pool::make(size_t n_bytes) {
-    auto * buffer   = static_cast<header *>(::operator new(HEADER_BYTES + n_bytes, std::align_val_t{ALIGNMENT}));
+    auto * buffer   = static_cast<header *>(n_bytes >= HUGE_PAGE
+                                                ? map_huge(mapped_bytes(n_bytes))
+                                                : ::operator new(HEADER_BYTES + n_bytes, std::align_val_t{ALIGNMENT}));
     buffer->n_bytes = n_bytes;
     buffer->next    = nullptr;
     return buffer;
@@ -44,7 +68,12 @@ buffer_pool::header * buffer_pool::make_ready(size_t n_bytes) {
 
 void buffer_pool::free(header * first) noexcept {
     while (first) {
-        ::operator delete(std::exchange(first, first->next), std::align_val_t{ALIGNMENT});
+        header * buffer = std::exchange(first, first->next);
+        if (buffer->n_bytes >= HUGE_PAGE) {
+            ::munmap(buffer, mapped_bytes(buffer->n_bytes));
+        } else {
+            ::operator delete(buffer, std::align_val_t{ALIGNMENT});
+        }
     }
 }
 
