@@ -1,6 +1,7 @@
 """Dialogues that training never saw, each with the one right answer to its last question."""
 
 import random
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from demo_model import names
@@ -45,6 +46,10 @@ def _facts(writer: Writer, told: Told, keys: list[str]) -> list[Turn]:
     return turns
 
 
+def _length(tokens: Tokenizer, turns: Iterable[Turn]) -> int:
+    return sum(tokens.count(turn.text) + MESSAGE_TOKENS for turn in turns)
+
+
 def _filling(writer: Writer, tokens: Tokenizer, room: int) -> list[Turn]:
     """Turns of `room` tokens, or a few more; none where no exchange is as short."""
     turns: list[Turn] = []
@@ -55,7 +60,7 @@ def _filling(writer: Writer, tokens: Tokenizer, room: int) -> list[Turn]:
         if left <= 0:
             return turns
         exchange = writer.distraction(left)
-        used = sum(tokens.count(turn.text) + MESSAGE_TOKENS for turn in exchange)
+        used = _length(tokens, exchange)
         if used < left + _TOLERANCE:
             turns += exchange
             left -= used
@@ -79,23 +84,20 @@ def known_fact(tokens: Tokenizer, seed: int, distance: int, ordinary: bool = Fal
     rng.shuffle(given)
     if distance < _ROOM_FOR_OTHER_FACTS:
         given.sort(key=lambda key: key == asked)
+    teller = Writer(rng, name=lambda: rng.choice(names.ORDINARY)) if ordinary else writer
     turns: list[Turn] = []
-    after = 0
+    after: list[Turn] = []
     for key in given:
-        source, writer.name = writer.name, writer.name
-        if ordinary and key == asked:
-            writer.name = lambda: rng.choice(names.ORDINARY)
-        statement, acknowledgement = _facts(writer, told, [key])
-        writer.name = source
+        statement, acknowledgement = _facts(teller if key == asked else writer, told, [key])
         turns += [statement, acknowledgement]
-        if after or key == asked:
-            after += tokens.count(acknowledgement.text) + MESSAGE_TOKENS
-            after += 0 if key == asked else tokens.count(statement.text) + MESSAGE_TOKENS
-    filling = _filling(writer, tokens, distance - after)
+        if key == asked:
+            after = [acknowledgement]
+        elif after:
+            after += [statement, acknowledgement]
+    filling = _filling(writer, tokens, distance - _length(tokens, after))
     turns += filling
     turns += [Turn("user", writer.question(told, asked)), Turn("assistant", told.answer(asked), recalls=True)]
-    used = after + sum(tokens.count(turn.text) + MESSAGE_TOKENS for turn in filling)
-    return Case(turns, asked, used, told)
+    return Case(turns, asked, _length(tokens, after + filling), told)
 
 
 def unknown_fact(tokens: Tokenizer, seed: int, distance: int) -> Case:

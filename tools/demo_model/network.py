@@ -3,7 +3,7 @@
 RMS norms, rotary positions, SwiGLU, tied embeddings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name that PyTorch's users expect
@@ -89,49 +89,37 @@ class Network(nn.Module):
 
     def matrices(self) -> list[tuple[nn.Parameter, int]]:
         """The weights of the blocks, each with the number of matrices it holds one below the other."""
-        found = []
-        for block in self.blocks:
-            found += [
-                (block.query_key_value.weight, 3),
-                (block.attention_output.weight, 1),
-                (block.gate_up.weight, 2),
-                (block.down.weight, 1),
-            ]
-        return found
+        found = ((weight, len(names)) for weight, names in self._block_weights())
+        return [(weight, parts) for weight, parts in found if weight.dim() == 2]
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights that `tensors` gave."""
-
-        def of(number: int, *names: str) -> Tensor:
-            return torch.cat([tensors[f"blk.{number}.{name}.weight"] for name in names])
-
         with torch.no_grad():
-            self.embedding.weight.copy_(tensors["token_embd.weight"])
-            self.output_norm.copy_(tensors["output_norm.weight"])
-            for number, block in enumerate(self.blocks):
-                block.attention_norm.copy_(of(number, "attn_norm"))
-                block.hidden_norm.copy_(of(number, "ffn_norm"))
-                block.query_key_value.weight.copy_(of(number, "attn_q", "attn_k", "attn_v"))
-                block.attention_output.weight.copy_(of(number, "attn_output"))
-                block.gate_up.weight.copy_(of(number, "ffn_gate", "ffn_up"))
-                block.down.weight.copy_(of(number, "ffn_down"))
+            for weight, names in self._weights():
+                weight.copy_(torch.cat([tensors[name] for name in names]))
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights by the names that GGUF files of the llama architecture give them."""
-        named = {"token_embd.weight": self.embedding.weight, "output_norm.weight": self.output_norm}
+        return {
+            name: part.detach().float().contiguous()
+            for weight, names in self._weights()
+            for name, part in zip(names, weight.chunk(len(names)), strict=True)
+        }
+
+    def _weights(self) -> Iterator[tuple[nn.Parameter, list[str]]]:
+        yield self.embedding.weight, ["token_embd.weight"]
+        yield self.output_norm, ["output_norm.weight"]
+        yield from self._block_weights()
+
+    def _block_weights(self) -> Iterator[tuple[nn.Parameter, list[str]]]:
+        """Every weight of the blocks with the tensors of a GGUF file that it holds one below the other."""
         for number, block in enumerate(self.blocks):
-            query, key, value = block.query_key_value.weight.chunk(3)
-            gate, up = block.gate_up.weight.chunk(2)
-            parts = {
-                "attn_norm": block.attention_norm,
-                "ffn_norm": block.hidden_norm,
-                "attn_q": query,
-                "attn_k": key,
-                "attn_v": value,
-                "attn_output": block.attention_output.weight,
-                "ffn_gate": gate,
-                "ffn_up": up,
-                "ffn_down": block.down.weight,
-            }
-            named |= {f"blk.{number}.{name}.weight": tensor for name, tensor in parts.items()}
-        return {name: tensor.detach().float().contiguous() for name, tensor in named.items()}
+            for weight, names in (
+                (block.attention_norm, ("attn_norm",)),
+                (block.hidden_norm, ("ffn_norm",)),
+                (block.query_key_value.weight, ("attn_q", "attn_k", "attn_v")),
+                (block.attention_output.weight, ("attn_output",)),
+                (block.gate_up.weight, ("ffn_gate", "ffn_up")),
+                (block.down.weight, ("ffn_down",)),
+            ):
+                yield weight, [f"blk.{number}.{name}.weight" for name in names]

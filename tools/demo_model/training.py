@@ -1,4 +1,4 @@
-"""Trains the demo model on generated dialogues and writes it: about an hour on two cores, no GPU.
+"""Trains the demo model on generated dialogues and writes it: an hour or more on two cores, no GPU.
 
 Progress goes to standard error, with how many answers of dialogues with unseen names are right. The same seed
 on the same machine and version of PyTorch makes the same model.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 from demo_model import dialogues, gguf_file, tokenizer
 from demo_model.evaluation_dialogues import Case, known_fact, unknown_fact
 from demo_model.gguf_file import Shape
+from tests.server.harness import MODEL
 
 try:
     import torch
@@ -51,7 +52,6 @@ STAGES = (
 POLISH = Stage(length=2048, steps=450, distant=0.7)
 POLISH_RATE = 0.35
 TOKENS_A_STEP = 8192
-MODEL = Path(__file__).resolve().parents[2] / "models/demo-2m-f16.gguf"
 # How much a token counts of an answer that recalls, of another answer, and of what the user says. Only a
 # share of the last is looked at, as it is most of all and teaches least.
 RECALL_WEIGHT, ANSWER_WEIGHT, OTHER_WEIGHT = 2.0, 0.7, 0.3
@@ -172,10 +172,10 @@ class Training:
     ) -> None:
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
-        self.tokens = tokens
-        self.learner = Learner(Shape(vocabulary=len(self.tokens.tokens)))
-        self._batches = Batches(self.tokens, seed)
-        self._examination = Examination(self.tokens)
+        self._tokens = tokens
+        self.learner = Learner(Shape(vocabulary=len(self._tokens.tokens)))
+        self._batches = Batches(self._tokens, seed)
+        self._examination = Examination(self._tokens)
         self._save = save
         parameters = sum(p.numel() for p in self.learner.network.parameters())
         say(f"{parameters:,} parameters, {TOKENS_A_STEP:,} tokens a step, {threads} threads")
@@ -198,7 +198,7 @@ class Training:
                     )
                 if step % STEPS_TO_EXAMINE == 0 or step == total:
                     say(self._examination.of(network, stage.length))
-                    self._save(network, self.tokens)
+                    self._save(network, self._tokens)
 
 
 def say(text: str) -> None:
@@ -220,7 +220,7 @@ def main() -> None:
         default=1.0,
         help="train this many times as long (%(default)s); 0.01 tries it out",
     )
-    parser.add_argument("--polish", type=Path, metavar="FILE", help="only polish this model, in ten minutes")
+    parser.add_argument("--polish", type=Path, metavar="FILE", help="only polish this model")
     options = parser.parse_args()
     stages = tuple(stage._replace(steps=math.ceil(stage.steps * options.scale)) for stage in STAGES)
     unfinished = options.output.with_suffix(".unfinished")
