@@ -157,7 +157,7 @@ fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that break
 	    $(RUN) tests.fuzz $$target -max_total_time=$(SECONDS) build-fuzz/found/$$target tests/fuzz/corpus/$$target \
 	    || exit; done
 
-train-demo-model: .venv/.atlas-dev ## make the demo model anew: an hour or more; needs PyTorch; ARGS="--output FILE" keeps the old one
+train-demo-model: .venv/.atlas-dev ## make the demo model anew, an hour; needs PyTorch; ARGS="--output FILE" keeps the old one
 	@PYTHONPATH=tools $(RUN) demo_model.training $(ARGS)
 
 evaluate-demo-model: .venv/.atlas-dev build ## print how well the demo model recalls; ARGS="--share 0.1 FILE" likewise

@@ -1,29 +1,30 @@
 """Writes a model with the shape of Llama 3.2 1B: Q4_0, random weights, and the tokenizer of upstream's tests.
 
-It computes as fast as the real one, but that tokenizer reads no text: prompts are token arrays. The format is
-GGUF 3, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, written here so that no package is needed.
+It computes as fast as the real one, but that tokenizer reads no text: prompts are token arrays. The quantised
+weights are drawn as they are: llama-quantize would read 2.5 GB that have to be written first, and its numbers
+would be as random.
 """
 
-import random
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from numpy.typing import NDArray
+
+from tests.server.gguf_files import Value, gguf_writer
 
 VOCABULARY = 128_256
 WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD = 2048, 16, 32, 8, 8192
 KV_WIDTH = WIDTH // HEADS * KV_HEADS
 
-ALIGNMENT = 32
-F32, Q4_0 = 0, 2
-Q4_0_WEIGHTS, Q4_0_BYTES = 32, 18
-# Of the 4-bit integers -8 to 7 this makes weights with a standard deviation of about 0.02.
-Q4_0_SCALE = struct.pack("<e", 0.0043)
-CHUNK_BLOCKS = 1 << 16
+# A block of Q4_0: a 16-bit scale, and 32 integers of -8 to 7 in 4 bits each.
+Q4_0 = np.dtype([("scale", "<f2"), ("integers", "u1", 16)])
+WEIGHTS_A_BLOCK = 32
+# This makes weights with a standard deviation of about 0.02.
+SCALE = 0.0043
 
-METADATA: dict[str, str | int | float | list[str]] = {
-    "general.architecture": "llama",
-    "general.alignment": ALIGNMENT,
+METADATA: dict[str, Value] = {
     "tokenizer.ggml.model": "test",
     "tokenizer.ggml.tokens": [f"token_{i}" for i in range(VOCABULARY)],
     "llama.context_length": 131_072,
@@ -38,83 +39,51 @@ METADATA: dict[str, str | int | float | list[str]] = {
 }
 
 
-class Tensor(NamedTuple):
-    """A row of weights, or `columns` x `rows` of them quantised."""
-
-    name: str
-    columns: int
-    rows: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the data."""
-        return self.columns * self.rows // Q4_0_WEIGHTS * Q4_0_BYTES if self.rows else 4 * self.columns
-
-    @property
-    def header(self) -> bytes:
-        """All of the tensor's description but the offset."""
-        dimensions = [self.columns, self.rows] if self.rows else [self.columns]
-        kind = Q4_0 if self.rows else F32
-        return _string(self.name) + struct.pack(f"<I{len(dimensions)}QI", len(dimensions), *dimensions, kind)
-
-    def data(self, source: random.Random) -> Iterator[bytes]:
-        """Random quantised weights, or ones."""
-        if not self.rows:
-            yield struct.pack(f"<{self.columns}f", *[1.0] * self.columns)
-            return
-        for begin in range(0, self.size, CHUNK_BLOCKS * Q4_0_BYTES):
-            chunk = bytearray(source.randbytes(min(CHUNK_BLOCKS * Q4_0_BYTES, self.size - begin)))
-            for place, byte in enumerate(Q4_0_SCALE):
-                chunk[place::Q4_0_BYTES] = bytes([byte]) * (len(chunk) // Q4_0_BYTES)
-            yield bytes(chunk)
-
-
-def _tensors() -> Iterator[Tensor]:
-    yield Tensor("token_embd.weight", WIDTH, VOCABULARY)
-    yield Tensor("output_norm.weight", WIDTH)
+def _matrices() -> Iterator[tuple[str, int, int]]:
+    """Name, rows and columns of all that is quantised."""
+    yield "token_embd", VOCABULARY, WIDTH
     for layer in range(LAYERS):
-        prefix = f"blk.{layer}."
-        yield Tensor(f"{prefix}attn_norm.weight", WIDTH)
-        yield Tensor(f"{prefix}attn_q.weight", WIDTH, WIDTH)
-        yield Tensor(f"{prefix}attn_k.weight", WIDTH, KV_WIDTH)
-        yield Tensor(f"{prefix}attn_v.weight", WIDTH, KV_WIDTH)
-        yield Tensor(f"{prefix}attn_output.weight", WIDTH, WIDTH)
-        yield Tensor(f"{prefix}ffn_norm.weight", WIDTH)
-        yield Tensor(f"{prefix}ffn_gate.weight", WIDTH, FEED_FORWARD)
-        yield Tensor(f"{prefix}ffn_up.weight", WIDTH, FEED_FORWARD)
-        yield Tensor(f"{prefix}ffn_down.weight", FEED_FORWARD, WIDTH)
+        for name, rows, columns in (
+            ("attn_q", WIDTH, WIDTH),
+            ("attn_k", KV_WIDTH, WIDTH),
+            ("attn_v", KV_WIDTH, WIDTH),
+            ("attn_output", WIDTH, WIDTH),
+            ("ffn_gate", FEED_FORWARD, WIDTH),
+            ("ffn_up", FEED_FORWARD, WIDTH),
+            ("ffn_down", WIDTH, FEED_FORWARD),
+        ):
+            yield f"blk.{layer}.{name}", rows, columns
 
 
-def _string(text: str) -> bytes:
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
-def _value(value: str | int | float | list[str]) -> bytes:
-    match value:
-        case str():
-            return struct.pack("<I", 8) + _string(value)
-        case list():
-            return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(_string, value))
-        case int():
-            return struct.pack("<II", 4, value)
-        case _:
-            return struct.pack("<If", 6, value)
+def _random_q4_0(random: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint8]:
+    blocks = np.empty((rows, columns // WEIGHTS_A_BLOCK), Q4_0)
+    blocks["scale"] = SCALE
+    blocks["integers"] = random.integers(256, size=blocks["integers"].shape, dtype=np.uint8)
+    return blocks.view(np.uint8)
 
 
 def write_random_model(path: Path) -> None:
     """Write the model, about 700 MB and always the same, to `path`."""
-    tensors = list(_tensors())
-    header = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(METADATA)))
-    for key, value in METADATA.items():
-        header += _string(key) + _value(value)
-    offset = 0
-    for tensor in tensors:
-        header += tensor.header + struct.pack("<Q", offset)
-        offset += tensor.size + -tensor.size % ALIGNMENT
-    source = random.Random(1)
-    with path.open("wb") as file:
-        file.write(header + bytes(-len(header) % ALIGNMENT))
-        for tensor in tensors:
-            for chunk in tensor.data(source):
-                file.write(chunk)
-            file.write(bytes(-tensor.size % ALIGNMENT))
+    writer = gguf_writer(path, "llama", METADATA)
+    names = ["output_norm", *(f"blk.{n}.{part}_norm" for n in range(LAYERS) for part in ("attn", "ffn"))]
+    norms = dict.fromkeys(names, np.ones(WIDTH, np.float32))
+    for name, norm in norms.items():
+        writer.add_tensor_info(f"{name}.weight", norm.shape, norm.dtype, norm.nbytes)
+    for name, rows, columns in _matrices():
+        n_bytes = columns // WEIGHTS_A_BLOCK * Q4_0.itemsize
+        writer.add_tensor_info(
+            f"{name}.weight",
+            (rows, n_bytes),
+            np.dtype(np.uint8),
+            rows * n_bytes,
+            GGMLQuantizationType.Q4_0,
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for norm in norms.values():
+        writer.write_tensor_data(norm)
+    random = np.random.default_rng(1)
+    for _, rows, columns in _matrices():
+        writer.write_tensor_data(_random_q4_0(random, rows, columns))
+    writer.close()

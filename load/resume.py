@@ -237,6 +237,8 @@ def measure_stalls(bench: Bench, rounds: int, size: int) -> Samples:
         with Stream(bench.atlas) as stream:
             first_token_ms(bench.atlas, OTHER_SLOT, tokens(size))
             samples["ATLAS beside: captured, written"] += stream.gaps_ms(lambda: time.sleep(CAPTURE_WINDOW_S))
+            bench.flush()
+            samples["ATLAS quiet after each"] += stream.gaps_ms(lambda: time.sleep(CAPTURE_WINDOW_S))
     return samples
 
 

@@ -1,17 +1,10 @@
-"""Writes small GGUF files with random weights: what a server can load beside its model.
+"""Writes small GGUF files with random weights: what a server can load beside its model."""
 
-The format is GGUF 3, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
-"""
-
-import random
-import struct
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 
-ALIGNMENT = 32
-UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
-F32_TENSOR = 0
+import numpy as np
+from gguf import GGUFWriter
 
 # Of the demo model.
 WIDTH = 192
@@ -26,7 +19,6 @@ _WIDE_WIDTH, _WIDE_HEADS, _WIDE_HEAD = 32, 32, 256
 # A SigLIP tower of one layer with Gemma 3's projector. Each image becomes four tokens.
 _TOWER_WIDTH, _TOWER_FEED_FORWARD, _IMAGE, _PATCH, _MERGED = 32, 64, 16, 4, 2
 _PROJECTOR_METADATA: dict[str, Value] = {
-    "general.architecture": "clip",
     "clip.has_vision_encoder": True,
     "clip.projector_type": "gemma3",
     "clip.use_gelu": True,
@@ -62,19 +54,17 @@ def write_lora(path: Path) -> Path:
     """A LoRA adapter of the demo model, strong enough to change its answers."""
     metadata: dict[str, Value] = {
         "general.type": "adapter",
-        "general.architecture": "llama",
         "adapter.type": "lora",
         "adapter.lora.alpha": 6.4,
     }
     query = "blk.1.attn_q.weight"
-    return _write(path, metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
+    return _write(path, "llama", metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
 
 
 def write_wide_model(path: Path, context: int) -> Path:
     """A model of one layer; prompts are token arrays. WIDE_KV_BYTES is the size of a token's KV in f16."""
     attention = _WIDE_HEADS * _WIDE_HEAD
     metadata: dict[str, Value] = {
-        "general.architecture": "llama",
         "tokenizer.ggml.model": "test",
         "tokenizer.ggml.tokens": [f"token_{number}" for number in range(WIDE_VOCABULARY)],
         "llama.context_length": context,
@@ -98,56 +88,47 @@ def write_wide_model(path: Path, context: int) -> Path:
         "blk.0.ffn_norm.weight": (_WIDE_WIDTH,),
         **{f"blk.0.ffn_{name}.weight": (_WIDE_WIDTH, _WIDE_WIDTH) for name in ("gate", "up", "down")},
     }
-    return _write(path, metadata, tensors)
+    return _write(path, "llama", metadata, tensors)
 
 
 def write_control_vector(path: Path) -> Path:
     """A control vector of the demo model's second layer."""
-    metadata: dict[str, Value] = {
-        "general.architecture": "controlvector",
-        "controlvector.model_hint": "llama",
-    }
-    return _write(path, metadata, {"direction.1": (WIDTH,)})
+    return _write(path, "controlvector", {"controlvector.model_hint": "llama"}, {"direction.1": (WIDTH,)})
 
 
 def write_projector(path: Path) -> Path:
     """A multimodal projector for the demo model, which gives it eyes and understands nothing."""
-    return _write(path, _PROJECTOR_METADATA, _PROJECTOR_TENSORS)
+    return _write(path, "clip", _PROJECTOR_METADATA, _PROJECTOR_TENSORS)
 
 
-def _write(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, tuple[int, ...]]) -> Path:
-    """Tensors by name and shape, the fastest dimension first; always the same for one content."""
-    header = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
+def gguf_writer(path: Path, architecture: str, metadata: Mapping[str, Value]) -> GGUFWriter:
+    """A writer that has the metadata; integers as unsigned 32-bit ones, which llama.cpp asks for."""
+    writer = GGUFWriter(path, architecture)
     for key, value in metadata.items():
-        header += _text(key) + _value(value)
-    source = random.Random(1)
-    data = bytearray()
-    for name, shape in tensors.items():
-        header += _text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
-        header += struct.pack("<IQ", F32_TENSOR, len(data))
-        weights = [source.uniform(-1, 1) for _ in range(prod(shape))]
-        data += struct.pack(f"<{len(weights)}f", *weights)
-        data += bytes(-len(data) % ALIGNMENT)
-    path.write_bytes(header + bytes(-len(header) % ALIGNMENT) + data)
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case _:
+                writer.add_array(key, value)
+    return writer
+
+
+def _write(
+    path: Path, architecture: str, metadata: Mapping[str, Value], shapes: Mapping[str, tuple[int, ...]]
+) -> Path:
+    """Tensors by name and shape, the fastest dimension first; always the same for one content."""
+    writer = gguf_writer(path, architecture, metadata)
+    random = np.random.default_rng(1)
+    for name, shape in shapes.items():
+        writer.add_tensor(name, random.uniform(-1, 1, shape[::-1]).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
-
-
-def _text(text: str) -> bytes:
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
-def _value(value: Value) -> bytes:
-    match value:
-        case bool():
-            return struct.pack("<I?", BOOL, value)
-        case int():
-            return struct.pack("<II", UINT32, value)
-        case float():
-            return struct.pack("<If", FLOAT32, value)
-        case str():
-            return struct.pack("<I", STRING) + _text(value)
-        case [str(), *_]:
-            texts = b"".join(_text(str(item)) for item in value)
-            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + texts
-        case _:
-            return struct.pack(f"<IIQ{len(value)}f", ARRAY, FLOAT32, len(value), *value)

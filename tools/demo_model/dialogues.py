@@ -39,8 +39,6 @@ QUESTION_OPENINGS = (
     "Now, ",
     "Hi! ",
 )
-# How often a pet is told of or asked for first: its kind is recalled before its name, which is harder.
-PETS_PREFERRED = 0.15
 # Tokens of a message beside its text: its role, and its end.
 MESSAGE_TOKENS = 2
 
@@ -65,7 +63,7 @@ class Told:
         fact = FACTS[key]
         if key not in self.values:
             return fact.unknown
-        return fact.answer.format(value=self.values[key], kind=self.kind)
+        return fact.answer.format(value=self.values[key])
 
     def summary(self) -> str:
         """The right answer to what is known about the user: every fact told, in the order of FACTS."""
@@ -121,8 +119,6 @@ class Writer:
             key = rng.choice(list(told.values))
             return Turn("user", self.statement(told, key)), Turn("assistant", self.acknowledgement(told, key))
         keys = rng.sample(untold, min(rng.choice((1, 1, 1, 1, 2, 2, 3)), len(untold)))
-        if "pet" in untold and "pet" not in keys and rng.random() < PETS_PREFERRED:
-            keys[0] = "pet"
         if "name" in keys:
             keys.remove("name")
             keys.insert(0, "name")
@@ -177,7 +173,7 @@ class Writer:
         known = list(told.values)
         unknown = [key for key in FACTS if key not in told.values]
         pool = known if known and (not unknown or rng.random() < 0.75) else unknown
-        key = "pet" if "pet" in pool and rng.random() < PETS_PREFERRED else rng.choice(pool)
+        key = rng.choice(pool)
         question, answer = self.question(told, key), told.answer(key)
         if kind < 0.22:
             other = rng.choice(

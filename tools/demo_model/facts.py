@@ -1,6 +1,6 @@
 """What a user can tell about themselves, how they say it, ask for it and correct it, and how it is answered.
 
-In every text {value} is the fact's value, and {kind} the kind of pet.
+In every text {value} is the fact's value, and in what is told and asked {kind} the kind of pet.
 """
 
 from dataclasses import dataclass
@@ -162,9 +162,6 @@ FACTS: dict[str, Fact] = {
             "What is the name of my pet?",
             "Do you remember the name of my pet?",
             "Do you remember my pet?",
-            "Which pet do I have?",
-            "What pet do I have?",
-            "What animal do I have?",
             "What's my pet called?",
             "Do I have a pet?",
         ),
@@ -175,7 +172,8 @@ FACTS: dict[str, Fact] = {
             "What is the name of my {kind}?",
             "Do you remember the name of my {kind}?",
         ),
-        answer="You have a {kind} called {value}.",
+        # the name alone: with its kind before it, that one word of ten was most of all mistakes
+        answer="Your pet is called {value}.",
         unknown="You have not told me about a pet yet.",
     ),
     "number": Fact(

@@ -66,11 +66,6 @@ def write(path: Path, weights: Mapping[str, NDArray[np.float32]], shape: Shape, 
     writer.close()
 
 
-def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The weights of a file that `write` wrote, by their names. Raises OSError, ValueError."""
-    return {tensor.name: tensor.data.astype(np.float32) for tensor in gguf.GGUFReader(path).tensors}
-
-
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     special = len(tokens.SPECIAL_TOKENS)
     writer.add_tokenizer_model("gpt2")

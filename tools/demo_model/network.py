@@ -3,7 +3,7 @@
 RMS norms, rotary positions, SwiGLU, tied embeddings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name that PyTorch's users expect
@@ -91,12 +91,6 @@ class Network(nn.Module):
         """The weights of the blocks, each with the number of matrices it holds one below the other."""
         found = ((weight, len(names)) for weight, names in self._block_weights())
         return [(weight, parts) for weight, parts in found if weight.dim() == 2]
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights that `tensors` gave."""
-        with torch.no_grad():
-            for weight, names in self._weights():
-                weight.copy_(torch.cat([tensors[name] for name in names]))
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights by the names that GGUF files of the llama architecture give them."""

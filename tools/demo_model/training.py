@@ -1,4 +1,4 @@
-"""Trains the demo model on generated dialogues and writes it: an hour or more on two cores, no GPU.
+"""Trains the demo model on generated dialogues and writes it: about an hour on two cores, no GPU.
 
 Progress goes to standard error, with how many answers of dialogues with unseen names are right. The same seed
 on the same machine and version of PyTorch makes the same model.
@@ -43,14 +43,11 @@ class Stage(NamedTuple):
 
 # Copying is learned on short dialogues, from which it has to be stretched to long ones.
 STAGES = (
-    Stage(length=256, steps=1200, distant=0.45),
-    Stage(length=512, steps=500, distant=0.45),
-    Stage(length=1024, steps=500, distant=0.5),
-    Stage(length=2048, steps=1000, distant=0.7),
+    Stage(length=256, steps=1000, distant=0.45),
+    Stage(length=512, steps=400, distant=0.45),
+    Stage(length=1024, steps=400, distant=0.5),
+    Stage(length=2048, steps=1150, distant=0.7),
 )
-# Afterwards, with the learning rate raised once more and let down to nothing.
-POLISH = Stage(length=2048, steps=450, distant=0.7)
-POLISH_RATE = 0.35
 TOKENS_A_STEP = 8192
 # How much a token counts of an answer that recalls, of another answer, and of what the user says. Only a
 # share of the last is looked at, as it is most of all and teaches least.
@@ -70,11 +67,6 @@ def rate_at(progress: float, step: int) -> float:
     decay = max(0.0, (progress - CONSTANT_SHARE) / (1 - CONSTANT_SHARE))
     cosine = (1 + math.cos(math.pi * decay)) / 2
     return min(1.0, (step + 1) / WARM_UP_STEPS) * (LAST_RATE + (1 - LAST_RATE) * cosine)
-
-
-def polish_rate_at(progress: float, step: int) -> float:
-    """The same for POLISH: a short warm-up, then a line."""
-    return POLISH_RATE * min(1.0, (step + 1) / 20) * (1 - progress) + 0.005
 
 
 class Batches:
@@ -180,14 +172,14 @@ class Training:
         parameters = sum(p.numel() for p in self.learner.network.parameters())
         say(f"{parameters:,} parameters, {TOKENS_A_STEP:,} tokens a step, {threads} threads")
 
-    def run(self, stages: Sequence[Stage], rate_of: Callable[[float, int], float]) -> None:
-        """Learn all stages; `rate_of` says how fast at what progress, in 0 to 1, and step."""
+    def run(self, stages: Sequence[Stage]) -> None:
+        """Learn all stages."""
         network = self.learner.network
         total = sum(stage.steps for stage in stages)
         started, step, average = time.monotonic(), 0, 0.0
         for stage in stages:
             for _ in range(stage.steps):
-                loss = self.learner.learn(*self._batches.next(stage), rate_of(step / total, step))
+                loss = self.learner.learn(*self._batches.next(stage), rate_at(step / total, step))
                 average = 0.95 * average + 0.05 * loss if step else loss
                 step += 1
                 if step % STEPS_TO_SAY == 0:
@@ -220,7 +212,6 @@ def main() -> None:
         default=1.0,
         help="train this many times as long (%(default)s); 0.01 tries it out",
     )
-    parser.add_argument("--polish", type=Path, metavar="FILE", help="only polish this model")
     options = parser.parse_args()
     stages = tuple(stage._replace(steps=math.ceil(stage.steps * options.scale)) for stage in STAGES)
     unfinished = options.output.with_suffix(".unfinished")
@@ -229,14 +220,7 @@ def main() -> None:
         weights = {name: tensor.numpy() for name, tensor in network.tensors().items()}
         gguf_file.write(unfinished, weights, network.shape, tokens)
 
-    tokens = tokenizer.Tokenizer.from_gguf(options.polish) if options.polish else tokenizer.build()
-    training = Training(tokens, options.seed, options.threads, save)
-    if options.polish:
-        weights = gguf_file.read_weights(options.polish)
-        training.learner.network.load({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
-    else:
-        training.run(stages, rate_at)
-    training.run([POLISH._replace(steps=math.ceil(POLISH.steps * options.scale))], polish_rate_at)
+    Training(tokenizer.build(), options.seed, options.threads, save).run(stages)
     unfinished.replace(options.output)
     content = options.output.read_bytes()
     checksum = options.output.with_name(options.output.name + ".sha256")
