@@ -18,9 +18,11 @@ ON CONFLICT (session_id) DO UPDATE SET
 """
 
 
-# SQLite has no checksums: a damaged row may hold anything.
+# SQLite has no checksums: a damaged row may hold anything. GLOB and the length of a text end at a NUL,
+# and the length of a blob does not.
 _SOUND = f"""
 typeof(session_id) = 'text' AND session_id NOT GLOB '*[^-A-Za-z0-9._:/]*' AND
+length(session_id) = length(CAST(session_id AS BLOB)) AND
 typeof(tokens) = 'integer' AND tokens >= 0 AND typeof(last_used) = 'real' AND abs(last_used) < 1e300
 AND typeof(chain) = 'blob' AND length(chain) % {_KEY_BYTES} = 0
 """
