@@ -116,6 +116,7 @@ using eviction_counts = std::array<std::array<uint64_t, N_EVICTION_REASONS>, N_C
 // Counters since start and present sizes. Reasons count what was not found or not kept.
 struct memory_stats {
     uint64_t ram_entries = 0, ram_bytes = 0;
+    uint64_t ready_bytes  = 0; // of buffers that are ready for more, beyond layer 1's budget
     uint64_t disk_entries = 0, disk_bytes = 0;
     uint64_t pending_entries = 0, pending_bytes = 0; // waiting for the disk
     uint64_t written_entries = 0, written_bytes = 0;
@@ -216,8 +217,9 @@ class memory_store {
     // Tells whether something generates now: the writer then takes its time. Never waits.
     void set_busy(bool is_busy);
 
-    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: for eight blocks, at
-    // most 64 MiB and an eighth of layer 1's budget, on top of that budget.
+    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: at once for eight, at
+    // most 64 MiB; soon for the longest conversation that is on disk at start. Buffers that become free are kept for
+    // others. At most 32 blocks, 264 MiB and an eighth of layer 1's budget are kept, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
 
     // A policy that runs elsewhere: takes at most max_events of what happened since the last call (nothing is kept before

@@ -1,6 +1,7 @@
 #include "atlas-runtime.hpp"
 
 #include "atlas-error.hpp"
+#include "atlas-heap.hpp"
 #include "atlas-json-depth.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
@@ -21,6 +22,7 @@ runtime::runtime(settings settings, std::string server_version, python_options o
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
 
 bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
+    limit_heaps();
     requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
@@ -195,6 +197,7 @@ static json stats_json(const memory_stats & stats, const memory_options & option
          {{"budget", options.ram_bytes},
           {"entries", stats.ram_entries},
           {"bytes", stats.ram_bytes},
+          {"ready", stats.ready_bytes},
           {"evicted", stats.evicted_ram},
           {"drops", stats.ram_drops}}},
         {"disk",

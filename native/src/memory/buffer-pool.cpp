@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace atlas {
 
@@ -80,7 +81,7 @@ void buffer_pool::free(header * first) noexcept {
 buffer_pool::header * buffer_pool::remove(size_t index) noexcept {
     header * buffer = std::exchange(idle[index], idle.back());
     idle.pop_back();
-    idle_bytes -= buffer->n_bytes;
+    n_idle_bytes -= buffer->n_bytes;
     return buffer;
 }
 
@@ -118,7 +119,7 @@ void * buffer_pool::take(size_t n_bytes) {
 buffer_pool::header * buffer_pool::keep(header * buffer) noexcept {
     header *                          surplus = nullptr;
     const std::lock_guard<std::mutex> held(mutex);
-    while (!idle.empty() && (idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity())) {
+    while (!idle.empty() && (n_idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity())) {
         const auto other = std::find_if(idle.begin(), idle.end(), [&](header * b) { return b->n_bytes != expected; });
         if (other == idle.end()) {
             break; // those of the expected size stay
@@ -126,12 +127,12 @@ buffer_pool::header * buffer_pool::keep(header * buffer) noexcept {
         header * victim = remove(other - idle.begin());
         victim->next    = std::exchange(surplus, victim);
     }
-    if (idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity()) {
+    if (n_idle_bytes + buffer->n_bytes > max_idle || idle.size() == idle.capacity()) {
         buffer->next = surplus;
         return buffer;
     }
     idle.push_back(buffer);
-    idle_bytes += buffer->n_bytes;
+    n_idle_bytes += buffer->n_bytes;
     return surplus;
 }
 
@@ -143,13 +144,28 @@ void buffer_pool::give(void * data) noexcept {
     }
 }
 
-void buffer_pool::set_limits(size_t new_max_idle, size_t new_expected) {
+void buffer_pool::set_limits(size_t new_max_idle, size_t new_expected, size_t new_n_ready) {
     std::unique_lock<std::mutex> held(mutex);
     max_idle = new_max_idle;
     expected = new_expected >= MIN_KEPT ? whole_pages(new_expected) : 0;
-    while (has_room()) {
+    n_ready  = std::max(n_ready, new_n_ready);
+    while (expected > 0 && lacks(new_n_ready)) {
         add_expected(held);
     }
+    is_asked = n_ready > new_n_ready;
+    changed.notify_all();
+}
+
+void buffer_pool::want_ready(size_t n_buffers) {
+    const std::lock_guard<std::mutex> held(mutex);
+    is_asked |= n_buffers > n_ready;
+    n_ready = std::max(n_ready, n_buffers);
+    changed.notify_all();
+}
+
+size_t buffer_pool::idle_bytes() {
+    const std::lock_guard<std::mutex> held(mutex);
+    return n_idle_bytes;
 }
 
 // Drops the lock meanwhile.
@@ -166,16 +182,21 @@ void buffer_pool::add_expected(std::unique_lock<std::mutex> & held) {
     expected = is_made ? expected : 0;
 }
 
-void buffer_pool::keep_stocked(const std::atomic<bool> & is_stopping) {
-    // whoever took the buffers computes with them now: faulting pages in at once would take time from that
-    constexpr auto AFTER   = std::chrono::milliseconds(300);
-    constexpr auto BETWEEN = std::chrono::milliseconds(20);
+void buffer_pool::keep_stocked(const std::atomic<bool> & is_stopping, const std::atomic<bool> & is_busy) {
+    using ms = std::chrono::milliseconds;
+    constexpr ms AFTER{300}; // whoever took the buffers is about to compute with what they hold
+    constexpr ms BETWEEN{2};
+    constexpr ms BUSY{1000};
 
     std::unique_lock<std::mutex> held(mutex);
     const auto pause = [&](auto time) { changed.wait_for(held, time, [&] { return is_stopping.load(); }); };
     while (!is_stopping) {
-        changed.wait(held, [&] { return is_stopping || is_low(); });
-        for (pause(AFTER); !is_stopping && has_room(); pause(BETWEEN)) {
+        changed.wait(held, [&] { return is_stopping || is_asked || is_low(); });
+        if (!std::exchange(is_asked, false)) {
+            pause(AFTER);
+        }
+        while (!is_stopping && expected > 0 && lacks(n_ready)) {
+            pause(is_busy ? BUSY : BETWEEN);
             add_expected(held);
         }
     }

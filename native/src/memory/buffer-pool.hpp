@@ -3,6 +3,7 @@
 
 #include "atlas-state-bytes.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -19,14 +20,22 @@ class buffer_pool {
     void * take(size_t n_bytes);
     void   give(void * buffer) noexcept;
 
-    // Keeps at most max_idle bytes of buffers that nobody uses, and gets as many ready as fit of the size `expected`, if
-    // that is one worth keeping; both in bytes. At first nothing is kept. Takes half a millisecond a MiB.
-    void set_limits(size_t max_idle, size_t expected);
+    // Keeps at most max_idle bytes of buffers that nobody uses, and gets n_ready buffers ready, as far as they fit, of
+    // the size `expected`, if that is one worth keeping; both in bytes. At first nothing is kept. Takes half a
+    // millisecond a MiB, and several where the kernel asks a hypervisor for each page.
+    void set_limits(size_t max_idle, size_t expected, size_t n_ready);
 
-    // Gets buffers of the expected size ready, their pages faulted in, whenever there are fewer than half of what is
-    // allowed; returns once `is_stopping` is true and wake() was called after that.
-    void keep_stocked(const std::atomic<bool> & is_stopping);
+    // From now on so many are to be ready, if that is more than before and they fit; keep_stocked() makes them.
+    void want_ready(size_t n_buffers);
+
+    // Gets buffers of the expected size ready, their pages faulted in, when want_ready() asks for more and whenever
+    // fewer than half are left; one a second while `is_busy`, as each takes milliseconds from whoever computes. Returns
+    // once `is_stopping` is true and wake() was called after that.
+    void keep_stocked(const std::atomic<bool> & is_stopping, const std::atomic<bool> & is_busy);
     void wake();
+
+    // What nobody uses, in bytes.
+    size_t idle_bytes();
 
   private:
     struct header {
@@ -37,9 +46,11 @@ class buffer_pool {
     std::mutex              mutex;
     std::condition_variable changed;
     std::vector<header *>   idle; // never grows beyond what was reserved: giving back must not fail
-    size_t                  idle_bytes = 0;
-    size_t                  max_idle   = 0;
-    size_t                  expected   = 0;
+    size_t                  n_idle_bytes = 0;
+    size_t                  max_idle     = 0;
+    size_t                  expected     = 0;
+    size_t                  n_ready      = 0;
+    bool                    is_asked     = false; // to stock up, though more than half are left
 
     buffer_pool();
 
@@ -47,8 +58,12 @@ class buffer_pool {
     static header * make_ready(size_t n_bytes);
     static void     free(header * first) noexcept;
 
-    bool     has_room() const { return expected > 0 && idle_bytes + expected <= max_idle; }
-    bool     is_low() const { return has_room() && idle_bytes < max_idle / 2; }
+    // Up to what it is stocked, in bytes, to have so many ready.
+    size_t stock(size_t n_buffers) const {
+        return expected > 0 ? std::min(n_buffers, max_idle / expected) * expected : 0;
+    }
+    bool     lacks(size_t n_buffers) const { return n_idle_bytes + expected <= stock(n_buffers); }
+    bool     is_low() const { return expected > 0 && lacks(n_ready) && n_idle_bytes < stock(n_ready) / 2; }
     header * remove(size_t index) noexcept;
     header * keep(header * buffer) noexcept;
     void     add_expected(std::unique_lock<std::mutex> & held);
@@ -57,7 +72,9 @@ class buffer_pool {
 // Stocks the pool in a thread of its own for as long as it lives.
 class buffer_stocker {
   public:
-    buffer_stocker() : thread([this] { buffer_pool::instance().keep_stocked(is_stopping); }) {}
+    // is_busy: something is computed; outlives the stocker.
+    explicit buffer_stocker(const std::atomic<bool> & is_busy)
+        : thread([this, &is_busy] { buffer_pool::instance().keep_stocked(is_stopping, is_busy); }) {}
     ~buffer_stocker() {
         is_stopping = true;
         buffer_pool::instance().wake();

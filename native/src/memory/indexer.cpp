@@ -1,5 +1,7 @@
 #include "indexer.hpp"
 
+#include "buffer-pool.hpp"
+
 #include <algorithm>
 #include <filesystem>
 #include <utility>
@@ -78,6 +80,9 @@ void indexer::look_at(const std::string & path, const std::string & name) {
     }
     switch (result) {
         case read_result::good:
+            if (file.header.kind == entry_kind::block) {
+                longest = std::max(longest, file.header.position / file.header.tokens.size() + 1);
+            }
             file.bytes       = facts.bytes;
             file.modified_ns = facts.modified_ns;
             found.push_back(std::move(file));
@@ -127,6 +132,7 @@ void indexer::finish() {
                 state.indexing.end();
                 state.entries.counters.index_complete = true;
                 state.work.notify_all();
+                buffer_pool::instance().want_ready(longest); // for whoever comes back to it
                 return;
             }
             condemned = std::move(waiting.back());

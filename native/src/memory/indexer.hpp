@@ -27,6 +27,7 @@ class indexer {
     std::vector<found_file> found; // not yet told to the catalog
     std::vector<digest>     keys;
     uint64_t                damaged = 0, foreign = 0;
+    size_t                  longest = 0; // in blocks, of the conversations found
     std::thread             thread; // last: it uses the others
 
     void run();

@@ -1,12 +1,15 @@
 #include "shared-state.hpp"
 
+#include "buffer-pool.hpp"
+
 #include <algorithm>
 
 namespace atlas::memory {
 
 memory_stats shared_state::stats() const {
     memory_stats stats = entries.stats();
-    auto         retry = disk_trouble::clock::time_point::max();
+    stats.ready_bytes  = buffer_pool::instance().idle_bytes();
+    auto retry         = disk_trouble::clock::time_point::max();
     for (const disk_trouble * one : {&writing, &indexing, &reading}) {
         if (!one->problem().empty()) {
             stats.disk_problem = stats.disk_problem.empty() ? one->problem() : stats.disk_problem;

@@ -15,7 +15,8 @@ namespace atlas {
 using namespace memory;
 
 struct memory_store::impl {
-    explicit impl(memory_options & given) : options(given), state(options), disk_reader(state) {}
+    explicit impl(memory_options & given)
+        : options(given), state(options), stocker(state.is_busy), disk_reader(state) {}
 
     const memory_options     options;
     shared_state             state;
@@ -156,10 +157,14 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
 void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }
 
 void memory_store::expect_blocks_of(size_t n_bytes) {
-    constexpr uint64_t MAX_IDLE_BYTES = 64 << 20;
-    constexpr uint64_t N_BLOCKS       = 8;
-    buffer_pool::instance().set_limits(std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_BLOCKS * n_bytes}),
-                                       n_bytes);
+    constexpr uint64_t MAX_READY_BYTES = 64 << 20; // for now; the indexer may find conversations that need more
+    constexpr uint64_t N_READY         = 8;
+    constexpr uint64_t MAX_IDLE_BYTES  = 264 << 20; // 32 blocks of 8 MiB, which have a page more
+    constexpr uint64_t N_IDLE          = 32;
+    constexpr uint64_t PAGE            = 4096;
+    buffer_pool::instance().set_limits(
+        std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + PAGE)}), n_bytes,
+        std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
 }
 
 std::vector<memory_event> memory_store::take_events(size_t max_events) {

@@ -1,0 +1,24 @@
+#include "atlas-heap.hpp"
+
+#include <cstdlib>
+#include <string_view>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+namespace atlas {
+
+void limit_heaps() {
+#ifdef __GLIBC__
+    constexpr int N_HEAPS   = 2; // one for the loop and one for who serves requests, mostly
+    const char *  tunables  = std::getenv("GLIBC_TUNABLES");
+    const bool    is_chosen = std::getenv("MALLOC_ARENA_MAX") ||
+                              (tunables && std::string_view(tunables).find("arena_max") != std::string_view::npos);
+    if (!is_chosen) {
+        mallopt(M_ARENA_MAX, N_HEAPS);
+    }
+#endif
+}
+
+} // namespace atlas
