@@ -24,6 +24,16 @@ MODEL = REPOSITORY / "models/demo-2m-f16.gguf"
 START_TIMEOUT_S = 60.0
 
 
+def http_client(url: str, headers: dict[str, str]) -> httpx.Client:
+    """A client of any number of connections, each for one request.
+
+    llama-server, stock too, closes some after a streamed answer while the next request is on its way. A
+    header says so, as httpcore, told to keep none, may close one that a second thread has just been given.
+    """
+    headers = {"Connection": "close"} | headers
+    return httpx.Client(base_url=url, headers=headers, timeout=60.0, limits=httpx.Limits())
+
+
 class ServerExitedError(RuntimeError):
     """The server ended before it was ready. The message holds its log."""
 
@@ -109,10 +119,7 @@ class Server:
             for name, value in os.environ.items()
             if not name.startswith("ATLAS_") and name != "VIRTUAL_ENV"
         } | dict(environment or {})
-        # No connection is used twice: llama-server, stock too, closes some after a streamed answer while the
-        # next request is on its way.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60.0, limits=limits)
+        self.client = http_client(self.url, headers)
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:

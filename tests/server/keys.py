@@ -3,10 +3,8 @@
 import copy
 from pathlib import Path
 
-import httpx
-
 from tests.server.conversations import memory_options
-from tests.server.harness import Server
+from tests.server.harness import Server, http_client
 
 ADA, BEN, ADMIN = "key-of-ada", "key-of-ben", "key-of-the-admin"
 
@@ -20,10 +18,5 @@ def with_key(server: Server, key: str | None, header: str = "Authorization") -> 
     """The same server, called with that key; None: without one."""
     value = f"Bearer {key}" if header == "Authorization" else str(key)
     caller = copy.copy(server)
-    caller.client = httpx.Client(
-        base_url=server.url,
-        headers={} if key is None else {header: value},
-        timeout=60.0,
-        limits=httpx.Limits(max_keepalive_connections=0),
-    )
+    caller.client = http_client(server.url, {} if key is None else {header: value})
     return caller
