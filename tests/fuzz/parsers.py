@@ -66,7 +66,8 @@ def rows(data: bytes) -> None:
     lines = [line for line, _ in zip(cycle(data.split(b"\n")), range(6), strict=False)]
     with suppress(_UndoneError), database.write("test") as connection:
         connection.execute("INSERT INTO sessions VALUES ('sound', 1, 1.0, 0, 1.0, zeroblob(32))")
-        connection.execute("INSERT INTO messages VALUES ('sound', 0, 1, ?)", (_value(lines[0]),))
+        # IGNORE: SQLite stores a NaN as NULL, which no file can hold in these columns.
+        connection.execute("INSERT OR IGNORE INTO messages VALUES ('sound', 0, 1, ?)", (_value(lines[0]),))
         damaged = [lines[0], *map(_value, lines[1:])]
         connection.execute("INSERT OR IGNORE INTO sessions VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?)", damaged)
         stored = SessionStore(database).page()
