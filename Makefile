@@ -140,6 +140,7 @@ test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of time
 # A build tree of its own, as libFuzzer comes with clang only. Tests make it: it must leave .venv alone.
 CLANG   ?= clang
 SECONDS ?= 60
+FUZZ = -max_total_time=$(SECONDS) -artifact_prefix=build-fuzz/ $(if $(SEED),-seed=$(SEED))
 build-fuzz:
 	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	@$(BIN)/cmake -G Ninja -S native/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
@@ -148,13 +149,12 @@ build-fuzz:
 	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
 
 # What is found to reach further is kept in build-fuzz/found.
-fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each
+fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each; SEED=1 chooses where chance begins
 	@for target in request-fields entry-file; do mkdir -p build-fuzz/found/$$target; \
-	    build-fuzz/fuzz-$$target -max_total_time=$(SECONDS) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
-	    { echo "make: no atheris for the Python parsers: $(BIN)/pip install 'atheris>=3'" >&2; exit 1; }
+	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=3'
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \
-	    $(RUN) tests.fuzz $$target -max_total_time=$(SECONDS) build-fuzz/found/$$target tests/fuzz/corpus/$$target \
+	    $(RUN) tests.fuzz $$target $(FUZZ) build-fuzz/found/$$target tests/fuzz/corpus/$$target \
 	    || exit; done
 
 train-demo-model: .venv/.atlas-dev ## make the demo model anew, an hour; needs PyTorch; ARGS="--output FILE" keeps the old one
