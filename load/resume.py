@@ -1,14 +1,14 @@
 """Measures how soon a known conversation goes on, and what keeping it costs another one's stream.
 
 The model is random with the shape of Llama 3.2 1B, Q4_0. A conversation of N tokens is computed once (cold)
-and then continued by --new-tokens tokens each round: in the slot that still holds it (warm), after kill -9
-and a restart (disk), and after another conversation took its slot (RAM). Stock is measured beside, its slot
-saved once and restored by hand after each restart; the time of that restore counts. Then a stream's inter-
-token gaps are compared: quiet, and while a second conversation of 2,048 tokens is continued, restored, or
-captured and written.
+and then continued each round by a message of --new-tokens tokens: in the slot that still holds it (warm),
+after kill -9 and a restart (disk), and after another conversation took its slot (RAM). Stock is measured
+beside, its slot saved once and restored by hand after each restart; the time of that restore counts. Then a
+stream's inter-token gaps are compared: quiet, and while a second conversation of 2,048 tokens is continued,
+restored, or captured and written.
 
-Times to first token are wall clock from the request to the first streamed token. Files come from the page
-cache.
+Times to first token are wall clock from the request to the first streamed token, a second after the server
+was last asked for anything. Files come from the page cache.
 """
 
 import argparse
@@ -36,12 +36,16 @@ from load.report import Table
 from tests.server.harness import STOCK_BINARY, Server
 
 SIZES = (2048, 8192)
+# A single token shows what restoring costs beside next to nothing; people send more.
+NEW_TOKENS = (1, 4, 32)
 STALL_TOKENS = 2048
 STREAM_TOKENS = 8192
 STREAM_SLOT, OTHER_SLOT = 0, 1
 # Capturing and writing 2,048 tokens takes less.
 CAPTURE_WINDOW_S = 1.0
 QUIET_S = 8.0
+# Nobody answers at once, and what a server puts off until it is idle is not the next message's.
+REST_S = 1.0
 SAVED = {"filename": "conversation"}
 
 Samples = dict[str, list[float]]
@@ -91,6 +95,11 @@ def timed_ms(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
+def context_for(size: int, lengths: Sequence[int]) -> int:
+    """Tokens of context that a conversation of that size and messages of these lengths need."""
+    return size + 2 * max(lengths) + 8
+
+
 class Bench:
     """The two servers with the same model and context, and their files."""
 
@@ -134,30 +143,39 @@ class Bench:
         return timed_ms(lambda: self.stock.post(f"/slots/{slot}?action={action}", SAVED))
 
 
-def measure_resume(bench: Bench, size: int, new_tokens: int, rounds: int) -> Samples:
-    """Times to first token in ms, by case."""
-    samples: Samples = defaultdict(list)
+def measure_resume(
+    bench: Bench, size: int, lengths: Sequence[int], rounds: int
+) -> tuple[dict[str, float], dict[int, Samples]]:
+    """Times to first token in ms: cold by server, and those of messages of each of `lengths` by case."""
+    samples: dict[int, Samples] = {length: defaultdict(list) for length in lengths}
     conversation = tokens(size)
 
-    def ask(server: Server, layer: int | None = None) -> float:
-        return first_token_ms(server, 0, conversation + tokens(new_tokens), reused=size, layer=layer)
+    def ask(server: Server, length: int, layer: int | None = None) -> float:
+        return first_token_ms(server, 0, conversation + tokens(length), reused=size, layer=layer)
 
+    def ask_rested(server: Server, length: int, layer: int | None = None) -> float:
+        time.sleep(REST_S)
+        return ask(server, length, layer)
+
+    cold = {}
     for name, server in (("ATLAS", bench.atlas), ("stock", bench.stock)):
-        samples[f"{name} cold"].append(first_token_ms(server, 0, conversation + tokens(new_tokens)))
-        ask(server)
+        cold[name] = first_token_ms(server, 0, conversation + tokens(1))
+        ask(server, 1)
     bench.flush()
     bench.slot("save")
-    for _ in range(rounds):
+    for _, length in itertools.product(range(rounds), lengths):
+        found = samples[length]
         bench.restart(bench.atlas)
         bench.index_atlas()
-        samples["ATLAS disk"].append(ask(bench.atlas, layer=2))
-        samples["ATLAS warm"].append(ask(bench.atlas))
+        found["ATLAS disk"].append(ask_rested(bench.atlas, length, layer=2))
+        found["ATLAS warm"].append(ask_rested(bench.atlas, length))
         first_token_ms(bench.atlas, 0, tokens(8))
-        samples["ATLAS RAM"].append(ask(bench.atlas, layer=1))
+        found["ATLAS RAM"].append(ask_rested(bench.atlas, length, layer=1))
         bench.restart(bench.stock)
-        samples["stock disk"].append(bench.slot("restore") + ask(bench.stock))
-        samples["stock warm"].append(ask(bench.stock))
-    return samples
+        time.sleep(REST_S)
+        found["stock disk"].append(bench.slot("restore") + ask(bench.stock, length))
+        found["stock warm"].append(ask_rested(bench.stock, length))
+    return cold, samples
 
 
 class Stream:
@@ -242,19 +260,19 @@ def measure_stalls(bench: Bench, rounds: int, size: int) -> Samples:
     return samples
 
 
-def resume_table(size: int, samples: Samples) -> Table:
-    """Medians with their spread, and ratios to the same server's cold and warm."""
-    rows = []
+def resume_table(size: int, length: int, cold: dict[str, float], samples: Samples) -> Table:
+    """Medians with their spread, and ratios to the same server's cold and to both servers' warm."""
+    rows = [[f"{name} cold", f"{value:,.1f}", "", "", "", ""] for name, value in cold.items()]
+    warm = {name: statistics.median(samples[f"{name} warm"]) for name in cold}
     for case, values in samples.items():
-        cold, warm = (
-            statistics.median(samples[f"{case.split()[0]} {reference}"]) for reference in ("cold", "warm")
-        )
         median = statistics.median(values)
         spread = f"{min(values):,.1f} to {max(values):,.1f}"
-        rows.append([case, f"{median:,.1f}", spread, f"{cold / median:,.1f}x", f"{median / warm:,.2f}x"])
+        sooner = f"{cold[case.split()[0]] / median:,.1f}x"
+        ratios = (f"{median / of:,.2f}x" for of in warm.values())
+        rows.append([case, f"{median:,.1f}", spread, sooner, *ratios])
     note = f"Time to the first token of the next message, {size:,} tokens known, ms."
-    header = ["case", "median", "range", "sooner than cold", "of warm"]
-    return Table(f"Resuming a conversation of {size:,} tokens", note, header, rows)
+    header = ["case", "median", "range", "sooner than cold", *(f"of {name} warm" for name in warm)]
+    return Table(f"A message of {length:,} tokens to a conversation of {size:,}", note, header, rows)
 
 
 def stalls_table(size: int, samples: Samples) -> Table:
@@ -276,7 +294,20 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=positive, default=5, help="samples of all but cold (default 5)")
     parser.add_argument(
-        "--new-tokens", type=positive, default=1, help="tokens that each continuation adds (default 1)"
+        "--known-tokens",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        default=SIZES,
+        help=f"sizes of the conversations that are resumed (default {SIZES})",
+    )
+    parser.add_argument(
+        "--new-tokens",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        default=NEW_TOKENS,
+        help=f"lengths of the messages that go on (default {NEW_TOKENS})",
     )
     parser.add_argument(
         "--threads", type=positive, default=os.cpu_count(), help="-t of the servers (default: all cores)"
@@ -285,18 +316,18 @@ def main() -> None:
     options = parser.parse_args()
 
     print(
-        f"{describe_machine()}, {options.rounds} rounds, {options.new_tokens} new tokens, "
-        f"{options.threads} threads",
+        f"{describe_machine()}, {options.rounds} rounds, {options.threads} threads",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         model = directory / "random-1b-q4_0.gguf"
         write_random_model(model)
-        for size in SIZES if options.only != "stalls" else ():
-            with Bench(model, directory, size + 2 * options.new_tokens + 8, options.threads) as bench:
-                samples = measure_resume(bench, size, options.new_tokens, options.rounds)
-                print(resume_table(size, samples).markdown(), flush=True)
+        for size in options.known_tokens if options.only != "stalls" else ():
+            with Bench(model, directory, context_for(size, options.new_tokens), options.threads) as bench:
+                cold, samples = measure_resume(bench, size, options.new_tokens, options.rounds)
+            for length, found in samples.items():
+                print(resume_table(size, length, cold, found).markdown(), flush=True)
         if options.only != "resume":
             with Bench(model, directory, STREAM_TOKENS, options.threads) as bench:
                 print(

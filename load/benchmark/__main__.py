@@ -1,9 +1,9 @@
 """Compares build/bin/llama-server with build-stock/bin/llama-server, and measures what the memory is for.
 
-servers: each in turn under the same seeded load, with the demo model. resume: the first token of a known
-conversation after kill -9, with a random model of 1B's shape. stalls: the gaps of a stream while another
-conversation is captured or restored, with that model. trace: hit rates on the trace that --trace names.
-Prints Markdown, and writes report.md, report.html and report.json.
+servers: side by side, in turns, under the same seeded load, with the demo model. resume: the first token of a
+known conversation after kill -9, with a random model of 1B's shape. stalls: the gaps of a stream while
+another conversation is captured or restored, with that model. trace: hit rates on the trace that --trace
+names. Prints Markdown, and writes report.md, report.html and report.json.
 """
 
 import argparse
@@ -21,11 +21,19 @@ from load.benchmark.servers import compare
 from load.machine import describe_machine, load_average
 from load.random_model import write_random_model
 from load.report import Chart, Table, page
-from load.resume import STREAM_TOKENS, Bench, measure_resume, measure_stalls, resume_table, stalls_table
+from load.resume import (
+    NEW_TOKENS,
+    STREAM_TOKENS,
+    Bench,
+    context_for,
+    measure_resume,
+    measure_stalls,
+    resume_table,
+    stalls_table,
+)
 from tests.server.harness import BINARY, STOCK_BINARY
 
 PARTS = ("servers", "resume", "stalls", "trace")
-NEW_TOKENS = 1
 REPORTS = Path("build-reports/bench")
 
 
@@ -39,7 +47,7 @@ class Amount(NamedTuple):
 
 
 FULL = Amount(rounds=7, requests=100, memory_rounds=3, known_tokens=2048)
-QUICK = Amount(rounds=3, requests=20, memory_rounds=2, known_tokens=512)
+QUICK = Amount(rounds=3, requests=32, memory_rounds=2, known_tokens=512)
 
 
 def progress(text: str) -> None:
@@ -78,10 +86,10 @@ def measure(
     cores = os.cpu_count() or 1
     if "resume" in wanted:
         progress("resuming a conversation")
-        with Bench(model, directory, amount.known_tokens + 2 * NEW_TOKENS + 8, cores) as bench:
-            times = measure_resume(bench, amount.known_tokens, NEW_TOKENS, amount.memory_rounds)
-        data["resume"] = times
-        shown.append(resume_table(amount.known_tokens, times))
+        with Bench(model, directory, context_for(amount.known_tokens, NEW_TOKENS), cores) as bench:
+            cold, times = measure_resume(bench, amount.known_tokens, NEW_TOKENS, amount.memory_rounds)
+        data["resume"] = {"cold": cold, "by length": times}
+        shown += [resume_table(amount.known_tokens, length, cold, found) for length, found in times.items()]
     if "stalls" in wanted:
         progress("a stream beside captures and restores")
         with Bench(model, directory, STREAM_TOKENS, cores) as bench:

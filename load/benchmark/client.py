@@ -48,6 +48,11 @@ class Outcome(msgspec.Struct):
     overhead_ms: list[float] = []
     error: str = ""
 
+    def add(self, other: "Outcome") -> None:
+        """Take on what came of another plan, carried out after this one."""
+        for name in ("seconds", "cpu_seconds", "latency_ms", "first_token_ms", "gap_ms", "overhead_ms"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 def body_of(plan: Plan, number: int, client: int) -> dict[str, Any]:
     """The request of that number, as `client` sends it."""
@@ -96,8 +101,8 @@ async def carry_out(plan: Plan) -> Outcome:
     outcome = Outcome()
     numbers = iter(range(plan.requests))
     # llama-server closes some connections after a streamed answer while the next request is on its way.
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=plan.url, timeout=600, limits=limits, trust_env=False) as session:
+    headers = {"Connection": "close"}
+    async with httpx.AsyncClient(base_url=plan.url, timeout=600, headers=headers, trust_env=False) as session:
 
         async def work(client: int) -> None:
             for number in numbers:

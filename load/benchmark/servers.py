@@ -1,13 +1,16 @@
-"""Servers in turn under the same load: stock, ATLAS in several ways, and stock again.
+"""Servers side by side under the same load: stock, ATLAS in several ways, and stock again.
 
-What is between stock and stock again is noise, of this machine at this time.
+All run at once and take turns of a few requests, the others idle meanwhile: a machine that is slower for a
+second is so for all of them. What is between stock and stock again is noise, of this machine at this time.
 """
 
+import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from load.benchmark.client import Outcome, Plan
@@ -66,33 +69,81 @@ CLIENT_CPU = "CPU share of the load generator"
 ASIDE = frozenset((*OVERHEAD, CLIENT_CPU))
 
 
-def figures_of(plan: Plan, outcome: Outcome, cpu: float) -> dict[str, float]:
-    """What a plan showed; `cpu` is the server's time for it in seconds."""
-    if plan.stream:
+# After a turn, until its CPU time is read: what a server puts off (writing, mostly) is its own, and would
+# disturb the next one.
+SETTLE_S = 0.05
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests that each server gets in a round, in so many turns."""
+
+    clients: int
+    requests: int
+    turns: int
+    stream: bool = False
+
+
+def loads(requests: int) -> tuple[Load, ...]:
+    """What a round of so many requests by one client consists of."""
+    streamed = max(requests // 2, 1)
+    return (
+        Load(1, requests, turns=min(requests, 10)),
+        Load(MANY_CLIENTS, 2 * requests, turns=2),
+        Load(1, streamed, turns=min(streamed, 5), stream=True),
+    )
+
+
+@dataclass
+class Running:
+    """A server of a case, and what it showed so far under one load; `cpu` is its time for that in seconds."""
+
+    case: Case
+    server: Server
+    pid: int
+    outcome: Outcome = field(default_factory=Outcome)
+    cpu: float = 0.0
+
+    def plan(self, clients: int, requests: int, seed: int, stream: bool = False) -> Plan:
+        """Requests as the case has them."""
+        atlas = None if self.case.atlas is None else dict(self.case.atlas)
+        return Plan(self.server.url, clients, requests, seed, stream, atlas)
+
+    def take_turn(self, generator: LoadGenerator, plan: Plan) -> None:
+        """Carry out a part of a load."""
+        before = cpu_seconds(self.pid)
+        outcome = generator.run(plan)
+        time.sleep(SETTLE_S)
+        self.cpu += cpu_seconds(self.pid) - before
+        self.outcome.add(outcome)
+
+
+def figures_of(load: Load, outcome: Outcome, cpu: float) -> dict[str, float]:
+    """What a server showed under a load; `cpu` is its time for that in seconds."""
+    if load.stream:
         times = {"first token": outcome.first_token_ms, "gap": outcome.gap_ms}
         return {
             f"{what}, p{percent}, ms": percentile(values, percent)
             for what, values in times.items()
             for percent in (50, 99)
         }
-    of = "1 client" if plan.clients == 1 else f"{plan.clients} clients"
+    requests = len(outcome.latency_ms)
+    of = "1 client" if load.clients == 1 else f"{load.clients} clients"
     figures = {
-        f"CPU a request, {of}, ms": cpu / plan.requests * 1e3,
-        f"requests a second, {of}": plan.requests / outcome.seconds,
+        f"CPU a request, {of}, ms": cpu / requests * 1e3,
+        f"requests a second, {of}": requests / outcome.seconds,
         f"latency, {of}, p50, ms": percentile(outcome.latency_ms, 50),
         f"latency, {of}, p99, ms": percentile(outcome.latency_ms, 99),
     }
-    if plan.clients == 1 and outcome.overhead_ms:
+    if load.clients == 1 and outcome.overhead_ms:
         figures |= {name: percentile(outcome.overhead_ms, percent) for name, percent in OVERHEAD.items()}
-    if plan.clients > 1:
+    if load.clients > 1:
         figures[CLIENT_CPU] = outcome.cpu_seconds / outcome.seconds
     return figures
 
 
-def measure(
-    case: Case, generator: LoadGenerator, requests: int, seed: int, directory: Path
-) -> dict[str, float]:
-    """Start the server of a case, put load on it, and return its figures."""
+def start(case: Case, directory: Path, stack: ExitStack) -> Running:
+    """A server of a case with a memory of its own in `directory`, until the stack ends."""
     options: list[str | Path] = [*OPTIONS]
     environment = {}
     if case.binary is BINARY:
@@ -100,36 +151,55 @@ def measure(
         environment = {"ATLAS_MEMORY_PATH": memory, "ATLAS_ENABLED": str(int(case.enabled))}
     if case.hook:
         options += ["--atlas-plugin", write_plugin(directory, _HOOK.format(answer=case.hook))]
-    began = perf_counter()
-    with Server(options, environment, directory=directory, binary=case.binary) as server:
-        figures = {"start-up, ms": (perf_counter() - began) * 1e3}
-        assert server.process is not None
-        pid = server.process.pid
-        atlas = None if case.atlas is None else dict(case.atlas)
-        generator.run(Plan(server.url, 4, 8, seed, atlas=atlas))
-        figures["resident at first, MiB"] = resident_mib(pid)
-        for plan in (
-            Plan(server.url, 1, requests, seed + 1, atlas=atlas),
-            Plan(server.url, MANY_CLIENTS, 2 * requests, seed + 2, atlas=atlas),
-            Plan(server.url, 1, max(requests // 2, 1), seed + 3, stream=True, atlas=atlas),
-        ):
-            before = cpu_seconds(pid)
-            outcome = generator.run(plan)
-            figures |= figures_of(plan, outcome, cpu_seconds(pid) - before)
-        figures["resident after the load, MiB"] = resident_mib(pid)
+    server = stack.enter_context(Server(options, environment, directory=directory, binary=case.binary))
+    assert server.process is not None
+    return Running(case, server, server.process.pid)
+
+
+def put_on(load: Load, running: list[Running], source: random.Random, generator: LoadGenerator) -> None:
+    """Have the servers take turns, in an order drawn anew each time, until each had its requests."""
+    for each in running:
+        each.outcome, each.cpu = Outcome(), 0.0
+    for turn in range(load.turns):
+        seed = source.getrandbits(32)
+        part = load.requests // load.turns + (turn < load.requests % load.turns)
+        for each in source.sample(running, len(running)):
+            each.take_turn(generator, each.plan(load.clients, part, seed, load.stream))
+
+
+def run_round(
+    number: int, requests: int, directory: Path, generator: LoadGenerator
+) -> dict[str, dict[str, float]]:
+    """Start all servers anew and put load on them; figures by case. Equal rounds send equal requests."""
+    source = random.Random(number)
+    figures: dict[str, dict[str, float]] = {case.name: {} for case in CASES}
+    with ExitStack() as stack:
+        running = []
+        for place, case in enumerate(source.sample(CASES, len(CASES))):
+            of_case = directory / f"{number}-{place}"
+            of_case.mkdir()
+            began = time.perf_counter()
+            running.append(start(case, of_case, stack))
+            figures[case.name]["start-up, ms"] = (time.perf_counter() - began) * 1e3
+        for each in running:
+            generator.run(each.plan(4, 8, seed=number))
+            figures[each.case.name]["resident at first, MiB"] = resident_mib(each.pid)
+        for load in loads(requests):
+            put_on(load, running, source, generator)
+            for each in running:
+                figures[each.case.name] |= figures_of(load, each.outcome, each.cpu)
+        for each in running:
+            figures[each.case.name]["resident after the load, MiB"] = resident_mib(each.pid)
     return figures
 
 
 def compare(rounds: int, requests: int, directory: Path, report_progress: Callable[[str], None]) -> Samples:
-    """All cases once a round, each round starting with another one."""
+    """The figures of all cases, a value for each round."""
     samples: Samples = {case.name: defaultdict(list) for case in CASES}
     with LoadGenerator() as generator:
         for number in range(rounds):
-            begin = number % len(CASES)
-            for case in (*CASES[begin:], *CASES[:begin]):
-                report_progress(f"round {number + 1} of {rounds}: {case.name}")
-                place = directory / f"{number}-{CASES.index(case)}"
-                place.mkdir()
-                for figure, value in measure(case, generator, requests, number * 1000, place).items():
-                    samples[case.name][figure].append(value)
+            report_progress(f"servers, round {number + 1} of {rounds}")
+            for case, figures in run_round(number, requests, directory, generator).items():
+                for figure, value in figures.items():
+                    samples[case][figure].append(value)
     return samples

@@ -73,11 +73,11 @@ def test_the_page_has_tables_and_charts_and_loads_nothing() -> None:
             (1000, "lfu", 0.3),
         ]
     ]
-    times = {"ATLAS cold": [100.0], "ATLAS warm": [2.0, 4.0], "ATLAS disk": [6.0]}
+    times = {"ATLAS warm": [2.0, 4.0], "ATLAS disk": [6.0]}
     parts: list[Table | Chart] = [
         *tables.comparison_tables(found),
         tables.comparison_chart(found),
-        resume_table(2048, times),
+        resume_table(2048, 1, {"ATLAS": 100.0}, times),
         stalls_table(2048, gaps),
         tables.gaps_chart(gaps),
         tables.hit_rate_table(rates),
@@ -119,7 +119,8 @@ def soaked(last_mib: float) -> soak.Samples:
     grown = [50.0 + minute for minute in minutes[:20]]
     then = [100.0 + (last_mib - 100.0) * step / 40 for step in range(41)]
     flat = {name: [10.0] * 61 for name in soak.ALLOWED_RISE}
-    return {soak.TIME: minutes} | flat | {"resident, MiB": grown + then}
+    known = {soak.KNOWN: [min(1000.0, 100 * minute) for minute in minutes]}
+    return {soak.TIME: minutes} | flat | known | {"resident, MiB": grown + then}
 
 
 @pytest.mark.parametrize(("last_mib", "verdict"), [(103.0, "flat"), (120.0, "**rises**"), (60.0, "flat")])
@@ -127,8 +128,15 @@ def test_a_soak_judges_what_comes_after_the_warm_up(last_mib: float, verdict: st
     found = soaked(last_mib)
     median = 100 + (last_mib - 100) / 2
     assert soak.rises(found)["resident, MiB"] == pytest.approx((last_mib - 100) / median)
-    assert [row[-1] for row in soak.table(found).rows] == [verdict, "flat", "flat", "flat"]
+    assert [row[-1] for row in soak.table(found).rows] == [verdict, "flat", "flat", "flat", ""]
     assert "<svg" in page("Soak", [soak.chart(found)])
+
+
+@pytest.mark.parametrize(("per_minute", "begin"), [(1000.0, 20.0), (30.0, 32.0), (10.0, 40.0)])
+def test_a_soak_waits_until_eviction_knows_nearly_all_it_will(per_minute: float, begin: float) -> None:
+    found = soaked(100.0)
+    found[soak.KNOWN] = [min(1000.0, per_minute * minute) for minute in found[soak.TIME]]
+    assert soak.judged_from(found) == pytest.approx(begin)
 
 
 def test_arguments() -> None:
