@@ -3,6 +3,7 @@
 #include "atlas-fingerprint.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-log.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
 #include "common.h"
@@ -64,6 +65,12 @@ static std::string why_unsupported(const common_params & params, const llama_con
     return "";
 }
 
+// The memory keeps what stock's prompt cache would, and not twice.
+static void take_the_place_of_the_prompt_cache(common_params & params) {
+    params.cache_ram_mib    = 0;
+    params.cache_idle_slots = false;
+}
+
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft) {
     auto & runtime = atlas_active();
     if (runtime && runtime->gate().has_tenants()) {
@@ -75,7 +82,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     }
     if (atlas_memory_active()) {
         // the model comes back after the server slept: it is the same, and HTTP threads may be reading the setup
-        params.cache_ram_mib = 0;
+        take_the_place_of_the_prompt_cache(params);
         return;
     }
     std::string problem = why_unsupported(params, ctx, has_draft);
@@ -90,8 +97,13 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         atlas_setup.root =
             atlas_fingerprint(params, ctx, atlas_setup.store->options().block_tokens, atlas_setup.needs_checkpoint());
         atlas_setup.store->expect_blocks_of(atlas_setup.token_bytes * atlas_setup.store->options().block_tokens);
-        // the memory keeps what stock's prompt cache would, and not twice
-        params.cache_ram_mib = 0;
+        const bool keeps_idle = params.cache_idle_slots && atlas_setup.store->options().ram_bytes > 0;
+        if (keeps_idle) { // upstream's tests look for the words
+            atlas::log(atlas::LogLevel::DEBUG, "idle slots are kept in memory: __TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__");
+        }
+        // without a unified KV cache emptying a slot frees nothing that others could use
+        atlas_setup.clears_idle = keeps_idle && params.kv_unified;
+        take_the_place_of_the_prompt_cache(params);
     }
     runtime->set_memory_root(atlas_setup.root, problem);
 }

@@ -23,7 +23,8 @@ struct memory_setup {
     atlas::memory_store * store = nullptr;
     std::string           root;
     state_class           parts       = state_class::ranges;
-    size_t                token_bytes = 0; // of a token's state in a block
+    size_t                token_bytes = 0;       // of a token's state in a block
+    bool                  clears_idle = false;   // slots, when another gets a task
 
     // The root under which a tenant's state is kept.
     std::string root_of(const std::string & tenant) const;

@@ -129,6 +129,8 @@ static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt
     }
 }
 
+void atlas_taint(server_prompt & prompt) { prompt.atlas.is_tainted = true; }
+
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
     return atlas_memory_active() && atlas_setup.needs_checkpoint() && n_tokens > 0 && n_tokens < n_prompt &&
            (n_prompt - n_tokens == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0);

@@ -123,16 +123,29 @@ double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & p
     return (double) task.tokens.size() - std::max(has, known) + COPIED * (to_copy + lost * returns);
 }
 
+static bool is_unified(llama_context * ctx) {
+    return llama_n_ctx_seq(ctx) == llama_n_ctx(ctx) && llama_n_seq_max(ctx) > 1;
+}
+
 // Cells that no sequence uses: a failed restore may leave a context that only a restart repairs, so it is not tried.
 static bool has_room(llama_context * ctx, int id_slot, size_t n_tokens) {
-    const uint32_t n_seq   = llama_n_seq_max(ctx);
-    const bool     unified = llama_n_ctx_seq(ctx) == llama_n_ctx(ctx) && n_seq > 1;
-    size_t         used    = 0;
-    for (uint32_t seq = 0; unified && seq < n_seq; seq++) {
+    const uint32_t n_seq = is_unified(ctx) ? llama_n_seq_max(ctx) : 0;
+    size_t         used  = 0;
+    for (uint32_t seq = 0; seq < n_seq; seq++) {
         const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(ctx), seq);
         used += (int) seq == id_slot ? 0 : (size_t) (last + 1);
     }
     return used + n_tokens <= llama_n_ctx_seq(ctx);
+}
+
+bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
+    const auto & state = prompt.atlas;
+    const size_t kept  = state.n_published + state.n_tail;
+    if (!atlas_memory_active() || state.is_tainted || kept == 0 || kept != prompt.tokens.size() ||
+        !atlas_setup.store->contains(state.n_tail > 0 ? state.tail : state.last_block)) {
+        return false;
+    }
+    return atlas_setup.clears_idle || (is_unified(ctx) && !has_room(ctx, id_slot, task.tokens.size()));
 }
 
 // Puts the state of the match into the empty sequence. Returns whether it is exactly that after match.n_tokens tokens.
@@ -229,6 +242,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     const std::string tenant = task.memory ? task.memory->tenant : "";
     if (atlas_memory_active()) {
         atlas_active()->published().on_launch();
+        atlas::logf(atlas::LogLevel::DEBUG, "slot %d: updating prompt cache", id_slot); // stock's words, for its tests
         atlas_memory_publish_all(ctx, id_slot, prompt);
     }
     if (atlas_active()->gate().has_tenants() && prompt.atlas.tenant != tenant) {

@@ -24,7 +24,8 @@ void atlas_memory_find_like(server_task & task, const server_task & other);
 // Any thread: whether the memory takes part, in place of stock's --cache-ram.
 bool atlas_memory_active();
 
-// A model was loaded: decides whether the memory takes part, and under which root. Sets params.cache_ram_mib to 0 if so.
+// A model was loaded: decides whether the memory takes part, and under which root. If so, sets params.cache_ram_mib to 0
+// and params.cache_idle_slots to false: the memory does both.
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft);
 
 // Before a task is launched on an idle slot: publishes what the slot holds, then, when the memory has more of the task's
@@ -36,6 +37,14 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
 // last_used: in microseconds of ggml_time_us(); negative: never.
 double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
                        const server_task & task);
+
+// Before a task is launched on id_slot: whether the prompt of another, idle slot may be given up, as the memory has all of
+// it. So it is with a unified KV cache and --cache-idle-slots, as in stock, which spares every batch the attention over
+// those cells; and where the task would not find enough free ones.
+bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task);
+
+// What was just loaded or moved into the slot is not what a fresh prefill would give: it is not published.
+void atlas_taint(server_prompt & prompt);
 
 // Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);

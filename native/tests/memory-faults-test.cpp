@@ -124,6 +124,7 @@ CASE(path_is_away_for_a_while) {
 CASE(directory_is_emptied) {
     const auto   tokens = some_tokens(1, 3 * BLOCK);
     memory_store store(options(dir + "/memory", 0));
+    wait_indexed(store); // it makes the directories that it misses, also between two steps of who removes them
     put_all(store, tokens);
     flush(store);
     fs::remove_all(dir + "/memory");

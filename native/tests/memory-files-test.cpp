@@ -189,6 +189,7 @@ CASE(superseded_while_the_disk_fails) {
 CASE(vanished_directory) {
     memory_store store(options(dir + "/a/b"));
     const auto   tokens = some_tokens(1, 3 * BLOCK);
+    wait_indexed(store); // it makes the directories that it misses, also between two steps of who removes them
     put_all(store, tokens);
     flush(store);
     fs::remove_all(dir + "/a");

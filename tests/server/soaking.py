@@ -7,9 +7,9 @@ import random
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -34,6 +34,41 @@ def user(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 8}
 
 
+class Turnstile:
+    """Where each client passes before a request, and where somebody can hold them all."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._working = 0
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """While a client makes a request; waits as long as the turnstile is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closed)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """While no client makes a request; waits for those that do."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._working)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_closed = False
+                self._changed.notify_all()
+
+
 class Client:
     """One of many clients, with contexts and sessions of its own and some that all share."""
 
@@ -51,11 +86,12 @@ class Client:
             self._delete, self._list, self._pin, self._flush, self._look,
         ]  # fmt: skip
 
-    def work(self, stopping: threading.Event) -> None:
+    def work(self, stopping: threading.Event, turnstile: Turnstile) -> None:
         """One request after the other."""
         while not stopping.is_set():
             action = self._choose.choice(self._actions)
-            action()
+            with turnstile.passed():
+                action()
             self._seen[action.__name__] += 1
 
     def _post(self, path: str, body: Any, *statuses: int, **options: Any) -> httpx.Response:
@@ -212,11 +248,12 @@ def pool(server: Server) -> dict[str, int]:
 IDLE = {"in_use": 0, "waiting": 0, "in_progress": 0}
 
 
-def soak(clients: list[Client], seconds: float) -> None:
+def soak(clients: list[Client], seconds: float, turnstile: Turnstile | None = None) -> None:
     """All clients at once; raises what the first of them raised, once the others have their last answers."""
     stopping = threading.Event()
+    turnstile = turnstile or Turnstile()
     with ThreadPoolExecutor(len(clients)) as threads:
-        running = [threads.submit(client.work, stopping) for client in clients]
+        running = [threads.submit(client.work, stopping, turnstile) for client in clients]
         wait(running, seconds, FIRST_EXCEPTION)
         stopping.set()
         for client in running:
