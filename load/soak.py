@@ -1,7 +1,8 @@
 """Runs a server for a long time with many clients, good and bad, whose sessions come and go.
 
-Notes memory, threads, descriptors and the latency of a plain request, and says whether they stay flat. Prints
-Markdown, and writes report.md, report.html, report.json and server.log. Exits with 1 where a figure rises.
+Notes memory, threads and descriptors, and, while the clients pause, the latency of a plain request, and says
+whether they stay flat. Prints Markdown, and writes report.md, report.html, report.json and server.log. Exits
+with 1 where a figure rises.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from load.process import descriptor_count, resident_mib, thread_count
 from load.report import Chart, Table, page
 from tests.server.conversations import memory_options
 from tests.server.harness import BINARY, Server
-from tests.server.soaking import CLIENTS, LIMITS, SLOTS, Client, soak
+from tests.server.soaking import CLIENTS, IDLE, LIMITS, SLOTS, Client, Turnstile, pool, soak
 
 REPORTS = Path("build-reports/soak")
 # Small layers, so that they are full, and evict, soon after the start.
 LAYERS = ["--atlas-l1-cache-size", str(32 << 20), "--atlas-l2-cache-size", str(128 << 20)]
 SAMPLES = 240
-# Between two samples, spread over the time: how long one waits depends on what the clients just do.
+# One after the other while the clients pause: how long one waits beside them says what they just do.
 PROBES = 16
 PROBE = {"prompt": "My name is Nora.", "n_predict": 4, "cache_prompt": False}
 
@@ -48,32 +49,32 @@ ABOUT_ALL = 0.95
 Samples = dict[str, list[float]]
 
 
-def observe(server: Server, interval: float, stopping: threading.Event) -> Samples:
+def observe(server: Server, turnstile: Turnstile, interval: float, stopping: threading.Event) -> Samples:
     """Look at a server every `interval` seconds until `stopping` is set. Raises for a probe that fails."""
     assert server.process is not None
     pid = server.process.pid
     samples: Samples = {name: [] for name in (TIME, *ALLOWED_RISE, KNOWN)}
     start = time.monotonic()
-    while True:
-        latencies: list[float] = []
-        due = time.monotonic() + interval
-        while not latencies or time.monotonic() < due:
-            if stopping.wait(interval / PROBES):
-                return samples
+    while not stopping.wait(interval):
+        minutes = (time.monotonic() - start) / 60
+        held = resident_mib(pid), thread_count(pid), descriptor_count(pid)
+        policy = server.get("/v1/atlas/status").json()["data"]["memory_policy"]
+        found = (minutes, *held, latency_ms(server, turnstile), float(policy["known_entries"]))
+        for name, value in zip(samples, found, strict=True):
+            samples[name].append(value)
+    return samples
+
+
+def latency_ms(server: Server, turnstile: Turnstile) -> float:
+    """What a plain request takes while there is no other; the median of some."""
+    times = []
+    with turnstile.closed():
+        server.wait_until(lambda: pool(server) == IDLE)
+        for _ in range(PROBES):
             began = time.perf_counter()
             server.post("/completion", PROBE).raise_for_status()
-            latencies.append((time.perf_counter() - began) * 1e3)
-        minutes = (time.monotonic() - start) / 60
-        policy = server.get("/v1/atlas/status").json()["data"]["memory_policy"]
-        found = (
-            resident_mib(pid),
-            thread_count(pid),
-            descriptor_count(pid),
-            statistics.median(latencies),
-            float(policy["known_entries"]),
-        )
-        for name, value in zip(samples, (minutes, *found), strict=True):
-            samples[name].append(value)
+            times.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(times)
 
 
 def describe_end(server: Server) -> str:
@@ -187,11 +188,11 @@ def main() -> int:
         arguments = [*memory_options(directory), "-np", str(SLOTS), *LAYERS, *LIMITS]
         with Server(arguments, directory=directory) as server:
             clients = [Client(server, number, requests) for number in range(CLIENTS)]
-            stopping = threading.Event()
+            stopping, turnstile = threading.Event(), Turnstile()
             with ThreadPoolExecutor(1) as observer:
-                observed = observer.submit(observe, server, seconds / SAMPLES, stopping)
+                observed = observer.submit(observe, server, turnstile, seconds / SAMPLES, stopping)
                 try:
-                    soak(clients, seconds)
+                    soak(clients, seconds, turnstile)
                 except Exception:
                     print(f"soak: a client failed; {describe_end(server)}", file=sys.stderr)
                     raise

@@ -240,21 +240,6 @@ static bool names_model(const server_http_req & req, bool has_body) {
     return body.is_object() && body.contains("model") && body.at("model").is_string();
 }
 
-// llama-server's own metrics, when it shows any, and then ours.
-static atlas_handler with_metrics(const atlas_handler & stock) {
-    return [stock](const server_http_req & req) {
-        auto response = stock(req);
-        if (response->status == 200) {
-            atlas::http_request request;
-            request.method  = "GET";
-            request.path    = ROUTE_ROOT + "/metrics/prometheus";
-            const auto ours = atlas_active()->handle(request);
-            response->data += ours.status == 200 ? ours.body : "";
-        }
-        return response;
-    };
-}
-
 void atlas_server::add_routes(const server_http_context & ctx_http, atlas_handler & metrics, const atlas_handler & get,
                               const atlas_handler & post) const {
     if (!atlas_active()) {
@@ -262,7 +247,7 @@ void atlas_server::add_routes(const server_http_context & ctx_http, atlas_handle
     }
     route_prefix() = ctx_http.path_prefix;
     if (!get) {
-        metrics = with_metrics(metrics);
+        metrics = atlas_with_metrics(metrics);
     }
     const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
         return [method, to_model, has_body](const server_http_req & req) {

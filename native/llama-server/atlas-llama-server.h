@@ -61,6 +61,12 @@ class atlas_server {
     void stop() const;
 };
 
+// Upstream's handler of GET /metrics with our metrics behind its own, where it shows any.
+atlas_handler atlas_with_metrics(const atlas_handler & stock);
+
+// server-context.cpp: whether the model is unloaded for want of requests. Any thread.
+void atlas_set_asleep(bool is_so);
+
 // server.cpp: wraps a shutdown handler so that a signal handler may call it. Upstream's locks the mutex of the task queue;
 // when the signal interrupts the loop while it holds that, the process hangs and the signal is lost.
 std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler);

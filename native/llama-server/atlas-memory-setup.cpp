@@ -3,11 +3,11 @@
 #include "atlas-fingerprint.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
-#include "atlas-log.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
 #include "common.h"
 #include "hash/hash.h"
+#include "server-common.h"
 
 #include <algorithm>
 #include <string>
@@ -99,7 +99,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         atlas_setup.store->expect_blocks_of(atlas_setup.token_bytes * atlas_setup.store->options().block_tokens);
         const bool keeps_idle = params.cache_idle_slots && atlas_setup.store->options().ram_bytes > 0;
         if (keeps_idle) { // upstream's tests look for the words
-            atlas::log(atlas::LogLevel::DEBUG, "idle slots are kept in memory: __TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__");
+            SRV_DBG("%s", "__TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__\n");
         }
         // without a unified KV cache emptying a slot frees nothing that others could use
         atlas_setup.clears_idle = keeps_idle && params.kv_unified;

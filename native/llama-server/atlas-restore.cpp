@@ -242,7 +242,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     const std::string tenant = task.memory ? task.memory->tenant : "";
     if (atlas_memory_active()) {
         atlas_active()->published().on_launch();
-        atlas::logf(atlas::LogLevel::DEBUG, "slot %d: updating prompt cache", id_slot); // stock's words, for its tests
+        SRV_TRC("slot %d: updating prompt cache\n", id_slot); // as stock, whose tests look for it
         atlas_memory_publish_all(ctx, id_slot, prompt);
     }
     if (atlas_active()->gate().has_tenants() && prompt.atlas.tenant != tenant) {

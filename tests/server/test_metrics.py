@@ -161,6 +161,30 @@ class TestPrometheus:
         counted = [one for family in parse_text(both.text) for one in family.samples]
         assert [one.value for one in counted if one.name == "llamacpp:tokens_predicted_total"] == [ANSWER]
 
+    def test_while_the_server_sleeps(self, start_server: StartServer) -> None:
+        """As stock has them: what was so before, so that nobody takes the sleep for work."""
+        server = start_server(["--metrics", "--sleep-idle-seconds", "1"])
+
+        def sleeping_metrics() -> str:
+            server.wait_until(lambda: server.get("/props").json()["is_sleeping"])
+            return server.get("/metrics").text
+
+        def told_requests(text: str) -> float:
+            counted = [one for family in parse_text(text) for one in family.samples]
+            return sum(one.value for one in counted if one.name == "atlas_requests_total")
+
+        assert complete(server).status_code == 200
+        awake = [server.get("/metrics").text for _ in range(2)][-1]
+        assert told_requests(awake) == 1
+        assert sleeping_metrics() == awake
+        assert server.get(PROMETHEUS).text not in awake
+
+        # nobody was told of this one before
+        assert complete(server).status_code == 200
+        asleep = [sleeping_metrics() for _ in range(2)][-1]
+        assert told_requests(asleep) == 2
+        assert sleeping_metrics() == asleep
+
     def test_llama_servers_own_alone(self, start_server: StartServer) -> None:
         """As stock has them: off by default, and without ours where nothing is collected."""
         assert start_server().get("/metrics").status_code == 501

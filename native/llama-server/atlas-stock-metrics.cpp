@@ -1,0 +1,76 @@
+// GET /metrics: llama-server's own metrics, and ours behind them.
+#include "atlas-gateway.hpp"
+#include "atlas-llama-server.h"
+#include "atlas-runtime.hpp"
+#include "server-http.h"
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+static std::atomic<bool> is_asleep{false};
+
+void atlas_set_asleep(bool is_so) { is_asleep = is_so; }
+
+namespace {
+
+// Completions that ended since the start.
+uint64_t count_requests() {
+    const auto & values = atlas_active()->gate().recorded().values;
+    uint64_t     count  = 0;
+    for (size_t at = atlas::metrics::REQUESTS; at < atlas::metrics::CACHE_HITS; at++) {
+        count += values.count(at);
+    }
+    return count;
+}
+
+std::string present_metrics() {
+    atlas::http_request request;
+    request.method    = "GET";
+    request.path      = "/v1/atlas/metrics/prometheus";
+    auto       answer = atlas_active()->handle(request);
+    const bool is_on  = answer.status == 200;
+    return is_on ? std::move(answer.body) : "";
+}
+
+// Stock answers for a sleeping server what was so before it slept. So do we, unless nobody has yet been told of the last
+// completions.
+class metrics_text {
+  public:
+    std::string get() {
+        const uint64_t n_now = count_requests();
+        if (is_asleep) {
+            const std::lock_guard<std::mutex> held(mutex);
+            if (is_told && n_requests == n_now) {
+                return text;
+            }
+        }
+        std::string present = present_metrics();
+
+        const std::lock_guard<std::mutex> held(mutex);
+        text       = present;
+        n_requests = n_now;
+        is_told    = true;
+        return present;
+    }
+
+  private:
+    std::mutex  mutex;
+    std::string text; // that was answered last
+    uint64_t    n_requests = 0;
+    bool        is_told    = false;
+};
+
+} // namespace
+
+atlas_handler atlas_with_metrics(const atlas_handler & stock) {
+    return [stock, ours = std::make_shared<metrics_text>()](const server_http_req & req) {
+        auto response = stock(req);
+        if (response->status == 200) {
+            response->data += ours->get();
+        }
+        return response;
+    };
+}
