@@ -1,4 +1,4 @@
-"""Slots that share cells are emptied when another gets a task, as upstream does: the memory has what they held."""
+"""Slots that share cells are emptied when another gets a task, as upstream does; the memory has it all."""
 
 from pathlib import Path
 

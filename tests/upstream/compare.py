@@ -28,6 +28,7 @@ from tests.upstream.random_models import write_bert, write_llama  # noqa: E402
 TIMEOUT_S = 120
 ATTEMPTS = 3
 
+
 class Case(NamedTuple):
     """A binary and what is added to its environment."""
 
