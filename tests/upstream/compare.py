@@ -2,7 +2,7 @@
 
 The models that the tests download are replaced by local ones, so some fail everywhere; those that pass on
 stock must pass on ATLAS. One that does not is run again on its own, as some depend on time.
-Exit status: 0 when none is left but those that differ by design, else 1.
+Exit status: 0 when none is left, else 1.
 """
 
 import argparse
