@@ -18,9 +18,14 @@ constexpr size_t ALIGNMENT    = 64;
 constexpr size_t HEADER_BYTES = ALIGNMENT;
 constexpr size_t PAGE         = 4096;
 constexpr size_t HUGE_PAGE    = 2 << 20;
-constexpr size_t MIN_KEPT     = 64 * 1024; // malloc uses smaller buffers again by itself
+constexpr size_t MIN_KEPT     = 64 * 1024; // smaller buffers are left to malloc
 constexpr size_t MAX_WASTE    = 8;         // an eighth of a buffer may go unused
 constexpr size_t MAX_IDLE     = 1024;      // buffers
+
+// A process may have 65,530 mappings, where nobody raised that.
+constexpr size_t MAX_MAPPED = 16384;
+
+static std::atomic<size_t> n_mapped{0};
 
 static size_t whole_pages(size_t n_bytes) { return (n_bytes + PAGE - 1) / PAGE * PAGE; }
 
@@ -48,14 +53,29 @@ static void * map_huge(size_t n_bytes) {
     return begin + before;
 }
 
+static void * map_pages(size_t n_bytes) {
+    void * const mapped = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return mapped == MAP_FAILED ? nullptr : mapped;
+}
+
 static size_t mapped_bytes(size_t n_bytes) { return whole_pages(HEADER_BYTES + n_bytes); }
 
+// Buffers of many sizes that live for minutes leave holes in malloc's heaps, which then grow for hours (ADR 19).
 buffer_pool::header * buffer_pool::make(size_t n_bytes) {
-    auto * buffer   = static_cast<header *>(n_bytes >= HUGE_PAGE
-                                                ? map_huge(mapped_bytes(n_bytes))
-                                                : ::operator new(HEADER_BYTES + n_bytes, std::align_val_t{ALIGNMENT}));
-    buffer->n_bytes = n_bytes;
-    buffer->next    = nullptr;
+    header * buffer = nullptr;
+    if (n_bytes >= HUGE_PAGE) {
+        buffer = static_cast<header *>(map_huge(mapped_bytes(n_bytes)));
+    } else if (n_bytes >= MIN_KEPT && n_mapped < MAX_MAPPED) {
+        buffer = static_cast<header *>(map_pages(mapped_bytes(n_bytes)));
+    }
+    const bool is_mapped = buffer != nullptr;
+    if (!is_mapped) {
+        buffer = static_cast<header *>(::operator new(HEADER_BYTES + n_bytes, std::align_val_t{ALIGNMENT}));
+    }
+    n_mapped += is_mapped;
+    buffer->is_mapped = is_mapped;
+    buffer->n_bytes   = n_bytes;
+    buffer->next      = nullptr;
     return buffer;
 }
 
@@ -70,8 +90,9 @@ buffer_pool::header * buffer_pool::make_ready(size_t n_bytes) {
 void buffer_pool::free(header * first) noexcept {
     while (first) {
         header * buffer = std::exchange(first, first->next);
-        if (buffer->n_bytes >= HUGE_PAGE) {
+        if (buffer->is_mapped) {
             ::munmap(buffer, mapped_bytes(buffer->n_bytes));
+            n_mapped--;
         } else {
             ::operator delete(buffer, std::align_val_t{ALIGNMENT});
         }

@@ -39,8 +39,9 @@ class buffer_pool {
 
   private:
     struct header {
-        size_t   n_bytes; // without the header
-        header * next;    // of those that are to be freed
+        size_t   n_bytes;   // without the header
+        bool     is_mapped; // not malloc's
+        header * next;      // of those that are to be freed
     };
 
     std::mutex              mutex;
