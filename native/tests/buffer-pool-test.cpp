@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 using atlas::state_bytes;
