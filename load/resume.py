@@ -2,10 +2,11 @@
 
 The model is random with the shape of Llama 3.2 1B, Q4_0. A conversation of N tokens is computed once (cold)
 and then continued each round by a message of --new-tokens tokens: in the slot that still holds it (warm),
-after kill -9 and a restart (disk), and after another conversation took its slot (RAM). Stock is measured
-beside, its slot saved once and restored by hand after each restart; the time of that restore counts. Then a
-stream's inter-token gaps are compared: quiet, and while a second conversation of 2,048 tokens is continued,
-restored, or captured and written.
+after kill -9 and a restart, which reads into RAM what was used last (restarted), the same where that is
+turned off (disk), and after another conversation took its slot (RAM). Stock is measured beside, its slot
+saved once and restored by hand after each restart; the time of that restore counts. Then a stream's
+inter-token gaps are compared: quiet, and while a second conversation of 2,048 tokens is continued, restored,
+or captured and written.
 
 Times to first token are wall clock from the request to the first streamed token, a second after the server
 was last asked for anything. Files come from the page cache.
@@ -33,6 +34,7 @@ from load.estimates import percentile
 from load.machine import describe_machine, load_average
 from load.random_model import VOCABULARY, write_random_model
 from load.report import Table
+from tests.server.conversations import wait_for_memory
 from tests.server.harness import STOCK_BINARY, Server
 
 SIZES = (2048, 8192)
@@ -127,12 +129,13 @@ class Bench:
         server.kill()
         server.start()
 
-    def index_atlas(self) -> None:
-        """Wait until everything on disk is known."""
-        status = "/v1/atlas/status"
-        self.atlas.wait_until(
-            lambda: self.atlas.get(status).json()["data"]["memory"]["disk"]["index_complete"]
-        )
+    def restart_atlas(self, *, preload: bool) -> None:
+        """The same, and wait until all on disk is known, and in RAM as far as that is done unasked."""
+        self.atlas.environment.pop("ATLAS_PRELOAD_SIZE", None)
+        if not preload:
+            self.atlas.environment["ATLAS_PRELOAD_SIZE"] = "0"
+        self.restart(self.atlas)
+        wait_for_memory(self.atlas)
 
     def flush(self) -> None:
         """Make everything published durable."""
@@ -165,8 +168,9 @@ def measure_resume(
     bench.slot("save")
     for _, length in itertools.product(range(rounds), lengths):
         found = samples[length]
-        bench.restart(bench.atlas)
-        bench.index_atlas()
+        bench.restart_atlas(preload=True)
+        found["ATLAS restarted"].append(ask_rested(bench.atlas, length, layer=1))
+        bench.restart_atlas(preload=False)
         found["ATLAS disk"].append(ask_rested(bench.atlas, length, layer=2))
         found["ATLAS warm"].append(ask_rested(bench.atlas, length))
         first_token_ms(bench.atlas, 0, tokens(8))
@@ -247,8 +251,7 @@ def measure_stalls(bench: Bench, rounds: int, size: int) -> Samples:
             samples["ATLAS beside: restored, RAM"] += stream.gaps_ms(lambda: ask(bench.atlas, layer=1))
     for _ in range(rounds):
         bench.flush()
-        bench.restart(bench.atlas)
-        bench.index_atlas()
+        bench.restart_atlas(preload=False)
         with Stream(bench.atlas) as stream:
             samples["ATLAS beside: restored, disk"] += stream.gaps_ms(lambda: ask(bench.atlas, layer=2))
     for _ in range(rounds):

@@ -80,6 +80,9 @@ struct memory_options {
     uint64_t    disk_bytes   = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
     size_t      block_tokens = 256; // 16 to 1024
 
+    // What preload() reads back into RAM, in bytes of data and tokens; half of layer 1 at most. 0: nothing.
+    uint64_t preload_bytes = 0;
+
     // Entries waiting for the disk, in bytes of data and tokens; one that alone is larger has to find the queue empty. What
     // is more is kept in RAM only, counted, and written when next used.
     uint64_t write_queue_bytes = 256ull << 20;
@@ -131,10 +134,12 @@ struct memory_stats {
     uint64_t orphan_drops   = 0; // not kept at all: known not to be the first of a conversation, and without its parent
     uint64_t ram_drops      = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
     uint64_t read_entries = 0, read_bytes = 0;
-    uint64_t read_failures  = 0; // files that the system refused to read
-    uint64_t bad_checksum   = 0; // damaged files met; they are removed
-    uint64_t foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
-    bool     index_complete = false; // the index has been rebuilt from the disk
+    uint64_t read_failures     = 0; // files that the system refused to read
+    uint64_t bad_checksum      = 0; // damaged files met; they are removed
+    uint64_t foreign_files     = 0; // files of another format or version met; they are left alone and not in the budget
+    bool     index_complete    = false; // the index has been rebuilt from the disk
+    uint64_t preloaded_entries = 0, preloaded_bytes = 0; // read back into RAM before anybody asked
+    bool     preload_complete = false; // no more will be
     std::string disk_problem; // why layer 2 does not work now; empty: it does
     double      disk_retry_s = 0; // when it is tried again, in seconds from now; 0: as soon as there is something to do
 
@@ -221,6 +226,11 @@ class memory_store {
     // most 64 MiB; soon for the longest conversation that is on disk at start. Buffers that become free are kept for
     // others. At most 32 blocks, 264 MiB and an eighth of layer 1's budget are kept, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
+
+    // Once the index is complete, reads conversations back into RAM in a thread of its own, those that would be given up
+    // last first, until layer 1 holds options().preload_bytes; only what continues these roots. While something generates
+    // it takes a fiftieth of the time. Called once, if at all.
+    void preload(const std::vector<std::string> & roots);
 
     // A policy that runs elsewhere: takes at most max_events of what happened since the last call (nothing is kept before
     // the first, and 65,536 events at most), then sets the priorities in a layer, 1 or 2, of the entries touched in these

@@ -71,6 +71,15 @@ static void take_the_place_of_the_prompt_cache(common_params & params) {
     params.cache_idle_slots = false;
 }
 
+// Of all who may ask: those without a key, and those with each.
+static std::vector<std::string> all_roots(const common_params & params, const atlas::gateway & gate) {
+    std::vector<std::string> roots = {atlas_setup.root};
+    for (const std::string & key : params.api_keys) {
+        roots.push_back(atlas_setup.root_of(gate.identify(key).tenant));
+    }
+    return roots;
+}
+
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft) {
     auto & runtime = atlas_active();
     if (runtime && runtime->gate().has_tenants()) {
@@ -97,6 +106,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         atlas_setup.root =
             atlas_fingerprint(params, ctx, atlas_setup.store->options().block_tokens, atlas_setup.needs_checkpoint());
         atlas_setup.store->expect_blocks_of(atlas_setup.token_bytes * atlas_setup.store->options().block_tokens);
+        atlas_setup.store->preload(all_roots(params, runtime->gate()));
         const bool keeps_idle = params.cache_idle_slots && atlas_setup.store->options().ram_bytes > 0;
         if (keeps_idle) { // upstream's tests look for the words
             SRV_DBG("%s", "__TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__\n");

@@ -32,6 +32,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         options.path          = config->memory_save_path;
         options.ram_bytes     = config->l1_cache_size > 0 ? config->l1_cache_size : ram_bytes;
         options.disk_bytes    = config->l2_cache_size;
+        options.preload_bytes = config->preload_size;
         options.block_tokens  = config->block_tokens;
         options.write_delay_s = config->auto_save_interval_s;
         store                 = std::make_unique<memory_store>(options);
@@ -215,6 +216,10 @@ static json stats_json(const memory_stats & stats, const memory_options & option
           {"failures", stats.write_failures},
           {"drops", stats.write_drops}}},
         {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}, {"failures", stats.read_failures}}},
+        {"preloaded",
+         {{"entries", stats.preloaded_entries},
+          {"bytes", stats.preloaded_bytes},
+          {"complete", stats.preload_complete}}},
         {"sessions", stats.sessions},
         {"session_drops", stats.session_drops},
         {"pinned", {{"bytes", stats.pinned_bytes}, {"limit", stats.pinned_limit}, {"beyond", stats.unpinned_bytes}}},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.archs.conftest import ALL_MODELS, wants_all
+from tests.server.conversations import NO_PRELOADING
 from tests.server.harness import STOCK_BINARY, Server
 
 # The models are trained on 256 positions, and some have tables of no more.
@@ -102,7 +103,7 @@ def distances(answers: Answers, expected: Answers) -> float:
 def assert_restored(model: Path, directory: Path, settings: str = "") -> None:
     """A conversation that was killed goes on, appended to and edited, like one that stock computes anew."""
     shared = [*SERVER, *settings.split()]
-    memory = ["--atlas-memory-path", str(directory / "memory"), "--atlas-block-tokens", "64"]
+    memory = ["--atlas-memory-path", str(directory / "memory"), "--atlas-block-tokens", "64", *NO_PRELOADING]
     conversation = Conversation()
 
     with Server([*shared, *memory], directory=directory, model=model) as server:

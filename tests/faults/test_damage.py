@@ -15,6 +15,7 @@ from tests.server.conversations import (
     kill_and_start,
     memory_options,
     memory_status,
+    wait_for_memory,
 )
 from tests.server.harness import Server
 
@@ -88,7 +89,7 @@ def test_files_of_a_later_version(start_server: StartServer, tmp_path: Path, col
         path.write_bytes(content)
         later[path] = bytes(content)
     server.start()
-    server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
+    wait_for_memory(server)
     assert memory_status(server)["foreign_files"] == len(later) > 0
     assert {path: path.read_bytes() for path in later} == later, "they are whose version knows them"
     answer = chat(server, told.asking(ASK_NAME))

@@ -101,7 +101,7 @@ def test_full(server: Server, small_disk: SmallDisk, cold: Server) -> None:
         assert data_of(operate(server, "load", {"context_id": name}))["state"] == STATE
     assert said(server) == ["before", *recorded, "after"]
     for conversation in (told, Conversation(11)):
-        assert chat(server, conversation.asking(ASK_NAME), atlas={}).layer == 2
+        assert chat(server, conversation.asking(ASK_NAME), atlas={}).layer == 1
     assert told.ask(server, ASK_CITY).recalls(first)
 
 

@@ -22,6 +22,7 @@ from tests.server.conversations import (
     flush,
     memory_options,
     memory_status,
+    wait_for_memory,
 )
 from tests.server.harness import STOCK_BINARY, Server
 
@@ -176,10 +177,10 @@ def test_kill_9(seed: int, start_server: StartServer, tmp_path: Path, reference:
         # without waiting for the index
         for load in loads:
             load.check(reference)
-        server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
+        wait_for_memory(server)
         flushed[lasting_number] = ask_and_check(server, reference, told, ASK_CITY)
         assert flushed[lasting_number].recalls(answer)
-        assert flushed[lasting_number].layer == 2
+        assert flushed[lasting_number].layer in (1, 2)
         again = chat(server, question(crash.number))
         assert again.text == reference.text(crash.number)
         if moment is Crash.during_flush and crash.request and crash.request.result():

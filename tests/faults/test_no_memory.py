@@ -5,7 +5,7 @@ import resource
 from pathlib import Path
 
 from tests.server.conftest import StartServer
-from tests.server.conversations import memory_options, memory_status
+from tests.server.conversations import memory_options, wait_for_memory
 from tests.server.gguf_files import WIDE_KV_BYTES, write_wide_model
 from tests.server.harness import Server
 from tests.server.test_sessions import complete, tokens
@@ -45,5 +45,5 @@ def test_no_memory_for_copies(start_server: StartServer, tmp_path: Path) -> None
     complete(server, prompts[-1], "last")
     server.kill()
     server.start()
-    server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
+    wait_for_memory(server)
     assert len(prompts[0]) - complete(server, prompts[0], "first") <= BLOCK

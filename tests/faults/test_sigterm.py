@@ -19,6 +19,7 @@ from tests.server.conversations import (
     flush,
     memory_options,
     memory_status,
+    wait_for_memory,
 )
 from tests.server.harness import Server
 
@@ -94,7 +95,7 @@ def test_sigterm_while_saving_and_restoring(
         server.start()
         for name, state in list(clients.saved.items())[-5:]:
             assert data_of(operate(server, "load", {"context_id": name}))["state"] == state
-    server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
+    wait_for_memory(server)
     for number, text in expected.items():
         answer = chat(server, Conversation(number).asking(ASK_NAME), atlas={})
         assert answer.text == text

@@ -14,6 +14,7 @@ from tests.server.conversations import (
     flush,
     memory_options,
     memory_status,
+    wait_for_memory,
 )
 from tests.server.harness import Server
 
@@ -64,7 +65,7 @@ def test_what_one_wrote_the_other_finds_when_it_starts(start_server: StartServer
     first = told.ask(writing)
     flush(writing)
     reading = start_server(memory_options(tmp_path))
-    reading.wait_until(lambda: memory_status(reading)["disk"]["index_complete"])
+    wait_for_memory(reading)
     answer = told.ask(reading, atlas={})
     assert answer.recalls(first)
-    assert answer.layer == 2
+    assert answer.layer == 1

@@ -208,11 +208,20 @@ def flush(server: Server) -> None:
     assert response.status_code == 200, response.text
 
 
+# For tests of what is read from disk when it is asked for: else RAM has it by then.
+NO_PRELOADING = ["--atlas-preload-size", "0"]
+
+
+def wait_for_memory(server: Server) -> None:
+    """Wait until a server that was started knows all files, and has in RAM what it reads unasked."""
+    server.wait_until(lambda: memory_status(server)["preloaded"]["complete"])
+
+
 def kill_and_start(server: Server) -> None:
-    """kill -9, and the same server again, once it knows all its files."""
+    """kill -9, and the same server again, once its memory is ready."""
     server.kill()
     server.start()
-    server.wait_until(lambda: memory_status(server)["disk"]["index_complete"])
+    wait_for_memory(server)
 
 
 def block_files(directory: Path) -> list[Path]:

@@ -12,7 +12,14 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.server.conftest import StartServer
-from tests.server.conversations import Conversation, chat, flush, kill_and_start, memory_options
+from tests.server.conversations import (
+    NO_PRELOADING,
+    Conversation,
+    chat,
+    flush,
+    kill_and_start,
+    memory_options,
+)
 from tests.server.harness import MODEL, Server
 from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
 
@@ -162,6 +169,7 @@ class TestLive:
         newest = page.locator("#requests tbody tr").first
         expect(newest).to_contain_text("no match")
         flush(remembering)
+        remembering.command += NO_PRELOADING
         kill_and_start(remembering)
         answer = conversation.ask(remembering, atlas={"session_id": "ada"})
         assert answer.layer == 2

@@ -12,6 +12,7 @@ import pytest
 from atlas_plugin.eviction.simulation.replay import replay
 from atlas_plugin.eviction.simulation.trace import TraceRequest
 from tests.server.conftest import StartServer
+from tests.server.conversations import NO_PRELOADING
 from tests.server.gguf_files import WIDE_KV_BYTES, WIDE_VOCABULARY, write_wide_model
 from tests.server.harness import Server
 
@@ -168,7 +169,7 @@ def test_side_calls_do_not_cost_the_main_chat(
 
 
 def test_first_layer_only(start_server: StartServer, wide_model: Path, tmp_path: Path) -> None:
-    server = start_server(arguments(tmp_path / "memory"), model=wide_model)
+    server = start_server([*arguments(tmp_path / "memory"), *NO_PRELOADING], model=wide_model)
     complete(server, tokens(1, 4 * TURN), memory_layers=1)
     complete(server, tokens(2, 4 * TURN))
     flush(server)

@@ -53,7 +53,7 @@ def test_the_first_minute_as_it_is_written(tmp_path: Path) -> None:
     contents = [answer["choices"][0]["message"]["content"] for answer in (told, asked)]  # type: ignore[index]
     assert contents == [said["content"], remembered["content"]]
     assert asked["timings"]["cache_n"] == asked["atlas"]["reused_tokens"] > 0  # type: ignore[index]
-    assert asked["atlas"]["layer"] == 2  # type: ignore[index]
+    assert asked["atlas"]["layer"] in (1, 2)  # type: ignore[index]
 
 
 def make_serve(model: Path) -> subprocess.CompletedProcess[str]:

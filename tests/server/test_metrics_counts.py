@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests.server.completions import BODIES, ENDLESS_OPTIONS, complete, endless
 from tests.server.conftest import StartServer
+from tests.server.conversations import NO_PRELOADING
 from tests.server.harness import Server
 
 PROMETHEUS = "/v1/atlas/metrics/prometheus"
@@ -166,7 +167,7 @@ def test_sources_of_prompt_tokens(start_server: StartServer, tmp_path: Path) -> 
 
     assert server.post("/v1/atlas/memory/flush").status_code == 200
     server.kill()
-    server = start_server([*arguments, "-np", "1"])
+    server = start_server([*arguments, *NO_PRELOADING, "-np", "1"])
     server.wait_until(
         lambda: server.get("/v1/atlas/status").json()["data"]["memory"]["disk"]["index_complete"]
     )

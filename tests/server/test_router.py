@@ -164,7 +164,8 @@ class TestMemory:
         for question in (ASK_CITY, ASK_NAME):
             for name, told in conversations.items():
                 answer = told.ask(router, question, model=name, atlas={})
-                assert (answer.layer, answer.recalls(earlier[name])) == (2, True)
+                assert answer.recalls(earlier[name])
+                assert answer.layer in (1, 2)
                 assert answer.text == chat(router, told.messages[:-1], model=name, **COLD).text
                 earlier[name] = answer
 
@@ -179,5 +180,6 @@ class TestMemory:
         router.wait_until(lambda: not listens(child))
         router.start()
         second = told.ask(router, ASK_CITY, model=FIRST, atlas={})
-        assert (second.layer, second.recalls(first)) == (2, True)
+        assert second.recalls(first)
+        assert second.layer in (1, 2)
         assert second.text == chat(router, told.messages[:-1], model=FIRST, **COLD).text

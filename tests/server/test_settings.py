@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "enable_auto_memory": ("no", False),
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
+    "preload_size": ("65536", 65536),
     "auto_save_interval_s": ("1.5", 1.5),
     "session_ttl_s": ("3600", 3600.0),
     "max_sessions": ("0", 0),

@@ -18,7 +18,7 @@ from tests.server.conversations import (
     chat,
     flush,
     memory_options,
-    memory_status,
+    wait_for_memory,
 )
 from tests.server.harness import Server
 from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
@@ -291,11 +291,11 @@ class TestState:
         flush(ada)
         server.kill()
         server.start()
-        admin.wait_until(lambda: memory_status(admin)["disk"]["index_complete"])
+        wait_for_memory(admin)
         for caller in (ben, admin):
             assert chat(caller, other.asking(ASK_CITY), atlas={}).reused == 0
         back = chat(ada, other.asking(ASK_CITY), atlas={})
-        assert (back.recalls(own), back.layer) == (True, 2)
+        assert (back.recalls(own), back.layer) == (True, 1)
         assert back.text == chat(ben, other.asking(ASK_CITY)).text
 
     def test_slots_are_emptied_without_a_memory_too(self, start_server: StartServer) -> None:
@@ -338,7 +338,7 @@ class TestState:
         flush(alone)
         alone.stop()
         keyed = start_server(memory_options(tmp_path), api_key=ADA)
-        keyed.wait_until(lambda: memory_status(keyed)["disk"]["index_complete"])
+        wait_for_memory(keyed)
         assert chat(keyed, told.asking(ASK_CITY), atlas={}).recalls(first)
         assert listed(keyed) == [("", "before")]
         assert data(keyed.post(f"{PREFIX}/config", {"settings": {"log_level": "warn"}}))["changed"]

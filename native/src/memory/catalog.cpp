@@ -293,6 +293,55 @@ void catalog::use(match_plan & plan, const memory_access & access) {
     }
 }
 
+// What comes back after a start
+
+static bool is_on_disk_only(const index_node & node) {
+    return node.disk.present && !node.in_ram && !node.pending && !node.is_superseded && !node.is_forgotten;
+}
+
+std::optional<std::vector<match_piece>> catalog::next_to_preload(const std::set<digest> & roots, size_t max_nodes,
+                                                                 std::optional<layer::place> & cursor) {
+    std::vector<match_piece> pieces;
+    for (size_t n_nodes = 0; n_nodes < max_nodes && pieces.empty();) {
+        index_node * node = disk.last(cursor);
+        if (!node) {
+            return std::nullopt;
+        }
+        // what is in RAM was looked at before, or asked for, and so was what leads to it
+        for (; node->parent && is_on_disk_only(*node); node = node->parent) {
+            n_nodes++;
+            if (node->lease.expired()) {
+                pieces.push_back(piece_of(*node, node->position));
+            }
+        }
+        n_nodes++;
+        if (!node->in_ram && !node->pending && (node->parent || roots.count(*node->key) == 0)) {
+            pieces.clear(); // nobody can find it here
+        }
+    }
+    std::reverse(pieces.begin(), pieces.end());
+    return pieces;
+}
+
+bool catalog::preload(const match_piece & piece, uint64_t max_bytes) {
+    index_node * node = index.find(piece.key);
+    if (!node || !is_on_disk_only(*node)) {
+        return true;
+    }
+    const uint64_t bytes = memory_bytes(*piece.entry);
+    if (ram.bytes() + bytes > max_bytes) {
+        return false;
+    }
+    if (node->touches == 0) {
+        node->ram.priority = node->disk.priority; // not used since the start: by the time of its file
+    }
+    if (keep_in_ram(*node, piece.entry)) {
+        counters.preloaded_entries++;
+        counters.preloaded_bytes += bytes;
+    }
+    return true;
+}
+
 // What follows from files that the indexer or a reader met
 
 void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_use) {

@@ -63,6 +63,15 @@ class catalog {
     // Counts a match as used and keeps in RAM what was read for it.
     void use(match_plan & plan, const memory_access & access);
 
+    // What is to be preloaded next: of one conversation of these roots what only the disk has, its beginning first. Goes
+    // from the last in the order of eviction towards the first, and looks at about max_nodes at a time, so that there may
+    // be nothing among these; returns nothing when all were seen.
+    std::optional<std::vector<match_piece>> next_to_preload(const std::set<digest> & roots, size_t max_nodes,
+                                                            std::optional<layer::place> & cursor);
+    // Keeps in RAM what was read, unless that is not needed any more; returns false where layer 1 would hold more than
+    // max_bytes then.
+    bool preload(const match_piece & piece, uint64_t max_bytes);
+
     // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
     void add_file(const file_header & header, uint64_t bytes, int64_t last_use);
     void lose_file(const digest & key);

@@ -267,9 +267,10 @@ read_result read_file(const std::string & path, file_header & header, file_facts
             facts.error = errno;
             return result;
         }
-        ::futimens(file.get(), nullptr); // the index of the next start goes by it; no harm where it is not allowed
     }
     return read_result::good;
 }
+
+void mark_used(const std::string & path) { ::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW); }
 
 } // namespace atlas::memory

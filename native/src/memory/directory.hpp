@@ -54,4 +54,7 @@ struct file_facts {
 // Reads the header of a file, and with `data` also its data, which it checks. Any thread. `failed`: the system refused.
 read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data = nullptr);
 
+// Gives the file the time of now, by which the next start knows when it was used; no harm where that is not allowed.
+void mark_used(const std::string & path);
+
 } // namespace atlas::memory

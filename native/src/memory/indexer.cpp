@@ -132,6 +132,7 @@ void indexer::finish() {
                 state.indexing.end();
                 state.entries.counters.index_complete = true;
                 state.work.notify_all();
+                state.progress.notify_all();
                 buffer_pool::instance().want_ready(longest); // for whoever comes back to it
                 return;
             }

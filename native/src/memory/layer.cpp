@@ -82,4 +82,13 @@ index_node * layer::first(const std::function<bool(const index_node &)> & may) c
     return nullptr;
 }
 
+index_node * layer::last(std::optional<place> & cursor) const {
+    const auto end = cursor ? leaves.lower_bound(*cursor) : leaves.end();
+    if (end == leaves.begin()) {
+        return nullptr;
+    }
+    cursor = *std::prev(end);
+    return std::get<index_node *>(*cursor);
+}
+
 } // namespace atlas::memory

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <functional>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -38,9 +39,14 @@ class layer {
     // are looked at one by one, so there must be few of them.
     index_node * first(const std::function<bool(const index_node &)> & may) const;
 
-  private:
+    // In the order of eviction; of the node only the address counts, so that it may be gone.
     using place = std::tuple<eviction_rank, int64_t, index_node *>;
 
+    // The leaf that would be given up last of those before the cursor, which is set to its place; without a cursor, of
+    // all. nullptr when there is none.
+    index_node * last(std::optional<place> & cursor) const;
+
+  private:
     layer_state index_node::* state;
     std::set<place>           leaves;
     uint64_t                  n_entries = 0;

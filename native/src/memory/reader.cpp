@@ -17,7 +17,6 @@ read_result reader::try_read(const digest & key, memory_entry & entry, file_head
     return result;
 }
 
-// Reads one entry from disk. Returns false when it is not there as it should be.
 bool reader::read(match_piece & piece) {
     auto        entry = std::make_shared<memory_entry>();
     file_header header;
@@ -83,9 +82,11 @@ void reader::read_all(const std::vector<match_piece *> & pieces) {
     const auto work = [&] {
         // what comes after one that cannot be read is of no use
         for (size_t i = next++; i < n_wanted; i = next++) {
-            if (!read(*pieces[i])) {
-                for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
-                }
+            if (read(*pieces[i])) {
+                mark_used(state.files.file_path(pieces[i]->key));
+                continue;
+            }
+            for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
             }
         }
     };

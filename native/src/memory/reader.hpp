@@ -13,6 +13,9 @@ class reader {
   public:
     explicit reader(shared_state & state) : state(state) {}
 
+    // Reads one entry, which does not count as used by that. Returns false when it is not there as it should be.
+    bool read(match_piece & piece);
+
     // Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
     // how many tokens can be had without it.
     std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
@@ -25,7 +28,6 @@ class reader {
     transfer_cost  cost;
 
     read_result try_read(const digest & key, memory_entry & entry, file_header & header, file_facts & facts) const;
-    bool        read(match_piece & piece);
     void        read_all(const std::vector<match_piece *> & pieces);
 };
 

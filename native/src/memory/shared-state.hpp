@@ -23,7 +23,7 @@ struct shared_state {
     // No disk access and no hashing of data while it is held: the token loop waits for it.
     std::mutex              mutex;
     std::condition_variable work;     // something for the writer to do
-    std::condition_variable progress; // something that flush() may wait for
+    std::condition_variable progress; // something that flush() may wait for, or the index is complete
     std::condition_variable stop;     // is_stopping was set, there is haste, or trouble has ended
 
     std::atomic<bool> is_busy{false}; // something generates, so that the writer shall not hurry

@@ -2,6 +2,7 @@
 #include "buffer-pool.hpp"
 #include "hash/hash.h"
 #include "indexer.hpp"
+#include "preloader.hpp"
 #include "reader.hpp"
 #include "writer.hpp"
 
@@ -25,6 +26,8 @@ struct memory_store::impl {
     std::unique_ptr<writer>  disk_writer;
     std::unique_ptr<indexer> disk_indexer;
     std::atomic<bool>        is_overflow_logged{false}; // of sessions
+
+    std::unique_ptr<preloader> disk_preloader;
 
     std::optional<session> copy(const std::string & id);
     // Calls act(keys, n_keys) under the lock for a few entries at a time.
@@ -165,6 +168,26 @@ void memory_store::expect_blocks_of(size_t n_bytes) {
     buffer_pool::instance().set_limits(
         std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + PAGE)}), n_bytes,
         std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
+}
+
+void memory_store::preload(const std::vector<std::string> & roots) {
+    const uint64_t   max_bytes = std::min(self->options.preload_bytes, self->options.ram_bytes / 2);
+    std::set<digest> wanted;
+    for (const std::string & root : roots) {
+        if (const auto key = digest_from_hex(root)) {
+            wanted.insert(*key);
+        }
+    }
+    if (max_bytes > 0 && self->state.entries.has_disk) {
+        try {
+            self->disk_preloader =
+                std::make_unique<preloader>(self->state, self->disk_reader, std::move(wanted), max_bytes);
+            return;
+        } catch (const std::system_error &) { // no thread for it: everything is read when it is asked for
+        }
+    }
+    const std::lock_guard<std::mutex> held(self->state.mutex);
+    self->state.entries.counters.preload_complete = true;
 }
 
 std::vector<memory_event> memory_store::take_events(size_t max_events) {

@@ -1,0 +1,39 @@
+// The thread that, after a start, reads into RAM what was used last, before anybody asks for it.
+#pragma once
+
+#include "reader.hpp"
+
+#include <set>
+#include <thread>
+
+namespace atlas::memory {
+
+class preloader {
+  public:
+    // Begins at once; `max_bytes` of layer 1 are filled with what continues the roots.
+    preloader(shared_state & state, reader & source, std::set<digest> roots, uint64_t max_bytes)
+        : state(state), source(source), roots(std::move(roots)), max_bytes(max_bytes), thread([this] { run(); }) {}
+    ~preloader() {
+        state.stop_all();
+        thread.join();
+    }
+
+  private:
+    using clock = std::chrono::steady_clock;
+
+    shared_state &              state;
+    reader &                    source;
+    const std::set<digest>      roots;
+    const uint64_t              max_bytes;
+    std::optional<layer::place> cursor; // up to where conversations were looked at
+    std::thread                 thread; // last: it uses the others
+
+    void                                    run();
+    bool                                    wait_for_index();
+    std::optional<std::vector<match_piece>> next();
+    bool                                    read(std::vector<match_piece> & pieces);
+    void                                    rest(clock::duration worked);
+    void                                    finish(clock::duration spent);
+};
+
+} // namespace atlas::memory
