@@ -113,12 +113,15 @@ def test_equal_plans_send_equal_requests() -> None:
     assert "atlas" not in body_of(Plan(plan.url, 1, 1, seed=7), 3, client=0)
 
 
+IDLE = {"threads": 20, "descriptors": 7}
+
+
 def soaked(last_mib: float) -> soak.Samples:
     """An hour in which memory grows fast at first, and then to `last_mib`."""
     minutes = [float(minute) for minute in range(61)]
     grown = [50.0 + minute for minute in minutes[:20]]
     then = [100.0 + (last_mib - 100.0) * step / 40 for step in range(41)]
-    flat = {name: [10.0] * 61 for name in soak.ALLOWED_RISE}
+    flat = {name: [10.0] * 61 for name in soak.FIGURES}
     known = {soak.KNOWN: [min(1000.0, 100 * minute) for minute in minutes]}
     return {soak.TIME: minutes} | flat | known | {"resident, MiB": grown + then}
 
@@ -128,8 +131,17 @@ def test_a_soak_judges_what_comes_after_the_warm_up(last_mib: float, verdict: st
     found = soaked(last_mib)
     median = 100 + (last_mib - 100) / 2
     assert soak.rises(found)["resident, MiB"] == pytest.approx((last_mib - 100) / median)
-    assert [row[-1] for row in soak.table(found).rows] == [verdict, "flat", "flat", "flat", ""]
+    assert [row[-1] for row in soak.table(found, IDLE, IDLE).rows] == [verdict, "flat", "flat", "flat", ""]
     assert "<svg" in page("Soak", [soak.chart(found)])
+
+
+def test_a_soak_counts_what_clients_leave_behind() -> None:
+    found = soaked(100.0)
+    found["threads"] = [20.0 + minute for minute in found[soak.TIME]]
+    for after, verdict in ((20, "flat"), (19, "flat"), (21, "**21 afterwards**")):
+        rows = soak.table(found, IDLE, IDLE | {"threads": after}).rows
+        assert [row[-2:] for row in rows if row[0] == "threads"] == [["20 afterwards", verdict]]
+        assert bool(soak.faults(found, IDLE, IDLE | {"threads": after})) == (after > 20)
 
 
 @pytest.mark.parametrize(("per_minute", "begin"), [(1000.0, 20.0), (30.0, 32.0), (10.0, 40.0)])
