@@ -39,6 +39,7 @@ std::optional<std::vector<match_piece>> preloader::next() {
 // Returns false when it is enough.
 bool preloader::read(std::vector<match_piece> & pieces) {
     for (match_piece & piece : pieces) {
+        give_way();
         const auto began = clock::now();
         if (!source.read(piece)) {
             return true; // what continues it is of no use
@@ -52,6 +53,15 @@ bool preloader::read(std::vector<match_piece> & pieces) {
         rest(clock::now() - began);
     }
     return true;
+}
+
+// To requests, which may be reading the same.
+void preloader::give_way() {
+    using namespace std::chrono_literals;
+    std::unique_lock<std::mutex> held(state.mutex);
+    while (!state.is_stopping && state.n_finding > 0) {
+        state.stop.wait_for(held, 2ms);
+    }
 }
 
 // While something generates, a fiftieth of the time is worked.

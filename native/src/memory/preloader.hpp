@@ -32,6 +32,7 @@ class preloader {
     bool                                    wait_for_index();
     std::optional<std::vector<match_piece>> next();
     bool                                    read(std::vector<match_piece> & pieces);
+    void                                    give_way();
     void                                    rest(clock::duration worked);
     void                                    finish(clock::duration spent);
 };

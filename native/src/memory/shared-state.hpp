@@ -27,6 +27,7 @@ struct shared_state {
     std::condition_variable stop;     // is_stopping was set, there is haste, or trouble has ended
 
     std::atomic<bool> is_busy{false}; // something generates, so that the writer shall not hurry
+    std::atomic<int>  n_finding{0};   // requests that are looked up, and may be reading
 
     catalog  entries;
     bool     is_stopping = false;

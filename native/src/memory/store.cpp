@@ -102,12 +102,20 @@ std::string memory_store::put(memory_entry entry, const std::string & supersedes
     return key;
 }
 
+// Counts as long as it lives.
+struct finding_guard {
+    explicit finding_guard(std::atomic<int> & count) : count(count) { count++; }
+    ~finding_guard() { count--; }
+    std::atomic<int> & count;
+};
+
 memory_match memory_store::find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                                 const memory_access & access) {
     const auto root_key = digest_from_hex(root);
     if (!root_key) {
         return {};
     }
+    const finding_guard                finding(self->state.n_finding);
     std::map<digest, memory_entry_ptr> held;
     match_plan                         plan;
     memory_match                       match;
