@@ -98,31 +98,64 @@ CASE(preloads_checkpoints_and_tails) {
     CHECK(match.layer == 1 && match.n_tokens == tokens.size());
 }
 
-CASE(preloading_is_no_use) {
-    const auto told  = store_conversations(dir, {100, 50});
-    const auto times = [&] {
-        std::vector<fs::file_time_type> all;
-        for (const auto & path : files_of(dir)) {
-            all.push_back(fs::last_write_time(path));
-        }
-        return all;
-    };
-    const auto before = times();
+CASE(preloads_the_last_checkpoint_only) {
+    const auto tokens = some_tokens(1, 3 * BLOCK);
     {
-        memory_store store(preloading(dir, MiB, 8 * ENTRY));
-        store.take_events(0);
-        CHECK(preload(store).ram_entries == 4 && store.take_events(100).empty());
-        CHECK(times() == before);
-        // what is new takes the place of what nobody has asked for, the oldest first
-        const auto fresh = some_tokens(9, 5 * BLOCK);
-        put_all(store, fresh);
-        CHECK(find(store, fresh).layer == 1);
-        CHECK(find(store, slice(told[1], 0, BLOCK)).layer == 1);
+        memory_store store(options(dir));
+        const auto   keys = put_all(store, tokens);
+        put(store, entry_kind::checkpoint, keys[0], {});
+        put(store, entry_kind::checkpoint, keys[1], {});
+        put(store, entry_kind::checkpoint, keys[2], {});
+        flush(store);
     }
-    memory_store store(options(dir));
+    memory_store store(preloading(dir, 5 * ENTRY));
+    CHECK(preload(store).ram_entries <= 5);
+    CHECK(find(store, tokens, true).layer == 1 && find(store, tokens, true).n_tokens == 3 * BLOCK);
+    CHECK(find(store, slice(tokens, 0, BLOCK + 1), true).layer == 2); // the one that is on the way to it
+}
+
+CASE(preloading_is_no_use) {
+    const auto told     = store_conversations(dir, {100, 50});
+    const auto times_of = [&](const memory_tokens & tokens) {
+        std::vector<fs::file_time_type> times;
+        std::string                     key = ROOT;
+        for (size_t i = 0; i < tokens.size(); i += BLOCK) {
+            key = memory_store::key_of(entry_kind::block, key, tokens.data() + i, BLOCK);
+            times.push_back(fs::last_write_time(file_of(dir, key)));
+        }
+        return times;
+    };
+    const auto   before = times_of(told[0]), before_other = times_of(told[1]);
+    memory_store store(preloading(dir, MiB, 8 * ENTRY));
+    store.take_events(0);
+    CHECK(preload(store).ram_entries == 4 && store.take_events(100).empty());
+    CHECK(times_of(told[0]) == before && times_of(told[1]) == before_other);
+    // who asks for it uses it
+    CHECK(find(store, told[1]).layer == 1 && !store.take_events(100).empty());
+    CHECK(times_of(told[0]) == before);
+    for (const auto & time : times_of(told[1])) {
+        CHECK(time > before_other.back());
+    }
+    // what is new takes the place of what nobody has asked for
+    const auto fresh = some_tokens(9, 5 * BLOCK);
+    put_all(store, fresh);
+    CHECK(find(store, fresh).layer == 1 && find(store, told[1]).layer == 1 && find(store, told[0]).layer == 2);
+}
+
+CASE(preloading_goes_on_after_a_file_that_cannot_be_read) {
+    const auto   told = store_conversations(dir, {100, 200});
+    memory_store store(preloading(dir, MiB));
     wait_indexed(store);
-    find(store, told[0]);
-    CHECK(times() != before); // this is
+    const std::string last = file_of(dir, memory_store::key_of(entry_kind::block, ROOT, told[0].data(), BLOCK));
+    fs::rename(last, last + ".away");
+    fs::create_symlink(last + ".away", last); // the system refuses to follow it
+    const auto stats = preload(store);
+    CHECK(stats.read_failures == 1 && stats.preloaded_entries == 3);
+    CHECK(stats.disk_problem.empty()); // nobody had asked for it
+    CHECK(find(store, told[1]).layer == 1);
+    fs::remove(last);
+    fs::rename(last + ".away", last);
+    CHECK(find(store, told[0]).layer == 2 && find(store, told[0]).n_tokens == 3 * BLOCK);
 }
 
 CASE(preloading_meets_a_damaged_file) {

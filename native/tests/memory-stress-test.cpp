@@ -170,6 +170,6 @@ CASE(file_lost_while_indexing) {
         catalog.add_file(header, 1000, 1);
     }
     catalog.remove_damaged_file(keys[2]); // a reader met it; what continues it stays
-    catalog.find_orphans(keys.data(), keys.size());
+    catalog.settle_files(keys.data(), keys.size());
     CHECK(!catalog.contains(keys[2]) && catalog.contains(keys[3]));
 }

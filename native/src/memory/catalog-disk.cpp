@@ -1,4 +1,4 @@
-// The half of the catalog that decides what is on disk: writes, removals, the budget and orphans.
+// The part of the catalog that decides what is on disk: writes, removals, the budget and orphans.
 #include "catalog.hpp"
 
 namespace atlas::memory {
@@ -183,12 +183,15 @@ void catalog::take_from_disk(index_node & node) {
     settle_orphans_below(node);
 }
 
-void catalog::find_orphans(const digest * keys, size_t n_keys) {
+void catalog::settle_files(const digest * keys, size_t n_keys) {
     knows_files = true;
     removed.clear();
     for (size_t i = 0; i < n_keys; i++) {
         if (index_node * node = index.find(keys[i]); node && node->disk.present) { // else it was lost meanwhile
             settle_orphan(*node);
+            if (node->kind == entry_kind::checkpoint) {
+                dominate(*node);
+            }
         }
     }
 }

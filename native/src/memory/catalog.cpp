@@ -173,6 +173,7 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
 
 void catalog::drop_from_ram(index_node & node) {
     if (node.in_ram) {
+        node.is_preloaded = false;
         ram.remove(node);
         released.push_back(std::move(node.in_ram));
         node.in_ram.reset();
@@ -285,61 +286,13 @@ void catalog::use(match_plan & plan, const memory_access & access) {
     // deepest first, so that what is shared is used last
     for (auto it = pieces.rbegin(); it != pieces.rend(); ++it) {
         if (index_node * node = index.find((*it)->key); node && node->is_stored()) {
+            (*it)->is_first_use = std::exchange(node->is_preloaded, false);
             touch(*node, access, size_of(*node));
             if (node->in_ram && access.max_layer >= 2) {
                 write_later(*node, node->in_ram); // where an earlier write was dropped
             }
         }
     }
-}
-
-// What comes back after a start
-
-static bool is_on_disk_only(const index_node & node) {
-    return node.disk.present && !node.in_ram && !node.pending && !node.is_superseded && !node.is_forgotten;
-}
-
-std::optional<std::vector<match_piece>> catalog::next_to_preload(const std::set<digest> & roots, size_t max_nodes,
-                                                                 std::optional<layer::place> & cursor) {
-    std::vector<match_piece> pieces;
-    for (size_t n_nodes = 0; n_nodes < max_nodes && pieces.empty();) {
-        index_node * node = disk.last(cursor);
-        if (!node) {
-            return std::nullopt;
-        }
-        // what is in RAM was looked at before, or asked for, and so was what leads to it
-        for (; node->parent && is_on_disk_only(*node); node = node->parent) {
-            n_nodes++;
-            if (node->lease.expired()) {
-                pieces.push_back(piece_of(*node, node->position));
-            }
-        }
-        n_nodes++;
-        if (!node->in_ram && !node->pending && (node->parent || roots.count(*node->key) == 0)) {
-            pieces.clear(); // nobody can find it here
-        }
-    }
-    std::reverse(pieces.begin(), pieces.end());
-    return pieces;
-}
-
-bool catalog::preload(const match_piece & piece, uint64_t max_bytes) {
-    index_node * node = index.find(piece.key);
-    if (!node || !is_on_disk_only(*node)) {
-        return true;
-    }
-    const uint64_t bytes = memory_bytes(*piece.entry);
-    if (ram.bytes() + bytes > max_bytes) {
-        return false;
-    }
-    if (node->touches == 0) {
-        node->ram.priority = node->disk.priority; // not used since the start: by the time of its file
-    }
-    if (keep_in_ram(*node, piece.entry)) {
-        counters.preloaded_entries++;
-        counters.preloaded_bytes += bytes;
-    }
-    return true;
 }
 
 // What follows from files that the indexer or a reader met

@@ -21,8 +21,11 @@ struct match_piece {
     size_t           begin;  // tokens before it
     memory_entry_ptr entry; // leased; null: it has to be read from disk
     uint64_t         bytes;    // of its file, where it has to be read
-    bool             was_read = false;
+    bool             was_read     = false;
+    bool             is_first_use = false; // of what was preloaded: its file has to be marked
 };
+
+enum class preload_step { go_on, skip, end };
 
 struct match_plan {
     size_t                     n_tokens = 0;
@@ -68,17 +71,19 @@ class catalog {
     // be nothing among these; returns nothing when all were seen.
     std::optional<std::vector<match_piece>> next_to_preload(const std::set<digest> & roots, size_t max_nodes,
                                                             std::optional<layer::place> & cursor);
-    // Keeps in RAM what was read, unless that is not needed any more; returns false where layer 1 would hold more than
-    // max_bytes then.
-    bool preload(const match_piece & piece, uint64_t max_bytes);
+    // Before it is read, and again before preload(), which keeps in RAM what was read: whether that is still wanted, and
+    // layer 1 would not hold more than max_bytes then.
+    preload_step next_step(const match_piece & piece, uint64_t max_bytes);
+    void         preload(const match_piece & piece);
 
     // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
     void add_file(const file_header & header, uint64_t bytes, int64_t last_use);
     void lose_file(const digest & key);
     void remove_damaged_file(const digest & key);
 
-    // Once all files are known: finds the orphans among these, and from then on as they come and go.
-    void find_orphans(const digest * keys, size_t n_keys);
+    // Once all files are known: finds which of these are orphans, from then on as they come and go, and which checkpoints
+    // are on the way to others.
+    void settle_files(const digest * keys, size_t n_keys);
 
     // As the members of memory_store of the same name.
     event_log     events;

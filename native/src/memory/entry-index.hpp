@@ -74,6 +74,8 @@ struct index_node {
     cache_strategy strategy      = cache_strategy::lru; // of the request that last touched it
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 
+    bool is_preloaded = false;          // in RAM, and not used since
+
     layer_state                       ram, disk;
     memory_entry_ptr                  in_ram;
     std::unique_ptr<pending_write>    pending;

@@ -120,7 +120,7 @@ bool indexer::tell() {
 void indexer::finish() {
     for (size_t i = 0; i < keys.size() || i == 0; i += BATCH) {
         const std::lock_guard<std::mutex> held(state.mutex);
-        state.entries.find_orphans(keys.data() + i, std::min(BATCH, keys.size() - i));
+        state.entries.settle_files(keys.data() + i, std::min(BATCH, keys.size() - i));
     }
     keys = {};
     while (true) {

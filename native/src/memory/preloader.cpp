@@ -6,12 +6,17 @@
 
 namespace atlas::memory {
 
+using namespace std::chrono_literals;
+
 void preloader::run() {
     if (!wait_for_index()) {
         return;
     }
     const auto began = clock::now();
-    for (auto pieces = next(); pieces && read(*pieces); pieces = next()) {
+    try {
+        for (auto pieces = next(); pieces && read(*pieces); pieces = next()) {
+        }
+    } catch (const std::bad_alloc &) { // what there is is left to those who ask
     }
     finish(clock::now() - began);
 }
@@ -24,52 +29,70 @@ bool preloader::wait_for_index() {
 }
 
 std::optional<std::vector<match_piece>> preloader::next() {
-    std::optional<std::vector<match_piece>> found;
-    state.in_steps([&] {
-        found.reset();
-        // a disk that fails is left to those who need it
-        if (!state.is_stopping && !state.reading.is_waiting()) {
-            found = state.entries.next_to_preload(roots, AT_ONCE, cursor);
+    while (true) {
+        const auto began = clock::now();
+        {
+            const std::lock_guard<std::mutex> held(state.mutex);
+            if (state.is_stopping) {
+                return std::nullopt;
+            }
+            auto found = state.entries.next_to_preload(roots, AT_ONCE, cursor);
+            if (!found || !found->empty()) {
+                return found;
+            }
         }
-        return found && found->empty();
-    });
-    return found;
+        std::this_thread::sleep_for(20us); // the mutex is not fair
+        rest(clock::now() - began);
+    }
 }
 
 // Returns false when it is enough.
 bool preloader::read(std::vector<match_piece> & pieces) {
+    constexpr size_t MAX_FAILURES = 16; // then the disk is left to those who ask
     for (match_piece & piece : pieces) {
-        give_way();
-        const auto began = clock::now();
-        if (!source.read(piece)) {
-            return true; // what continues it is of no use
-        }
-        {
-            const std::lock_guard<std::mutex> held(state.mutex);
-            if (state.is_stopping || !state.entries.preload(piece, max_bytes)) {
-                return false;
+        auto step = before(piece);
+        if (step == preload_step::go_on) {
+            const auto began  = clock::now();
+            const auto result = source.read(piece, false);
+            if (result != read_result::good) {
+                n_failures += result == read_result::failed;
+                return n_failures < MAX_FAILURES; // what continues it is of no use
             }
+            step = keep(piece);
+            piece.entry.reset();
+            rest(clock::now() - began);
         }
-        rest(clock::now() - began);
+        if (step == preload_step::end) {
+            return false;
+        }
     }
     return true;
 }
 
-// To requests, which may be reading the same.
-void preloader::give_way() {
-    using namespace std::chrono_literals;
+// Gives way to requests, which may be reading the same.
+preload_step preloader::before(const match_piece & piece) {
     std::unique_lock<std::mutex> held(state.mutex);
     while (!state.is_stopping && state.n_finding > 0) {
         state.stop.wait_for(held, 2ms);
     }
+    return state.is_stopping ? preload_step::end : state.entries.next_step(piece, max_bytes);
+}
+
+preload_step preloader::keep(const match_piece & piece) {
+    const std::lock_guard<std::mutex> held(state.mutex);
+    const auto                        step = state.entries.next_step(piece, max_bytes);
+    if (step == preload_step::go_on) {
+        state.entries.preload(piece);
+    }
+    return step;
 }
 
 // While something generates, a fiftieth of the time is worked.
 void preloader::rest(clock::duration worked) {
-    using namespace std::chrono_literals;
-    if (state.is_busy) {
-        std::unique_lock<std::mutex> held(state.mutex);
-        state.stop.wait_for(held, std::min<clock::duration>(49 * worked, 10s), [&] { return state.is_stopping; });
+    const auto                   end = clock::now() + 49 * worked;
+    std::unique_lock<std::mutex> held(state.mutex);
+    while (!state.is_stopping && state.is_busy && clock::now() < end) {
+        state.stop.wait_for(held, std::min<clock::duration>(end - clock::now(), 50ms));
     }
 }
 
@@ -77,6 +100,9 @@ void preloader::finish(clock::duration spent) {
     memory_stats now;
     {
         const std::lock_guard<std::mutex> held(state.mutex);
+        if (state.is_stopping) {
+            return;
+        }
         state.entries.counters.preload_complete = true;
         now                                     = state.entries.counters;
     }

@@ -26,13 +26,15 @@ class preloader {
     const std::set<digest>      roots;
     const uint64_t              max_bytes;
     std::optional<layer::place> cursor; // up to where conversations were looked at
+    size_t                      n_failures = 0;
     std::thread                 thread; // last: it uses the others
 
     void                                    run();
     bool                                    wait_for_index();
     std::optional<std::vector<match_piece>> next();
     bool                                    read(std::vector<match_piece> & pieces);
-    void                                    give_way();
+    preload_step                            before(const match_piece & piece);
+    preload_step                            keep(const match_piece & piece);
     void                                    rest(clock::duration worked);
     void                                    finish(clock::duration spent);
 };

@@ -17,7 +17,7 @@ read_result reader::try_read(const digest & key, memory_entry & entry, file_head
     return result;
 }
 
-bool reader::read(match_piece & piece) {
+read_result reader::read(match_piece & piece, bool is_asked_for) {
     auto        entry = std::make_shared<memory_entry>();
     file_header header;
     file_facts  facts;
@@ -41,7 +41,9 @@ bool reader::read(match_piece & piece) {
     memory_stats &                    counters = state.entries.counters;
     if (!problem.empty()) {
         counters.read_failures++;
-        state.reading.begin(problem);
+        if (is_asked_for) {
+            state.reading.begin(problem);
+        }
     } else if (result != read_result::failed) {
         state.reading.end();
     }
@@ -56,19 +58,19 @@ bool reader::read(match_piece & piece) {
             entry->key      = digest_hex(piece.key);
             piece.entry     = std::move(entry);
             piece.was_read  = true;
-            return true;
+            break;
         case read_result::damaged:
             state.entries.remove_damaged_file(piece.key);
             state.work.notify_one();
-            return false;
+            break;
         case read_result::foreign:
             counters.foreign_files++;
             state.entries.lose_file(piece.key);
-            return false;
-        case read_result::missing: state.entries.lose_file(piece.key); return false;
-        case read_result::failed:  return false;
+            break;
+        case read_result::missing: state.entries.lose_file(piece.key); break;
+        case read_result::failed:  break;
     }
-    return false;
+    return result;
 }
 
 // Reads several, by several threads: a disk does best with more than one request, and checking takes time.
@@ -82,7 +84,7 @@ void reader::read_all(const std::vector<match_piece *> & pieces) {
     const auto work = [&] {
         // what comes after one that cannot be read is of no use
         for (size_t i = next++; i < n_wanted; i = next++) {
-            if (read(*pieces[i])) {
+            if (read(*pieces[i], true) == read_result::good) {
                 mark_used(state.files.file_path(pieces[i]->key));
                 continue;
             }

@@ -1,4 +1,4 @@
-// What the callers of a store and its two threads share.
+// What the callers of a store and its threads share.
 #pragma once
 
 #include "catalog.hpp"

@@ -151,14 +151,20 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
     }
     self->state.work.notify_one();
 
-    bool was_read  = false;
+    bool       was_read = false;
+    const auto look_at  = [&](const match_piece & piece) {
+        was_read |= piece.was_read;
+        if (piece.is_first_use) {
+            mark_used(self->state.files.file_path(piece.key)); // reading it did not
+        }
+    };
     match.n_tokens = plan.n_tokens;
     for (match_piece & piece : plan.blocks) {
-        was_read |= piece.was_read;
+        look_at(piece);
         match.blocks.push_back(std::move(piece.entry));
     }
     if (plan.checkpoint) {
-        was_read |= plan.checkpoint->was_read;
+        look_at(*plan.checkpoint);
         match.checkpoint = std::move(plan.checkpoint->entry);
     }
     match.layer = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
