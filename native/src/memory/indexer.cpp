@@ -118,10 +118,13 @@ bool indexer::tell() {
 }
 
 void indexer::finish() {
-    for (size_t i = 0; i < keys.size() || i == 0; i += BATCH) {
-        const std::lock_guard<std::mutex> held(state.mutex);
-        state.entries.settle_files(keys.data() + i, std::min(BATCH, keys.size() - i));
-    }
+    size_t done = 0;
+    state.in_steps([&] {
+        const size_t n = std::min(AT_ONCE / 2, keys.size() - done); // each may lead to a walk to its root
+        state.entries.settle_files(keys.data() + done, n);
+        done += n;
+        return done < keys.size();
+    });
     keys = {};
     while (true) {
         session condemned;
