@@ -170,9 +170,10 @@ void atlas_server::stop() const {
         return;
     }
     const auto end_process = [](const char * why) {
-        // what had to be made durable is; a thread that is inside Python or waits for a client cannot be joined
-        atlas::log(atlas::LogLevel::WARN, why);
-        common_log_flush(common_log_main());
+        // What had to be made durable is; a thread that is inside Python or waits for a client cannot be joined.
+        // The log gets a moment and is not waited for: who reads it may have stopped, and two threads must not flush it.
+        std::thread([why] { atlas::log(atlas::LogLevel::WARN, why); }).detach();
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
         _exit(0);
     };
     if (!active->stop()) {

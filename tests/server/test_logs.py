@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.server.conftest import StartServer
-from tests.server.harness import Server, write_plugin
+from tests.server.harness import BINARY, Server, write_plugin
 
 PHASES = {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}
 
@@ -170,3 +172,38 @@ class TestSlowRequests:
             ),
             timeout=10.0,
         )
+
+
+# Three threads fill the log of llama-common, and it is flushed again and again.
+FLUSHING = """
+import ctypes, sys, threading
+
+common = ctypes.CDLL(sys.argv[1])
+common._Z15common_log_mainv.restype = ctypes.c_void_p
+log = ctypes.c_void_p(common._Z15common_log_mainv())
+add = common._Z14common_log_addP10common_log14ggml_log_levelPKcz
+flush = common._Z16common_log_flushP10common_log
+
+def chatter():
+    while True:
+        add(log, 1, b"chatter\\n")
+
+for _ in range(3):
+    threading.Thread(target=chatter, daemon=True).start()
+for _ in range(10_000):
+    flush(log)
+print("flushed", file=sys.stderr)
+"""
+
+
+def test_a_full_log_can_be_flushed() -> None:
+    library = BINARY.with_name("libllama-common.so")
+    ended = subprocess.run(
+        [sys.executable, "-c", FLUSHING, library],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60.0,
+        check=False,
+    )
+    assert ended.stderr.splitlines()[-1] == "flushed"

@@ -1,6 +1,7 @@
 """Signals in every phase of the server's life, and what its end waits for."""
 
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,24 @@ from tests.server.harness import Server
 from tests.server.lifecycle import BLOCKING_SHUTDOWN, BOTH_SIGNALS, WAITING_ROUTES, plugin_options
 
 LONG_COMPLETION = {"prompt": "Once", "n_predict": -1, "ignore_eos": True, "stream": True}
+
+# Sends the process a SIGTERM as soon as it has a handler for it, and holds up the main thread meanwhile.
+SIGTERM_AT_ONCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
+
+int sigaction(int number, const struct sigaction * action, struct sigaction * before) {
+    int (*next)(int, const struct sigaction *, struct sigaction *) = dlsym(RTLD_NEXT, "sigaction");
+    const int result = next(number, action, before);
+    if (number == SIGTERM && action && action->sa_handler != SIG_DFL) {
+        raise(SIGTERM);
+        usleep(300000);
+    }
+    return result;
+}
+"""
 
 
 @contextmanager
@@ -64,6 +83,16 @@ def startup():
         server.wait_until(lambda: "loading model" in server.log)
         server.signal(number)
         assert server.wait() == -number
+
+    def test_a_signal_between_the_handlers_and_the_first_task(
+        self, spawn_server: StartServer, tmp_path: Path
+    ) -> None:
+        source, library = tmp_path / "at_once.c", tmp_path / "at_once.so"
+        source.write_text(SIGTERM_AT_ONCE, encoding="ascii")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        server = spawn_server(plugin_options(tmp_path), {"LD_PRELOAD": str(library)})
+        assert server.wait() == 0
+        assert (tmp_path / "shutdown.ran").exists()
 
     def test_requests_while_the_model_loads(self, spawn_server: StartServer, endless_model: Path) -> None:
         server = spawn_server(model=endless_model)
