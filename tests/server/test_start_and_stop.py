@@ -240,6 +240,7 @@ class TestHanging:
         )
         assert server.stop() == 0
         assert server.logged("the shutdown hooks did not end within")
+        assert server.logged("ending although a call into Python has not come to its end")
 
 
 def test_starts_and_stops_under_load(tmp_path: Path) -> None:
