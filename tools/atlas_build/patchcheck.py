@@ -11,7 +11,7 @@ from atlas_build.patchwork import PatchRepository, render_series
 from atlas_build.source import Source
 from atlas_build.unifdef import without_macro
 
-BUDGET = 400
+BUDGET = 480
 MACRO = "LLAMA_ATLAS"
 _SUBJECT_LIMIT = 72
 _TRAILERS = ("Forwarded", "Drop-When", "Guarded")
