@@ -1,6 +1,7 @@
 """Starts Debian's Prometheus and asks it."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -42,6 +43,7 @@ class Prometheus:
             f"--config.file={config}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=debug",
         ]
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0)
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,6 +87,12 @@ class Prometheus:
     def query(self, expression: str) -> list[float]:
         """The values of an instant query's series, now."""
         return [float(series["value"][1]) for series in self.get("query", query=expression)["result"]]
+
+    def failed_scrapes(self) -> list[str]:
+        """The lines of the log that tell of scrapes that failed, and why."""
+        return [
+            line for line in self._log.splitlines() if re.search(r"[Ss]crape failed|[Aa]ppend failed", line)
+        ]
 
     @property
     def _log(self) -> str:

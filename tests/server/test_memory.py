@@ -1,5 +1,6 @@
 """Conversations come back: to another slot, after a restart, after `kill -9`, whatever the client."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from tests.server.conversations import (
     APIS,
     ASK_CITY,
     ASK_NAME,
+    CITIES,
     COLD,
+    NAMES,
     ONE_THREAD,
     REUSED,
     Conversation,
@@ -29,9 +32,31 @@ from tests.server.conversations import (
 )
 from tests.server.harness import STOCK_BINARY, Server
 
-# Largest difference of log probabilities between two ways to cut a prompt into batches; a wrong position or a
-# missing block is off by a hundred times as much.
-SAME_LOGPROB = 0.01
+# The least distance of two answers that counts as a difference. Each processor rounds in its own way, so what
+# batches of another size change is measured where the test runs.
+NOISE = 0.0001
+
+
+def likely(server: Server, prompt: list[int], **fields: Any) -> dict[int, float]:
+    """The probabilities of the twenty likeliest next tokens."""
+    body = {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 20, **fields}
+    answer = server.post("/completion", body).json()
+    return {
+        each["id"]: math.exp(each["logprob"])
+        for each in answer["completion_probabilities"][0]["top_logprobs"]
+    }
+
+
+def distance(one: dict[int, float], other: dict[int, float]) -> float:
+    """How far two answers are apart: the largest difference of a token's probability, from 0 to 1.
+
+    A token that only one of them names is at most as likely as the last that the other does.
+    """
+    last, other_last = min(one.values()), min(other.values())
+    return max(
+        abs(one.get(token, last) - other.get(token, other_last)) for token in one.keys() | other.keys()
+    )
+
 
 OFF = [
     pytest.param([], {}, id="no-path"),
@@ -130,25 +155,22 @@ class TestRestart:
     @pytest.mark.parametrize("cut", [0, 1, 20, 300])
     def test_state_is_that_of_a_cold_run(self, remembering: Server, cold: Server, cut: int) -> None:
         """Of a text whose continuation is uncertain, so that any fault in the state shows."""
-        tokens = tokenize(remembering, " ".join(f"{n * 7919 % 997} is {n * 31 % 89}." for n in range(70)))
-
-        def logprobs(server: Server, prompt: list[int], **fields: Any) -> dict[int, float]:
-            body = {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 20, **fields}
-            answer = server.post("/completion", body).json()
-            ranked = answer["completion_probabilities"][0]["top_logprobs"]
-            return {each["id"]: each["logprob"] for each in ranked}
-
-        logprobs(remembering, tokens)
+        text = " ".join(f"{NAMES[n * 7 % 20]} {CITIES[n * 3 % 20]}" for n in range(150))
+        tokens = tokenize(remembering, text)
+        prompt = [*tokens[: len(tokens) - cut], *tokens[-5:]]
+        likely(remembering, tokens)
         flush(remembering)
         kill_and_start(remembering)
-        prompt = [*tokens[: len(tokens) - cut], *tokens[-5:]]
-        found, expected = logprobs(remembering, prompt), logprobs(cold, prompt, **COLD)
+        found = likely(remembering, prompt)
         assert memory_status(remembering)["results"]["restored"] == 1
-        common = found.keys() & expected.keys()
-        assert len(common) >= 15
-        assert {token: found[token] for token in common} == pytest.approx(
-            {token: expected[token] for token in common}, abs=SAME_LOGPROB
-        )
+        # stock, which never lost the state, computes the rest in batches of the same size
+        likely(cold, tokens, id_slot=0)
+        warm = likely(cold, prompt, id_slot=0)
+        computed = likely(cold, prompt, **COLD)
+        noise = max(distance(warm, computed), NOISE)
+        assert distance(found, warm) <= noise
+        # so much does it change that a block is missing
+        assert distance(likely(cold, prompt[256:], **COLD), computed) > 5 * noise
 
     @pytest.mark.parametrize("block_tokens", [16, 1024])
     def test_block_sizes(
