@@ -3,6 +3,7 @@
 Each checks that its answers are documented ones.
 """
 
+import json
 import random
 import socket
 import threading
@@ -239,6 +240,16 @@ class Client:
             assert answer.status_code == 200, answer.text
 
 
+@contextmanager
+def asked(server: Server, path: str, body: Any) -> Iterator[None]:
+    """A request whose client leaves at the end of the block, whether it was answered or not."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield
+
+
 def pool(server: Server) -> dict[str, int]:
     """How many contexts are in use, and requests wait and go on."""
     found = server.get("/v1/atlas/status").json()["data"]["pool"]
@@ -248,13 +259,23 @@ def pool(server: Server) -> dict[str, int]:
 IDLE = {"in_use": 0, "waiting": 0, "in_progress": 0}
 
 
-def soak(clients: list[Client], seconds: float, turnstile: Turnstile | None = None) -> None:
-    """All clients at once; raises what the first of them raised, once the others have their last answers."""
+def soak(
+    clients: list[Client],
+    seconds: float,
+    turnstile: Turnstile | None = None,
+    until: Callable[[], bool] = lambda: True,
+) -> None:
+    """All clients at once, for so long and until a condition holds.
+
+    Raises what the first of them raised, once the others have their last answers.
+    """
     stopping = threading.Event()
     turnstile = turnstile or Turnstile()
     with ThreadPoolExecutor(len(clients)) as threads:
         running = [threads.submit(client.work, stopping, turnstile) for client in clients]
-        wait(running, seconds, FIRST_EXCEPTION)
+        failed = wait(running, seconds, FIRST_EXCEPTION).done
+        while not failed and not until():
+            failed = wait(running, 0.1, FIRST_EXCEPTION).done
         stopping.set()
         for client in running:
             client.result()

@@ -17,7 +17,19 @@ from tests.server.completions import BODIES
 from tests.server.conftest import StartServer
 from tests.server.conversations import flush, memory_options
 from tests.server.harness import Server
-from tests.server.soaking import CHAT, CLIENTS, ENDLESS, IDLE, LIMITS, SLOTS, Client, pool, soak, user
+from tests.server.soaking import (
+    CHAT,
+    CLIENTS,
+    ENDLESS,
+    IDLE,
+    LIMITS,
+    SLOTS,
+    Client,
+    asked,
+    pool,
+    soak,
+    user,
+)
 
 SOAK_S = float(os.environ.get("ATLAS_TEST_SOAK_S", "15"))
 WARM_UP_S = 3.0
@@ -52,12 +64,12 @@ def test_nothing_is_left_behind(start_server: StartServer, tmp_path: Path) -> No
     soak(clients, WARM_UP_S)
     settle()
     before = held(server)
-    soak(clients, SOAK_S)
+    # a busy machine may need longer until each kind of answer was met
+    wanted = "200", "400", "404", "429", "503", "degraded"
+    soak(clients, SOAK_S, until=lambda: all(seen[kind] for kind in wanted))
     settle()
     server.wait_until(lambda: all(held(server)[what] <= before[what] for what in before))
     assert saved_states(server) == {name: state for each in clients for name, state in each.saved.items()}
-    for wanted in ("200", "400", "404", "429", "503", "degraded"):
-        assert seen[wanted] > 0, seen
     assert server.stop() == 0
 
 
@@ -72,8 +84,8 @@ class TestClientsThatLeave:
             lines = running.iter_lines()
             next(lines)
             for _ in range(3):
-                with suppress(httpx.ReadTimeout):
-                    server.post(CHAT, body, timeout=0.2)
+                with asked(server, CHAT, body):
+                    server.wait_until(lambda: pool(server)["waiting"] == 1)
                 server.wait_until(lambda: pool(server) == {"in_use": 1, "waiting": 0, "in_progress": 1})
             next(lines)
             patient = threading.Thread(target=server.post, args=(CHAT, body))
@@ -110,8 +122,8 @@ class TestClientsThatLeave:
                     "atlas": {},
                 }
                 if not stream:
-                    with suppress(httpx.ReadTimeout):
-                        server.post(path, body, timeout=0.2)
+                    with asked(server, path, body):
+                        server.wait_until(lambda: pool(server)["in_use"] == 1)
                 else:
                     with server.client.stream("POST", path, json=body) as running:
                         next(running.iter_lines())
