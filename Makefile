@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -137,6 +137,24 @@ profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds 
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
 
+# Trees of their own, for all that is to be compiled with a sanitizer: build-sanitize/thread and build-sanitize/address.
+SANITIZERS       := thread address
+SANITIZE_thread  := thread
+SANITIZE_address := address,undefined
+build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
+	$(CONFIGURE) -B build-sanitize/$* -DLLAMA_ATLAS=ON -DATLAS_SANITIZE=$(SANITIZE_$*) -DGGML_OPENMP=OFF \
+	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ $(CMAKE_ARGS)
+
+# Whatever is reported ends the program that reports it. Leaks are looked for, too.
+sanitize: export TSAN_OPTIONS  := halt_on_error=1
+sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
+sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
+	@for tree in $(SANITIZERS); do \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
+	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
+	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
+
 # A build tree of its own, as libFuzzer comes with clang only. Tests make it: it must leave .venv alone.
 CLANG   ?= clang
 SECONDS ?= 60
@@ -150,7 +168,7 @@ build-fuzz:
 
 # What is found to reach further is kept in build-fuzz/found.
 fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each; SEED=1 chooses where chance begins
-	@for target in request-fields entry-file; do mkdir -p build-fuzz/found/$$target; \
+	@for target in request-fields entry-file entry-directory; do mkdir -p build-fuzz/found/$$target; \
 	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=3'
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \
@@ -175,7 +193,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bench --extra build --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-fuzz build-lock build-reports
+	rm -rf build build-stock build-fuzz build-sanitize build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache

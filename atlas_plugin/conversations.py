@@ -17,7 +17,7 @@ _INSERT = "INSERT INTO messages (session_id, position, is_user, message) VALUES 
 _POSITIONS = "SELECT position FROM messages WHERE session_id = ? ORDER BY position"
 # A session that was never used otherwise has no state; one that was keeps it.
 _TOUCH = """
-INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, chain) VALUES (?1, 0, ?2, 0, ?2, x'')
+INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?1, 0, ?2, 0, ?2)
 ON CONFLICT (session_id) DO UPDATE SET last_used = max(last_used, excluded.last_used)
 """
 
@@ -74,23 +74,42 @@ class ConversationStore:
             kept = [one for i, one in enumerate(new, len(stored)) if not gone.start <= i < gone.stop]
             _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept)
 
-    def replace(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
-        """Make these the record: the latest of them, within `limit` bytes. Makes the session likewise."""
-        rows = _pack(messages)
-        del rows[_too_old([(one.is_user, len(one.data)) for one in rows], limit)]
-        with self._database.write("record a conversation") as connection:
-            connection.execute(_TOUCH, (session_id, time.time()))
-            stored = _messages(connection, session_id)
-            # Most conversations only grow, and what is there need not be written again.
-            pairs = zip(stored, rows, strict=False)
-            same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
-            kept = min(len(stored), len(rows)) if same is None else same
-            positions = connection.execute(_POSITIONS, (session_id,)).fetchall()
-            connection.executemany(
-                "DELETE FROM messages WHERE session_id = ? AND position = ?",
-                [(session_id, position) for (position,) in positions[kept:]],
-            )
-            _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:])
+    def replace(self, records: Mapping[str, Sequence[Message]], limit: int) -> dict[str, ValidationError]:
+        """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
+
+        All of them in one transaction. Makes sessions likewise. Those that cannot be recorded stay as they
+        were, and are answered with the reason.
+        """
+        packed: dict[str, list[_Packed]] = {}
+        problems: dict[str, ValidationError] = {}
+        for session_id, messages in records.items():
+            try:
+                rows = _pack(messages)
+            except ValidationError as error:
+                problems[session_id] = error
+                continue
+            del rows[_too_old([(one.is_user, len(one.data)) for one in rows], limit)]
+            packed[session_id] = rows
+        if packed:
+            with self._database.write("record conversations") as connection:
+                for session_id, rows in packed.items():
+                    _replace(connection, session_id, rows)
+        return problems
+
+
+def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed]) -> None:
+    connection.execute(_TOUCH, (session_id, time.time()))
+    stored = _messages(connection, session_id)
+    # Most conversations only grow, and what is there need not be written again.
+    pairs = zip(stored, rows, strict=False)
+    same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
+    kept = min(len(stored), len(rows)) if same is None else same
+    positions = connection.execute(_POSITIONS, (session_id,)).fetchall()
+    connection.executemany(
+        "DELETE FROM messages WHERE session_id = ? AND position = ?",
+        [(session_id, position) for (position,) in positions[kept:]],
+    )
+    _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:])
 
 
 def _pack(messages: Sequence[Message]) -> list[_Packed]:

@@ -1,5 +1,6 @@
 """The SQLite file under the memory path: contexts, sessions, conversations. What is committed is durable."""
 
+import fcntl
 import logging
 import os
 import sqlite3
@@ -15,26 +16,34 @@ from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 
 log = logging.getLogger("atlas")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _BUSY_TIMEOUT_S = 5.0
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # `state`, `chain` and `message` are last: SQLite then reads the others without the pages that they fill.
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
+# A chain belongs to a model: `root` is that of its entries, and empty for what an older version wrote.
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS contexts (
     id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, state BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, tokens INTEGER NOT NULL, last_used REAL NOT NULL, pinned INTEGER NOT NULL,
-    created_at REAL NOT NULL, chain BLOB NOT NULL
+    created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS chains (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, root TEXT NOT NULL, used REAL NOT NULL,
+    chain BLOB NOT NULL, PRIMARY KEY (session_id, root)
 );
 CREATE TABLE IF NOT EXISTS messages (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, position INTEGER NOT NULL,
     is_user INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (session_id, position)
 );
 CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
+"""
+_CHAINS_OF_SESSIONS = """
+INSERT INTO chains SELECT session_id, '', last_used, chain FROM sessions
+WHERE typeof(last_used) = 'real' AND typeof(chain) = 'blob' AND length(chain) > 0;
+ALTER TABLE sessions DROP COLUMN chain;
 """
 
 
@@ -107,8 +116,7 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 self._close()
                 moved = _is_damage(error) and self._move_aside(error, self._identity)
-                where = f"check the disk space and permissions of {self.path.parent}"
-                message = f"Failed to {action}: {error}; {where}"
+                message = f"Failed to {action}: {error}; {self._remedy(error)}"
                 if moved:
                     message = f"Failed to {action}: {self.damage}; try again"
                 elif writes and opened:
@@ -116,6 +124,14 @@ class Database:
                 raise ServerError(message) from error
             if writes:
                 self._write_problem = None
+
+    def _remedy(self, error: BaseException) -> str:
+        if _code(error) in _BUSY:
+            return (
+                f"another process has kept {self.path} locked for more than {_BUSY_TIMEOUT_S:.0f} s: try "
+                "again; if that does not help, end what holds it (fuser names it), such as a backup"
+            )
+        return f"check the disk space and permissions of {self.path.parent}"
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
@@ -137,15 +153,17 @@ class Database:
         return self._connection
 
     def _move_aside(self, error: BaseException, identity: tuple[int, int] | None) -> bool:
-        # Another server on the same path may have done it already, and begun the file that is there now.
-        if identity is None or _identity(self.path) != identity:
-            return False
         aside = _free_name(f"{self.path}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
         try:
-            self.path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
+            with _alone(self.path, fcntl.LOCK_EX):
+                # Another server may have done it already, and begun the file that is there now.
+                if identity is None or _identity(self.path) != identity:
+                    return False
+                # The file last: one that a crash leaves without its log is damaged still, and a log that it
+                # leaves without its file would become that of the next one.
+                for suffix in ("-wal", "-shm", ""):
+                    with suppress(FileNotFoundError):
+                        Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
         except OSError as failure:
             log.error("%s is damaged and cannot be moved aside: %s", self.path, failure)
             return False
@@ -168,9 +186,25 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _is_damage(error: BaseException) -> bool:
+def _code(error: BaseException) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGE
+    return None if code is None else code & 0xFF
+
+
+def _is_damage(error: BaseException) -> bool:
+    return _code(error) in _DAMAGE
+
+
+@contextmanager
+def _alone(path: Path, how: int) -> Iterator[None]:
+    """Keep servers from opening the file (LOCK_SH) while one moves it and its log aside (LOCK_EX)."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # there are file systems that cannot lock a directory
+            fcntl.flock(directory, how)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _free_name(name: str) -> Path:
@@ -179,23 +213,22 @@ def _free_name(name: str) -> Path:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    _make_private(path)
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    # A damaged text shall cost one row, and not the query.
-    connection.text_factory = lambda text: text.decode(errors="replace")
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _make_private(path: Path) -> None:
     private_files.make_directory(path.parent)
-    # SQLite gives its -wal and -shm files the mode of the file itself.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _alone(path, fcntl.LOCK_SH):
+        # SQLite gives its -wal and -shm files the mode of the file itself.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        # A damaged text shall cost one row, and not the query.
+        connection.text_factory = lambda text: text.decode(errors="replace")
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -214,4 +247,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     if version < SCHEMA_VERSION:
-        connection.executescript(_SCHEMA)
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        # Another server may have been faster.
+        [(version,)] = connection.execute("PRAGMA user_version").fetchall()
+        if version >= SCHEMA_VERSION:
+            return
+        script = _SCHEMA + (_CHAINS_OF_SESSIONS if version in (2, 3) else "")
+        for statement in script.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

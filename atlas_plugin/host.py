@@ -81,8 +81,11 @@ class Host(Protocol):
         forget removes the session and its private entries; expire removes the session and lets entries age.
         """
 
-    def conversations(self) -> list[Conversation]:
-        """Take those off the queue that clients sent whole; MAX_CONVERSATIONS at most, then ask again."""
+    def conversations(self, session_id: str = "") -> list[Conversation]:
+        """Take those off the queue that clients sent whole, the oldest first.
+
+        All of one session; without one MAX_CONVERSATIONS at most: ask again until there are none.
+        """
 
     def metrics(self) -> list[Family]:
         """What the server has counted and measured so far, as families of Prometheus."""
@@ -136,8 +139,8 @@ class EmbeddedHost:
         answer = self._query(self._lib.ATLAS_QUERY_SESSION_EDIT, orjson.dumps(argument))
         return SessionEdit(**orjson.loads(answer))
 
-    def conversations(self) -> list[Conversation]:
-        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS))
+    def conversations(self, session_id: str = "") -> list[Conversation]:
+        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS, session_id.encode()))
         return [Conversation(**document) for document in answer]
 
     def metrics(self) -> list[Family]:

@@ -25,7 +25,7 @@ COMPLETIONS = (
 """The routes of llama-server that take an `atlas` object."""
 
 _COMPLETION_ERRORS = (errors.ValidationError, errors.RateLimitError, errors.UnavailableError)
-_EVERYWHERE = (errors.AuthenticationError,)
+_EVERYWHERE = (errors.AuthenticationError, errors.Forbidden, errors.RateLimitError)
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},

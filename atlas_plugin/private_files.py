@@ -13,11 +13,25 @@ _ABANDONED_S = 3600.0
 
 
 def make_directory(directory: Path) -> None:
-    """Make the directory, with mode 0700, where it is missing; warn when it is there and open to others."""
+    """Make the directory, with mode 0700, where it is missing; warn when it is there and open to others.
+
+    A power cut leaves what was made. Raises OSError.
+    """
     if not directory.is_dir():
+        missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in missing:
+            _sync_names(made.parent)
     elif directory.stat().st_mode & 0o077:
         log.warning("%s is open to other users of this machine; chmod 700 keeps them out", directory)
+
+
+def _sync_names(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """The rows of sessions: what of them has to survive a restart."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -9,34 +9,48 @@ from atlas_plugin.database import Database
 from atlas_plugin.memory_records import MAX_SESSIONS, Session
 
 _KEY_BYTES = 32
+_MAX_CHAINS = 4
+"""Of one session: each model that it is used with has one, and each build of the server."""
 # A row that was put forward is later than what the server knows; one of the future tells of a wrong clock.
+# A pin is a user's: a server on the same path that was not told of it does not take it back.
 _UPSERT = """
-INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, chain) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (session_id) DO UPDATE SET
-    tokens = excluded.tokens, pinned = excluded.pinned, chain = excluded.chain,
+    tokens = excluded.tokens, pinned = max(pinned, excluded.pinned),
     last_used = max(excluded.last_used, iif(last_used > excluded.created_at, 0, last_used))
+"""
+_UPSERT_CHAIN = """
+INSERT INTO chains (session_id, root, used, chain) VALUES (?, ?, ?, ?)
+ON CONFLICT (session_id, root) DO UPDATE SET used = excluded.used, chain = excluded.chain
+"""
+_DELETE_OLD_CHAINS = f"""
+DELETE FROM chains WHERE session_id = ?1 AND root NOT IN
+    (SELECT root FROM chains WHERE session_id = ?1 AND root != '' ORDER BY used DESC LIMIT {_MAX_CHAINS})
 """
 
 
 # SQLite has no checksums: a damaged row may hold anything. GLOB and the length of a text end at a NUL,
 # and the length of a blob does not.
-_SOUND = f"""
+_SOUND = """
 typeof(session_id) = 'text' AND session_id NOT GLOB '*[^-A-Za-z0-9._:/]*' AND
 length(session_id) = length(CAST(session_id AS BLOB)) AND
 typeof(tokens) = 'integer' AND tokens >= 0 AND typeof(last_used) = 'real' AND abs(last_used) < 1e300
-AND typeof(chain) = 'blob' AND length(chain) % {_KEY_BYTES} = 0
 """
+_SOUND_CHAIN = f"typeof(root) = 'text' AND typeof(chain) = 'blob' AND length(chain) % {_KEY_BYTES} = 0"
 
 
 @dataclass(frozen=True)
 class StoredSession:
-    """A session as it was when it was last written; `last_used` is in seconds since 1970."""
+    """A session as it was when it was last written; `last_used` is in seconds since 1970.
+
+    `chains` has the keys of its entries by the root of the model that made them, the chain used last first.
+    """
 
     session_id: str
     tokens: int
     last_used: float
     pinned: bool
-    chain: Sequence[str]
+    chains: Mapping[str, Sequence[str]]
 
 
 class SessionStore:
@@ -52,15 +66,31 @@ class SessionStore:
         """Changes when the rows that were put are gone with their file."""
         return self._database.generation
 
-    def put(self, sessions: Iterable[Session]) -> None:
-        """Insert or replace all of them, or none; `created_at` is when a session was first put."""
+    def put(
+        self,
+        sessions: Iterable[Session],
+        chains: Mapping[str, Sequence[str]],
+        root: str,
+        pins: Mapping[str, bool],
+    ) -> None:
+        """Insert or change all of them, or none; `created_at` is when a session was first put.
+
+        `chains` are those of sessions that were used, by their ids; others keep theirs, as all do those of
+        other roots. `pins` says what users pinned and unpinned.
+        """
         now = time.time()
-        rows = [
-            (item.session_id, item.tokens, item.last_used, item.pinned, now, _packed(item.chain))
-            for item in sessions
-        ]
         with self._database.write("save sessions") as connection:
-            connection.executemany(_UPSERT, rows)
+            for one in sessions:
+                connection.execute(_UPSERT, (one.session_id, one.tokens, one.last_used, one.pinned, now))
+                if (chain := chains.get(one.session_id)) is not None:
+                    connection.execute(
+                        _UPSERT_CHAIN, (one.session_id, root, one.last_used, bytes.fromhex("".join(chain)))
+                    )
+                    connection.execute(_DELETE_OLD_CHAINS, (one.session_id,))
+            connection.executemany(
+                "UPDATE sessions SET pinned = ? WHERE session_id = ?",
+                [(pinned, name) for name, pinned in pins.items()],
+            )
             self.changes += 1
 
     def put_forward(self, seconds: float) -> None:
@@ -78,13 +108,22 @@ class SessionStore:
         """
         with self._database.read("load sessions") as connection:
             rows = connection.execute(
-                "SELECT session_id, tokens, last_used, pinned, chain FROM sessions "
+                "SELECT session_id, tokens, last_used, pinned FROM sessions "
                 f"WHERE session_id > ? AND {_SOUND} ORDER BY session_id LIMIT ?",
                 (after, MAX_SESSIONS),
             ).fetchall()
+            last = rows[-1][0] if rows else after
+            stored = connection.execute(
+                "SELECT session_id, root, chain FROM chains "
+                f"WHERE session_id > ? AND session_id <= ? AND {_SOUND_CHAIN} ORDER BY used DESC",
+                (after, last),
+            ).fetchall()
+        chains: dict[str, dict[str, list[str]]] = {}
+        for session_id, root, chain in stored:
+            chains.setdefault(session_id, {})[root] = _unpacked(chain)
         return [
-            StoredSession(session_id, tokens, last_used, bool(pinned), _unpacked(chain))
-            for session_id, tokens, last_used, pinned, chain in rows
+            StoredSession(session_id, tokens, last_used, bool(pinned), chains.get(session_id, {}))
+            for session_id, tokens, last_used, pinned in rows
         ]
 
     def count(self) -> int:
@@ -118,10 +157,6 @@ class SessionStore:
             cursor.executemany("DELETE FROM sessions WHERE session_id = ?", [(name,) for name in session_ids])
             self.changes += 1
             return cursor.rowcount
-
-
-def _packed(chain: Iterable[str]) -> bytes:
-    return bytes.fromhex("".join(chain))
 
 
 def _unpacked(chain: bytes) -> list[str]:

@@ -71,7 +71,11 @@ class FakeHost:
         if unknown := settings.keys() - _DEFAULTS.keys():
             raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
         self.records: list[tuple[LogLevel, str]] = []
-        self.memory: dict[str, Any] | None = {"ram": {"budget": 1 << 26}, "disk": {"budget": 1 << 28}}
+        self.memory: dict[str, Any] | None = {
+            "ram": {"budget": 1 << 26},
+            "disk": {"budget": 1 << 28},
+            "root": "ab" * 32,
+        }
         """What the status says of the memory; None before the model is loaded."""
         self.events: deque[MemoryEvents] = deque()
         self.orders: dict[int, list[list[int]]] = {1: [], 2: []}
@@ -107,6 +111,7 @@ class FakeHost:
         """What a server says once its model is loaded."""
         return {
             "memory": self.memory,
+            "notices": [],
             "initialized": True,
             "context_pool_size": 4,
             "metrics_enabled": self.settings().flag("enable_metrics_collection"),
@@ -176,9 +181,14 @@ class FakeHost:
         self.use_session(session_id, pinned=action == "pin")
         return SessionEdit(found=True)
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self, session_id: str = "") -> list[Conversation]:
         """From `queue`."""
-        return [self.queue.popleft() for _ in range(min(len(self.queue), MAX_CONVERSATIONS))]
+        if not session_id:
+            return [self.queue.popleft() for _ in range(min(len(self.queue), MAX_CONVERSATIONS))]
+        own = [one for one in self.queue if one.session_id == session_id]
+        for one in own:
+            self.queue.remove(one)
+        return own
 
     def metrics(self) -> list[Family]:
         """From `families`."""

@@ -53,7 +53,13 @@ class ConfigPlugin:
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
         path = "/v1/atlas/config"
-        routes.get(path, summary="All settings and their origins", answer=Success[AllSettings])(self._show)
+        routes.get(
+            path,
+            guard=lambda request: require_admin(request, "see the settings"),
+            summary="All settings and their origins",
+            answer=Success[AllSettings],
+            errors=(Forbidden,),
+        )(self._show)
         routes.post(
             path,
             body=ConfigBody,

@@ -2,19 +2,22 @@
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from atlas_plugin.builtin.limits import Limits
 from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.errors import ValidationError
 from atlas_plugin.host import Host
 from atlas_plugin.memory_records import MAX_CONVERSATIONS, Conversation
 
 log = logging.getLogger("atlas")
+
+
+_PAUSE_S = 0.001
+"""Between two writes: who waits for one to end gets in between."""
 
 
 class Recorder:
@@ -27,34 +30,42 @@ class Recorder:
         self._limits = limits
         # Who holds it has written all that was taken off the server's queue, in its order.
         self._lock = threading.Lock()
-        self._taken: deque[Conversation] = deque()
+        self._taken: list[Conversation] = []
 
     def sync(self) -> None:
-        """Write what clients sent whole, up to now."""
-        with self._lock:
-            full = True
-            while full or self._taken:
+        """Write what clients sent whole, up to now: too much for a thread that a client waits for."""
+        for _ in range(MAX_CONVERSATIONS):
+            with self._lock:
                 # What could not be written is tried again first: the server's queue is bounded, this is not.
                 if not self._taken:
-                    self._taken.extend(self._host.conversations())
-                    full = len(self._taken) >= MAX_CONVERSATIONS
-                while self._taken:
-                    self._record(self._taken[0])
-                    self._taken.popleft()
+                    self._taken = self._host.conversations()
+                if not self._taken:
+                    return
+                self._write(self._taken)
+                self._taken = []
+            time.sleep(_PAUSE_S)
 
-    def _record(self, conversation: Conversation) -> None:
-        limit = self._limits.max_state_bytes
-        try:
-            self._store.replace(conversation.session_id, conversation.messages, limit)
-        except ValidationError as error:
-            # It would fail for ever, and hold up all others.
-            log.warning("session %s: %s", conversation.session_id, error.message)
-        else:
-            self.recorded += 1
+    def sync_session(self, session_id: str) -> None:
+        """The same for one session."""
+        with self._lock:
+            own = [one for one in self._taken if one.session_id == session_id]
+            own += self._host.conversations(session_id)
+            if own:
+                self._taken = [one for one in self._taken if one.session_id != session_id] + own
+                self._write(own)
+                self._taken = self._taken[: -len(own)]
+
+    def _write(self, conversations: Sequence[Conversation]) -> None:
+        # Each is the whole record, so the last of a session says it all.
+        records = {one.session_id: one.messages for one in conversations}
+        problems = self._store.replace(records, self._limits.max_state_bytes)
+        for session_id, problem in problems.items():
+            log.warning("session %s: %s", session_id, problem.message)
+        self.recorded += sum(one.session_id not in problems for one in conversations)
 
     def history(self, session_id: str) -> orjson.Fragment:
         """A session's record as a JSON array, what is in the queue included."""
-        self.sync()
+        self.sync_session(session_id)
         return orjson.Fragment(b"[" + b",".join(self._store.load(session_id)) + b"]")
 
     def size(self, session_id: str) -> int:
@@ -67,7 +78,8 @@ class Recorder:
 
     def answer_record(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         """Answers the server's call RECORD."""
-        self.sync()
-        self._store.append(argument["session_id"], argument["messages"], self._limits.max_state_bytes)
+        session_id = argument["session_id"]
+        self.sync_session(session_id)
+        self._store.append(session_id, argument["messages"], self._limits.max_state_bytes)
         self.recorded += 1
         return {}

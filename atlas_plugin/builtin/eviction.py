@@ -1,6 +1,7 @@
 """Asks the hooks `evict_order` and `admit` what to keep, and tells the server; its own answer comes last."""
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ PRIORITY_LIMIT = 1 << 62
 """Priorities are smaller than this, up and down: the server adds as much to them."""
 # Below that of entries from before the server's start; among themselves in the order of touches.
 _NOT_ADMITTED = 1 - PRIORITY_LIMIT
+_MAX_MODELS = 16
+"""Of how many models the state is kept, some megabytes each; another context size makes another."""
 _LAYERS = {1: "ram", 2: "disk"}
 
 
@@ -37,6 +40,7 @@ class EvictionPlugin:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
+        self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
         self._batches = self._events = self._late = 0
         self._seconds = 0.0
@@ -50,7 +54,7 @@ class EvictionPlugin:
         if why_no_conversations(settings):
             return
         self._host, self._plugins = host, plugins
-        self._directory = Path(settings.text("memory_save_path")) / "policy"
+        self._parent = Path(settings.text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
         self._worker.start()
 
@@ -134,17 +138,30 @@ class EvictionPlugin:
         ]
 
     def _find_layers(self) -> dict[int, LayerPolicy]:
-        """A policy for each layer with a budget; none until plugins and memory are up."""
+        """A policy for each layer with a budget; none until plugins are up, and the memory knows its root."""
         if not self._plugins.implements("evict_order"):
             return {}
         memory = self._host.status().get("memory") or {}
+        if not memory.get("root"):
+            return {}
+        # Servers of several models may share the path, and each learns about its own entries.
+        self._directory = self._parent / str(memory["root"])
         policies = {}
         for layer, name in _LAYERS.items():
             if budget := memory.get(name, {}).get("budget"):
-                policies[layer] = _restored(self._path(layer), budget)
+                policies[layer] = _restored(self._find_state(layer), budget)
         with suppress(OSError):
             private_files.remove_abandoned(self._directory)
+            _remove_oldest(self._parent)
         return policies
+
+    def _find_state(self, layer: int) -> Path:
+        """What was learned of this model, or else last of another: most of it is about people, not models."""
+        own = self._path(layer)
+        if own.exists():
+            return own
+        others = [*self._parent.glob(own.name), *self._parent.glob(f"*/{own.name}")]
+        return max(others, key=lambda path: path.stat().st_mtime, default=own)
 
     def _path(self, layer: int) -> Path:
         return self._directory / f"layer{layer}.state"
@@ -155,8 +172,8 @@ class EvictionPlugin:
             return
         try:
             if not self._directory.is_dir():
-                private_files.make_directory(self._directory.parent)
-                private_files.make_directory(self._directory)
+                for directory in (self._parent.parent, self._parent, self._directory):
+                    private_files.make_directory(directory)
             for layer, policy in self._policies.items():
                 private_files.replace(self._path(layer), policy.dump())
         except OSError as error:
@@ -167,6 +184,16 @@ class EvictionPlugin:
             self._save_problem = problem
         else:
             self._changed, self._save_problem = False, None
+
+
+def _remove_oldest(parent: Path) -> None:
+    """Forget models that nobody used for long, and what was learned before they were told apart."""
+    directories = [path for path in parent.iterdir() if path.is_dir()]
+    directories.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for directory in directories[_MAX_MODELS:]:
+        shutil.rmtree(directory, ignore_errors=True)
+    for path in parent.glob("*.state"):
+        path.unlink()
 
 
 def _restored(path: Path, budget: int) -> LayerPolicy:

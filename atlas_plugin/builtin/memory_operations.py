@@ -88,7 +88,9 @@ class MemoryOperations:
 
     def _load(self, request: Request, body: NameBody) -> dict[str, Any]:
         name = _full(request, body, body.context_id)
-        self._sync()
+        # A disk that cannot be written can still be read; the keeper's thread tries again and reports.
+        with suppress(AtlasError):
+            self._keeper.sync_session(name)
         saved = self._contexts.load(name)
         session = self._describe(listing.find_session(self._database, name), self._live([name]).get(name))
         if saved is None and session is None:
@@ -106,7 +108,8 @@ class MemoryOperations:
     def _list(self, request: Request, body: ListBody) -> dict[str, Any]:
         tenant = tenant_to_list(request, body.wanted_tenant)
         after = _decode_cursor(body.cursor, tenant)
-        self._sync()
+        with suppress(AtlasError):
+            self._keeper.sync_rows()
         names = listing.page(self._database, body.limit + 1, after, tenant)
         more, names = len(names) > body.limit, names[: body.limit]
         live = self._live([name.context_id for name in names if name.session is not None])
@@ -144,11 +147,6 @@ class MemoryOperations:
         if edit.problem is not None:
             raise PayloadTooLarge(edit.problem)
         return {"session_id": session_id, "pinned": pinned}
-
-    def _sync(self) -> None:
-        # A disk that cannot be written can still be read; the keeper's thread tries again and reports.
-        with suppress(AtlasError):
-            self._keeper.sync()
 
     def _live(self, names: list[str]) -> Mapping[str, Session]:
         if self._keeper.off or not names:

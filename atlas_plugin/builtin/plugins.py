@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas_plugin.builtin.answers import Success
+from atlas_plugin.builtin.tenants import require_admin
+from atlas_plugin.errors import Forbidden
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
@@ -28,8 +30,13 @@ class PluginsPlugin:
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
-        answer = Success[AllPlugins]
-        routes.get("/v1/atlas/plugins", summary="All plugins, failed ones too", answer=answer)(self._list)
+        routes.get(
+            "/v1/atlas/plugins",
+            guard=lambda request: require_admin(request, "see the plugins"),
+            summary="All plugins, failed ones too",
+            answer=Success[AllPlugins],
+            errors=(Forbidden,),
+        )(self._list)
 
     def _list(self, request: Request) -> dict[str, Any]:
         return {"status": "success", "data": {"plugins": self._plugins.infos()}}

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from atlas_plugin.builtin.conversations import Recorder
@@ -47,8 +47,13 @@ class SessionKeeper:
         self._is_restored = bool(off)
         self._ahead = wall_ahead()
         self._counted: tuple[int, int] | None = None
-        self._unchanged: dict[str, tuple[float, bool]] = {}
-        """Rows that were restored, by id: last use and pin."""
+        self._unused: dict[str, float] = {}
+        """The last use of sessions that were restored, and not used since, by id."""
+        self._foreign: dict[str, Mapping[str, Sequence[str]]] = {}
+        """The chains that were restored of sessions with more than one, by id and root."""
+        self._pins: dict[str, bool] = {}
+        """What users pinned and unpinned since the last time."""
+        self._root: str | None = None
         self._worker = Worker("atlas-sessions", self._work)
 
     @property
@@ -77,35 +82,77 @@ class SessionKeeper:
                 log.error("the last uses of sessions are not saved: %s", error.message)
 
     def sync(self) -> None:
-        """Write the sessions that changed since the last time, and what they said."""
+        """Write what sessions said, and those that changed since the last time."""
+        self._recorder.sync()
+        self.sync_rows()
+
+    def sync_rows(self) -> None:
+        """Write the sessions that changed since the last time."""
         with self._lock:
-            self._recorder.sync()
             if self._generation != self._store.generation:
                 # All rows went with their file.
                 self._generation, self._since = self._store.generation, 0
-                self._unchanged.clear()
+                self._unused.clear()
             full = not self.off
             while full:
                 sessions = self._host.sessions(since=self._since)
                 full = len(sessions) >= MAX_SESSIONS
-                changed = [session for session in sessions if self._has_changed(session)]
-                if changed:
-                    self._store.put(changed)
-                    self.written += len(changed)
-                for session in sessions:
-                    self._unchanged.pop(session.session_id, None)
-                    self._since = session.version
+                changed = [one for one in sessions if self._has_changed(one)]
+                if not self._put(changed, self._pins):
+                    return
+                self._pins.clear()
+                for one in sessions:
+                    self._since = one.version
+
+    def sync_session(self, session_id: str) -> None:
+        """What `sync` does, for one session."""
+        self._recorder.sync_session(session_id)
+        if not self.off:
+            with self._lock:
+                found = self._host.sessions(ids=[session_id])
+                self._put([one for one in found if one.version > self._since and self._has_changed(one)], {})
+
+    def _put(self, sessions: Sequence[Session], pins: Mapping[str, bool]) -> bool:
+        """Whether they were written: not while it is unknown which model they are of."""
+        if not sessions and not pins:
+            return True
+        root = self._find_root()
+        if root is None:
+            return False
+        used = [one for one in sessions if self._unused.get(one.session_id) != one.last_used]
+        self._store.put(sessions, {one.session_id: self._own_chain(one, root) for one in used}, root, pins)
+        self.written += len(sessions)
+        for one in used:
+            self._unused.pop(one.session_id, None)
+        return True
+
+    def _find_root(self) -> str | None:
+        """The root of the model's entries; empty where none are kept, and None before that is settled."""
+        if self._root is None:
+            memory = self._host.status().get("memory")
+            self._root = memory.get("root", "") if memory else None
+        return self._root
+
+    def _own_chain(self, session: Session, root: str) -> Sequence[str]:
+        """The keys of the chain but those that are there because other models have them."""
+        chains = self._foreign.get(session.session_id, {})
+        others = {key for of, keys in chains.items() if of != root for key in keys}
+        return [key for key in session.chain if key not in others]
 
     def pin(self, session_id: str, pinned: bool) -> SessionEdit:
         """Pin or unpin a session in the server; its row follows."""
         edit = self._host.edit_session("pin" if pinned else "unpin", session_id)
-        self._worker.wake()
+        if edit.found and edit.problem is None:
+            with self._lock:
+                self._pins[session_id] = pinned
+            self._worker.wake()
         return edit
 
     def forget(self, session_id: str) -> int | None:
         """Remove a session, its record and what only it uses; the bytes removed, or None without one."""
         with self._lock:
-            self._recorder.sync()
+            self._recorder.sync_session(session_id)
+            self._foreign.pop(session_id, None)
             freed = self._recorder.size(session_id)
             found = self._store.delete([session_id]) > 0
             if not self.off:
@@ -145,10 +192,14 @@ class SessionKeeper:
             while rows:
                 for row in rows:
                     if row.pinned or row.last_used >= oldest:
-                        state = {"tokens": row.tokens, "chain": row.chain}
+                        # Of all models, as all share the disk. Its next turn leaves that of this one.
+                        chain = list(dict.fromkeys(key for keys in row.chains.values() for key in keys))
+                        state = {"tokens": row.tokens, "chain": chain}
                         use = {"last_used": row.last_used, "pinned": row.pinned}
                         self._host.edit_session("restore", row.session_id, **state, **use)
-                        self._unchanged[row.session_id] = row.last_used, row.pinned
+                        self._unused[row.session_id] = row.last_used
+                        if len(row.chains) > 1:
+                            self._foreign[row.session_id] = row.chains
                 rows = self._store.page(rows[-1].session_id)
             self._is_restored = True
 
@@ -158,10 +209,12 @@ class SessionKeeper:
                 if not self.off:
                     for session_id in idle:
                         self._host.edit_session("expire", session_id)
+                        self._foreign.pop(session_id, None)
                 n_deleted = self._store.delete(idle)
                 self.expired += n_deleted
                 if n_deleted < len(idle):  # an id is damaged, or another server was faster
                     break
 
     def _has_changed(self, session: Session) -> bool:
-        return self._unchanged.get(session.session_id) != (session.last_used, session.pinned)
+        used = self._unused.get(session.session_id) != session.last_used
+        return used or session.session_id in self._pins

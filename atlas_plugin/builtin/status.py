@@ -13,14 +13,29 @@ from atlas_plugin.routing import Routes
 if TYPE_CHECKING:
     from atlas_plugin.manager import PluginManager
 
+_FOR_TENANTS = (
+    "initialized",
+    "context_pool_size",
+    "uptime_seconds",
+    "model",
+    "server_version",
+    "memory_persistence",
+)
+_ASK_THE_ADMIN = "something is wrong; the key of --atlas-admin-key is told what"
+
 
 @dataclass(frozen=True)
 class Status:
-    """Health: a sentence for each problem there is now, and facts of the server and its plugins."""
+    """Health: a sentence for each problem there is now, and facts of the server and its plugins.
+
+    Tenants get facts without paths, and of problems only that there are some.
+    A notice says what somebody might miss though nothing is broken; it leaves the status alone.
+    """
 
     status: Literal["healthy", "degraded"]
     data: dict[str, Any]
     problems: list[str]
+    notices: list[str]
 
 
 class StatusPlugin:
@@ -42,6 +57,7 @@ class StatusPlugin:
             "python": {"version": platform.python_version(), "prefix": sys.prefix},
             "plugins": {"active": states.count("active"), "failed": states.count("failed")},
         }
+        notices = facts.pop("notices")
         reports = self._plugins.reports()
         problems = self._plugins.problems(reports)
         reported: dict[str, Any] = {"memory_persistence": False}
@@ -49,4 +65,20 @@ class StatusPlugin:
             reported.update(report.data)
         # The facts stand first in the answer, and no plugin can replace one.
         data = {**facts, **reported, **facts}
-        return {"status": "degraded" if problems else "healthy", "data": data, "problems": problems}
+        if not request.is_admin:
+            data, problems, notices = _for_tenants(data), [_ASK_THE_ADMIN] if problems else [], []
+        return {
+            "status": "degraded" if problems else "healthy",
+            "data": data,
+            "problems": problems,
+            "notices": notices,
+        }
+
+
+def _for_tenants(data: dict[str, Any]) -> dict[str, Any]:
+    memory = data.get("memory")
+    return {
+        **{name: data[name] for name in _FOR_TENANTS if name in data},
+        "python": {"version": data["python"]["version"]},
+        "memory": memory and {name: memory[name] for name in ("problem",) if name in memory},
+    }

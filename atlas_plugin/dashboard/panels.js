@@ -198,7 +198,7 @@ class RequestsPanel {
   static KEPT = 500;
   static LAYERS = ["", "RAM", "disk"];
   static OUTCOMES = { ok: "good", error: "bad", refused: "warn", cancelled: "" };
-  static MEMORY = { restored: "good", slot_has_it: "good", no_room: "warn", restore_failed: "bad" };
+  static MEMORY = { restored: "good", slot_has_it: "good", no_room: "warn", too_many_at_once: "warn", restore_failed: "bad" };
 
   constructor() {
     this.section = byId("requests");

@@ -35,7 +35,7 @@ class _Collector(Collector):
             kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
             metric = kind(family.name, family.help, labels=names)
             for sample in family.samples:
-                metric.add_metric([sample.labels[name] for name in names], sample.value)
+                metric.add_metric([sample.labels[name] for name in names], sample.number)
             yield metric
 
 

@@ -11,14 +11,20 @@ import msgspec
 class Sample(msgspec.Struct, frozen=True):
     """A number, or a histogram: then `sum`, `count` and `buckets` stand in place of `value`.
 
+    `value` is None for infinity, as a budget without a limit is.
     `buckets` are upper bounds, which rise up to None for infinity, each with the count of all up to it.
     """
 
     labels: dict[str, str] = {}
-    value: float = 0.0
+    value: float | None = 0.0
     sum: float = 0.0
     count: int = 0
     buckets: list[tuple[float | None, int]] = []
+
+    @property
+    def number(self) -> float:
+        """The value as a number."""
+        return float("inf") if self.value is None else self.value
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -99,7 +105,7 @@ class Families:
     def total(self, name: str, **labels: str) -> float:
         """The sum of a family's samples that have these labels."""
         samples = self._samples.get(name, ())
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+        return sum(sample.number for sample in samples if labels.items() <= sample.labels.items())
 
     def histogram(self, name: str) -> Histogram:
         """The sum of all histograms of a family."""

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -14,7 +15,6 @@ RATE_WINDOW_S = 10.0
 LATENCY_WINDOW_S = 60.0
 _KEEP_EVERY_S = 1.0
 _PERCENTILES = (50, 90, 99)
-_UNLIMITED = 2**63
 
 LAYERS = ("ram", "disk")
 REUSED_FROM = ("slot", *LAYERS)
@@ -38,7 +38,7 @@ class Counters:
     prompt_tokens: Mapping[str, float] = field(default_factory=dict)
     """By where their state came from."""
     layer_bytes: Mapping[str, int] = field(default_factory=dict)
-    layer_budgets: Mapping[str, int] = field(default_factory=dict)
+    layer_budgets: Mapping[str, float] = field(default_factory=dict)
     contexts: int = 0
     contexts_in_use: int = 0
     overhead: Histogram = field(default_factory=Histogram)
@@ -63,7 +63,7 @@ def count(families: Sequence[Family]) -> Counters:
         answer_tokens=now.total("atlas_answer_tokens_total"),
         prompt_tokens={one: now.total("atlas_prompt_tokens_total", source=one) for one in _SOURCES},
         layer_bytes={one: int(now.total("atlas_layer_bytes", layer=one)) for one in LAYERS},
-        layer_budgets={one: int(now.total("atlas_layer_budget_bytes", layer=one)) for one in LAYERS},
+        layer_budgets={one: now.total("atlas_layer_budget_bytes", layer=one) for one in LAYERS},
         contexts=int(now.total("atlas_pool_contexts")),
         contexts_in_use=int(now.total("atlas_pool_contexts_in_use")),
         overhead=now.histogram("atlas_request_overhead_seconds"),
@@ -218,7 +218,7 @@ def _hit_rates(now: Mapping[str, float], before: Mapping[str, float]) -> dict[st
 
 def _occupancy(now: Counters, layer: str) -> dict[str, int | None]:
     budget = now.layer_budgets[layer]
-    return {"bytes": now.layer_bytes[layer], "budget_bytes": budget if budget < _UNLIMITED else None}
+    return {"bytes": now.layer_bytes[layer], "budget_bytes": int(budget) if isfinite(budget) else None}
 
 
 def _ms(seconds: float) -> float:

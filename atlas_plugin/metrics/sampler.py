@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from math import floor
 
-from atlas_plugin.errors import UnavailableError
+from atlas_plugin.errors import RateLimitError, UnavailableError
 from atlas_plugin.metrics.readings import Counters, Reading, Window
 from atlas_plugin.worker import Worker
 
@@ -117,11 +117,11 @@ class Sampler:
         return self._worker.problem
 
     def subscribe(self, interval_s: float) -> Subscription:
-        """Follow from now on, beginning with a reading at once. Raises UnavailableError for one too many."""
+        """Follow from now on, beginning with a reading at once. Raises RateLimitError for one too many."""
         subscription = Subscription(self, interval_s)
         with self.changed:
             if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-                raise UnavailableError(
+                raise RateLimitError(
                     f"{MAX_SUBSCRIPTIONS} clients follow the metrics already; close some", _RETRY_AFTER_S
                 )
             if self._stopped:

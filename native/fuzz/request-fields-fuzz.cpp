@@ -16,7 +16,6 @@ static void check(const atlas::request_options & options) {
     require(!options.session_id || atlas::is_valid_id(*options.session_id));
     require(options.memory_layers.value_or(1) >= 1 && options.memory_layers.value_or(1) <= 10);
     require(options.batch_size.value_or(1) >= 1 && options.batch_size.value_or(1) <= 32);
-    require(options.history == atlas::history_keeper::client || options.session_id);
 }
 
 static void check(const atlas::error & error) {

@@ -13,10 +13,12 @@
  *  5. Threads. The host calls Python from any thread, several at once; Python takes the GIL itself. Host functions
  *     may be called from any Python thread, never block on Python, and may be called with the GIL held.
  *     The token loop thread calls nothing in this header.
- *  6. Exceptions cross in neither direction: Python's become a status, C++'s do not leave the host.
+ *  6. Exceptions cross in neither direction: Python's become a status, C++'s do not leave the host. A sink that could not
+ *     take all that was written to it, for want of memory, makes a failure of the call that it belongs to.
  *  7. Life. atlas_python_start once; then any number of calls; then atlas_python_stop once. After stop was called
- *     the host makes no further call, and its log function drops what still arrives. The interpreter is never
- *     finalised: a call after Py_FinalizeEx is a SIGSEGV, and daemon threads may live until the process ends.
+ *     the host makes no further call, its log function drops what still arrives, and its query function fails. The
+ *     interpreter is never finalised: a call after Py_FinalizeEx is a SIGSEGV, and threads may live until the process
+ *     ends. The host destroys nothing that its functions use.
  *  8. Version. Both sides compare abi_version with their own ATLAS_ABI_VERSION and refuse to work when it differs.
  *     Any change of this header raises it.
  *
@@ -63,9 +65,10 @@ extern "C" {
  *   {"changed": {name: value, ...}}, or none, which answers {"problems": [{"field": name, "message": text}, ...]}.
  * REQUEST_SCHEMA: answers {"request": JSON Schema of the `atlas` object of a completion, "answer": that of its answer}.
  * CONVERSATIONS: takes those off the queue that clients sent whole, with their answers; answers [{"session_id",
- *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. At most 64: ask again.
+ *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. argument: a session's id, for
+ *   all of that session; or empty, for the oldest, at most 64: ask again until there are none.
  * METRICS: answers {"families": [{"name", "type": "counter" | "gauge" | "histogram", "help", "samples": [{"labels": {name:
- *   value}, "value": number} or, of a histogram, {"labels", "sum", "count", "buckets": [[upper bound, count up to it],
+ *   value}, "value": number, or null for infinity} or, of a histogram, {"labels", "sum", "count", "buckets": [[upper bound, count up to it],
  *   ...]}]}]}; bounds rise, the last is null (infinity); counts are cumulative. Names are Prometheus's; those of counters
  *   end in _total.
  * REQUESTS: argument: {"since": number}; answers {"last": number of the newest, "requests": [{"number", "request_id", "route",
@@ -101,7 +104,8 @@ extern "C" {
 #define ATLAS_EVENT_EVICTED 1
 
 /* What happened to an entry of the memory. Times and priorities are on a clock that counts touches and starts with the
- * server; those of entries from before are negative. A request's touches follow each other, deepest entry first. */
+ * server; those of entries from before are negative. A request's touches follow each other, deepest entry first; after each
+ * 64th, others may come between. */
 typedef struct atlas_memory_event {
     uint64_t key;         /* not 0 */
     uint64_t parent;      /* of the block before it; 0 at a root */

@@ -20,13 +20,17 @@ class conversation_queue {
   public:
     void push(conversation && item);
 
-    // The oldest, n_max at most.
+    // The oldest: n_max at most, and no more once they have 4 MiB together.
     std::vector<conversation> take(size_t n_max);
+
+    // All of one session, the oldest first.
+    std::vector<conversation> take_of(const std::string & session);
 
     uint64_t dropped() const;
 
   private:
-    static constexpr size_t MAX_BYTES = 64 * 1024 * 1024;
+    static constexpr size_t MAX_BYTES    = 64 * 1024 * 1024;
+    static constexpr size_t ENOUGH_BYTES = 4 * 1024 * 1024;
 
     mutable std::mutex       mutex;
     std::deque<conversation> items;

@@ -8,7 +8,7 @@ namespace atlas {
 
 // An error that the client sees. Thrown on HTTP threads, before a task is posted.
 struct error : std::runtime_error {
-    // code is the HTTP status: 400, 401, 404, 413, 429, 500 or 503
+    // code is the HTTP status: 400, 401, 403, 404, 413, 429, 500 or 503
     error(int code, const std::string & message, int retry_after_s = 0)
         : std::runtime_error(message), code(code), retry_after_s(retry_after_s) {}
 

@@ -21,11 +21,11 @@ namespace atlas {
 
 // What a completion request says of itself besides its prompt.
 struct completion_head {
-    const std::string *            atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
-    std::string                    key;             // API key, without "Bearer "
-    std::string                    conversation_id; // header X-Conversation-Id, another name for atlas.session_id
-    std::string                    request_id;      // X-Request-Id; another is made where it is none
-    std::string                    traceparent;     // likewise ignored
+    const std::string * atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
+    std::string         key;             // API key, without "Bearer "
+    std::string         conversation_id; // header X-Conversation-Id: the session where atlas.session_id is not given
+    std::string         request_id;      // X-Request-Id; another is made where it is none
+    std::string         traceparent;     // likewise ignored
     request::clock::time_point     began;           // when ATLAS began to look at it
     std::unique_ptr<request_meter> meter;       // of gateway::meter()
 };
@@ -49,7 +49,7 @@ class gateway {
     std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,
                                          request::clock::time_point began);
 
-    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate.
+    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate, 503 after close().
     std::unique_ptr<request> begin(completion_head head);
 
     // Waits for the contexts that n_sequences sequences need, as far as the request's batch_size lets them run at once;
@@ -59,6 +59,9 @@ class gateway {
 
     // Waits until the earlier requests on the session ended. Throws atlas::error like admit().
     void take_turn(request & request, const std::function<bool()> & is_gone);
+
+    // Notes a wait that was not the gateway's own, and that it is no part of the phase in which it was.
+    void add_wait(request & request, request_wait what, request_phase in, request::clock::duration waited);
 
     conversation_queue & conversations() { return sent; }
 
@@ -71,7 +74,10 @@ class gateway {
     // Requests that took longer in ATLAS than the latency budget.
     uint64_t budget_breaches() const { return n_breaches; }
 
-    // Ends the waiting for contexts and turns.
+    // Requests that have begun and not ended.
+    int64_t open() const { return n_open; }
+
+    // Ends the waiting for contexts and turns, and lets no more requests begin.
     void close();
 
   private:
@@ -86,6 +92,8 @@ class gateway {
     ended_requests     all_ended;
 
     std::atomic<uint64_t> n_breaches{0};
+    std::atomic<int64_t>  n_open{0};
+    std::atomic<bool>     is_closed{false};
 
     void check_rates(const request & request);
     void end(const request & request);

@@ -16,8 +16,10 @@ struct http_request {
     std::string query;  // what stood behind the '?', still encoded
     std::string body;
     std::vector<std::pair<std::string, std::string>> headers; // names in lower case
-    std::string                                      tenant;  // of the key it came with (atlas-tenant.hpp)
-    bool                                             is_admin = true;
+    // Of the key it came with (atlas-tenant.hpp).
+    std::string tenant;
+    std::string account;
+    bool        is_admin = true;
 };
 
 struct http_response {

@@ -41,6 +41,9 @@ struct memory_access {
     cache_strategy strategy  = cache_strategy::adaptive;
     int            max_layer = 10; // layers beyond are neither read nor written for it
 
+    // What it puts stays in RAM, whatever max_layer says, until it was adopted.
+    bool is_held_back = false;
+
     // What computing a token would take; layer 2 is left alone where reading takes longer. 0: not known.
     double seconds_per_token = 0;
 
@@ -71,8 +74,22 @@ struct memory_match {
     memory_entry_ptr              checkpoint; // exactly at n_tokens; set only when one was asked for
     int                           layer = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
 
-    bool is_dear = false; // more is on disk, but reading it would take longer than computing
+    bool is_dear    = false; // more is on disk, but reading it would take longer than computing
+    bool is_refused = false; // more is on disk, but others hold all that may be held
+
+    double waited_s = 0; // for those that hold it
 };
+
+// How long find() may wait until others let go of what they hold.
+struct lookup_patience {
+    // Since any of them last did. 0: not at all, as for whoever holds some already: it would wait for itself.
+    double                timeout_s = 0;
+    std::function<bool()> is_gone =
+        {}; // whether the client left; asked every 50 ms or so, may be empty, must not throw
+};
+
+// A budget of so many bytes or more is none.
+constexpr uint64_t UNLIMITED_BYTES = 1ull << 60;
 
 struct memory_options {
     std::string path; // directory of layer 2; empty: there is none
@@ -82,6 +99,13 @@ struct memory_options {
 
     // What preload() reads back into RAM, in bytes of data and tokens; half of layer 1 at most. 0: nothing.
     uint64_t preload_bytes = 0;
+
+    // Budget of the index, in bytes of RAM. What is beyond leaves all layers, in the order in which the disk gives it up.
+    uint64_t index_bytes = 256ull << 20;
+
+    // Nothing is given up on disk before sessions_restored() is called, so that sessions of the last run are not taken for
+    // conversations without a name; what finds no room waits.
+    bool awaits_sessions = false;
 
     // Entries waiting for the disk, in bytes of data and tokens; one that alone is larger has to find the queue empty. What
     // is more is kept in RAM only, counted, and written when next used.
@@ -118,9 +142,13 @@ using eviction_counts = std::array<std::array<uint64_t, N_EVICTION_REASONS>, N_C
 
 // Counters since start and present sizes. Reasons count what was not found or not kept.
 struct memory_stats {
-    uint64_t ram_entries = 0, ram_bytes = 0;
-    uint64_t ready_bytes  = 0; // of buffers that are ready for more, beyond layer 1's budget
+    uint64_t ram_entries = 0, ram_bytes = 0; // bytes: and what left layer 1 while a match holds it
+    uint64_t ready_bytes     = 0; // of buffers that are ready for more, beyond layer 1's budget
+    uint64_t held_bytes      = 0; // of what lookups read, and matches hold that layer 1 does not, beyond its budget
+    uint64_t held_limit      = 0; // and what they may; one alone may hold more
+    uint64_t lookups_waiting = 0, lookups_waited = 0; // for others to let go; now, and since the start
     uint64_t disk_entries = 0, disk_bytes = 0;
+    uint64_t index_bytes     = 0; // what is known of entries takes, in RAM, without their state
     uint64_t pending_entries = 0, pending_bytes = 0; // waiting for the disk
     uint64_t written_entries = 0, written_bytes = 0;
     uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
@@ -216,8 +244,19 @@ class memory_store {
     // Finds the longest prefix of the tokens whose state can be rebuilt, reading from disk what is not in RAM and
     // checking it. With need_checkpoint the prefix ends where a checkpoint is; with a limit, at most that many tokens.
     // For HTTP threads: may wait for the disk. A damaged or missing file shortens the match and is counted.
+    // What is read, and what a match holds that layer 1 has no room for, takes at most the larger of 64 MiB and an eighth
+    // of layer 1's budget, or one match of any size. Whoever would exceed that waits, in turn, until matches of others
+    // are destroyed; when its patience ends it gets what is in RAM.
     memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
-                      const memory_access & access = {});
+                      const memory_access & access = {}, const lookup_patience & patience = {});
+
+    // Nobody waits in find() any more.
+    void end_waiting();
+
+    // What was put under one root, held back, is from now on kept under another, and goes to disk where it may; sessions
+    // have the new keys. Takes time and the lock in turns: for a thread of its own. What is put under the old root
+    // meanwhile may stay there.
+    void adopt(const std::string & from, const std::string & to);
 
     // Tells whether something generates now: the writer then takes its time. Never waits.
     void set_busy(bool is_busy);
@@ -245,6 +284,8 @@ class memory_store {
     // takes none that would be the next to go, and changes none that is there.
     void extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens);
     void restore_session(const memory_session & session);
+    // restore_session() was called for all that there are.
+    void                        sessions_restored();
     std::vector<memory_session> sessions_since(uint64_t version, size_t max_sessions) const;
     std::vector<memory_session> find_sessions(const std::vector<std::string> & ids) const;
 

@@ -51,14 +51,15 @@ constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate"};
 
 constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
 
-// What a request with an `atlas` object waits for before its task is posted.
-enum class request_wait { turn, contexts };
+// What a request waits for before its task is posted: with an `atlas` object for its turn and for contexts, any for others
+// to let go of what the memory read for them.
+enum class request_wait { turn, contexts, memory };
 
-constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts"};
+constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts", "memory"};
 
 constexpr size_t N_REQUEST_WAITS = sizeof(REQUEST_WAIT_NAMES) / sizeof(REQUEST_WAIT_NAMES[0]);
 
-// Where ATLAS spends time on a request, on its HTTP thread. Waiting for a context or for a session's turn is not counted.
+// Where ATLAS spends time on a request, on its HTTP thread. What a request_wait is for is not counted.
 enum class request_phase { parse, history, lookup, answer };
 
 constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};

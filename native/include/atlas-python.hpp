@@ -32,7 +32,8 @@ python_environment find_python_environment(const std::string & python_home, cons
 using host_query = std::function<std::optional<std::string>(int32_t what, std::string_view argument)>;
 
 // One per process: the interpreter cannot be started twice. Calls may come from any thread, several at once; a call
-// after stop began is answered with 503, and none reaches Python after stop returned.
+// after stop began is answered with 503, and none reaches Python after stop returned. What `query` uses must outlive the
+// process's Python threads, which nobody ends: it may run in one when stop returns.
 class python {
   public:
     explicit python(host_query query);
@@ -50,17 +51,23 @@ class python {
     // Lets Python do one of ATLAS_CALL_…; argument and answer are JSON. Throws atlas::error.
     std::string perform(int32_t what, const std::string & argument);
 
-    // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all.
-    // Returns whether all came to an end. Does nothing when Python does not run.
+    // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all. Then
+    // closes the host functions, whether Python runs or not: threads of plugins live on. Returns whether all calls came
+    // to an end.
     bool stop(double timeout_s);
 
   private:
     struct functions;
     struct state; // shared with streams, which may outlive a request
+    class visit;
+    class stream;
 
     std::shared_ptr<state> shared;
 
-    static std::string perform(state & on, int32_t what, const std::string & argument);
+    static http_response handle(const std::shared_ptr<state> & on, const http_request & request);
+    static std::string   perform(state & on, int32_t what, const std::string & argument);
+
+    bool stop_calls(double timeout_s);
 };
 
 } // namespace atlas

@@ -66,6 +66,7 @@ class request {
     std::string session; // the session's name as qualified by the tenant; empty: none
     std::string request_id;
     std::string traceparent; // W3C Trace Context; empty: none
+    bool        is_streamed = false; // the client asked for the answer piece by piece
 
     // Held until the request ends: contexts, and the turn on the session.
     std::shared_ptr<void> lease;
@@ -77,6 +78,7 @@ class request {
     // JSON array of the messages sent, and the JSON of the message that answers them; empty: not to be recorded.
     std::string messages;
     std::string answer_message;
+    std::string answer_begun; // JSON of a last message that the answer goes on from, which is not in messages; or empty
 
     // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;
@@ -93,6 +95,8 @@ class request {
             ticket = std::move(found);
         }
     }
+
+    bool has_ticket() const { return ticket != nullptr; }
 
     // Says that something asked for could not be had, and why. The first counts.
     void degrade(const std::string & reason);

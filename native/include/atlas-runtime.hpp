@@ -1,6 +1,7 @@
 // ATLAS as one object: what a server holds for as long as it runs. Knows nothing of any server's own types.
 #pragma once
 
+#include "atlas-call-limits.hpp"
 #include "atlas-config.hpp"
 #include "atlas-gateway.hpp"
 #include "atlas-http.hpp"
@@ -8,6 +9,7 @@
 #include "atlas-publishing.hpp"
 #include "atlas-python.hpp"
 #include "atlas-request.hpp"
+#include "atlas-root-status.hpp"
 #include "atlas-ticket.hpp"
 #include "atlas-unit-cost.hpp"
 
@@ -50,6 +52,9 @@ class runtime {
     // Whether conversations of sessions are kept, and can be asked for. Any thread.
     bool keeps_conversations() const;
 
+    // Whether those that clients send whole are recorded. Any thread.
+    bool records_clients() const { return keeps_conversations() && config()->record_conversations; }
+
     // The messages that a session recorded, as a JSON array; and those that are to be put behind them, durable on return.
     // session: as qualified by its tenant. Throw atlas::error. Any thread but the loop's: they enter Python.
     std::string recorded_messages(const std::string & session);
@@ -61,14 +66,14 @@ class runtime {
     // The loop's and the flushing threads' side of publishing.
     publishing & published() { return loop_publishing; }
 
-    // Tells under which root the loaded model's state is kept, or why none is. Any thread.
-    void set_memory_root(const std::string & root, const std::string & problem);
+    // Under which root the loaded model's state is kept. Lives as long as this object.
+    root_status & root() { return memory_root; }
 
     // What computing a token of a prompt takes. Any thread.
     unit_cost prefill;
 
     // Counts how one task fared. Never waits: for the token loop.
-    void count_restore(const memory_ticket & ticket);
+    void count_restore(const restore_outcome & how);
 
     // Answers a request to /v1/atlas/…. Never throws. Any thread.
     http_response handle(const http_request & request);
@@ -94,12 +99,14 @@ class runtime {
 
     std::unique_ptr<memory_store> store;
     publishing                    loop_publishing;
-    std::string                   memory_root;    // guarded by model_mutex
-    std::string                   memory_problem; // guarded by model_mutex; why the loaded model's state is not kept
+    root_status                   memory_root{all_settings.values()->memory_save_path};
 
     // By result and layer, 0: none.
     std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
 
+    call_limits calls;
+
+    http_response answer(const http_request & request);
     http_response flush(const http_request & request);
 
     std::optional<std::string> query(int32_t what, std::string_view argument);

@@ -19,11 +19,15 @@ struct identity {
     std::string account; // the key, for limits; empty: no request needs one
 };
 
+// Whether a key that somebody presents is a known one. Takes the same time however much of it is right.
+bool is_same_key(const std::string & known, const std::string & presented);
+
 // Immutable once made, so any thread may use it. A tenant's name is a keyed hash (HMAC-SHA-256, RFC 2104) of the API key,
 // so that names on disk do not give keys away; the secret is made when it is first needed, in the file tenant-secret.
 class tenants {
   public:
     tenants() : tenants(tenant_options()) {}
+    // Throws std::runtime_error when the system gives no random bytes for a secret.
     explicit tenants(tenant_options options);
 
     // key: as it was presented, without "Bearer "; it has been checked.

@@ -3,6 +3,7 @@
 
 #include "atlas-memory.hpp"
 
+#include <atomic>
 #include <memory>
 
 namespace atlas {
@@ -17,28 +18,47 @@ enum class restore_result {
     media,            // the prompt holds images or sound
     no_room,          // the KV cache has not enough free cells
     failed,           // the state could not be put back; the slot was emptied
+    too_many_at_once, // others held all that may be read for those that wait, for as long as it could wait
 };
 
 constexpr const char * RESTORE_RESULT_NAMES[] = {
-    "restored",         "slot_has_it",       "no_match", "below_break_even",
-    "cache_prompt_off", "unsupported_media", "no_room",  "restore_failed",
+    "restored",          "slot_has_it", "no_match",       "below_break_even", "cache_prompt_off",
+    "unsupported_media", "no_room",     "restore_failed", "too_many_at_once",
 };
 
 constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTORE_RESULT_NAMES[0]);
 
-// Filled by the HTTP thread before the task is posted, then by the loop while it launches the task, then read by the
-// HTTP thread once there is a result; never by two threads at a time. The loop drops the match once it was used, which
-// ends its leases.
-struct memory_ticket {
-    memory_access  access;
-    std::string    tenant;     // empty: none
-    memory_match   match;
+struct restore_outcome {
     restore_result result     = restore_result::no_match;
     int            layer      = 0; // that the state was restored from; 0: none
     double         restore_ms = 0;
+};
+
+// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop, which drops the match
+// once it was used; that ends its leases.
+struct memory_ticket {
+    memory_access  access;
+    std::string    tenant; // empty: none
+    memory_match   match;
+    restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
 
     std::shared_ptr<memory_ticket>
         next_choice; // of the next sequence with the same prompt, where it has one of its own
+
+    // The loop, once: how it went when the task was launched.
+    void settle(const restore_outcome & how) {
+        settled = how;
+        is_settled.store(true, std::memory_order_release);
+    }
+
+    // Any thread, at any time: a client that leaves does not wait for the loop. Before the launch: what the lookup said.
+    restore_outcome outcome() const {
+        return is_settled.load(std::memory_order_acquire) ? settled : restore_outcome{result, 0, 0};
+    }
+
+  private:
+    restore_outcome   settled;
+    std::atomic<bool> is_settled{false};
 };
 
 } // namespace atlas

@@ -2,7 +2,7 @@
 #include "atlas-error.hpp"
 #include "atlas-gateway.hpp"
 #include "atlas-history.h"
-#include "atlas-json-depth.hpp"
+#include "atlas-limits.h"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
@@ -20,7 +20,8 @@
 #include <vector>
 
 std::unique_ptr<atlas::runtime> & atlas_active() {
-    static std::unique_ptr<atlas::runtime> active;
+    // never destroyed: threads of plugins and of the memory may use it until the process has ended
+    static auto & active = *new std::unique_ptr<atlas::runtime>;
     return active;
 }
 
@@ -38,6 +39,26 @@ std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && f
 
 std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error) {
     return atlas_server_response(atlas::error_response(error));
+}
+
+// In upstream's format. Without ATLAS, upstream's answer.
+static std::unique_ptr<server_http_res> invalid_request(const char * problem, const std::exception & error) {
+    const bool is_ours = atlas_active() != nullptr;
+    const json data = is_ours ? format_error_response(std::string(problem) + error.what(), ERROR_TYPE_INVALID_REQUEST)
+                              : format_error_response(error.what(), ERROR_TYPE_SERVER);
+
+    auto res    = std::make_unique<server_http_res>();
+    res->status = json_value(data, "code", 500);
+    res->data   = safe_json_to_str({{"error", data}});
+    return res;
+}
+
+std::unique_ptr<server_http_res> atlas_error_response(const common_json_error & error) {
+    return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
+}
+
+std::unique_ptr<server_http_res> atlas_error_response(const std::out_of_range & error) {
+    return invalid_request("The request names a token or an entry that does not exist: ", error);
 }
 
 // Empty when there is none.
@@ -70,12 +91,8 @@ common_json atlas_parse_body(const server_http_req & req) {
         return json::parse(req.body);
     }
     atlas::completion_head head;
-    head.began = atlas::request::clock::now();
-    head.meter = active->gate().meter(req.path, req.should_stop, head.began);
-    if (atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
-        throw atlas::validation_error("body",
-                                      "nested deeper than " + std::to_string(atlas::MAX_JSON_DEPTH) + " levels");
-    }
+    head.began       = atlas::request::clock::now();
+    head.meter       = active->gate().meter(req.path, req.should_stop, head.began);
     json        body = json::parse(req.body);
     std::string text;
     if (body.is_object() && body.contains("atlas")) {
@@ -88,14 +105,18 @@ common_json atlas_parse_body(const server_http_req & req) {
     head.traceparent     = header_of(req.headers, "traceparent");
     head.conversation_id = server_stream_conv_id_from_headers(req.headers);
     req.atlas            = active->begin_request(std::move(head));
+
+    req.atlas->is_streamed = body.is_object() && json_value(body, "stream", false);
     return body;
 }
+
+bool atlas_is_streamed(const server_http_req & req) { return !req.atlas || req.atlas->is_streamed; }
 
 static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do
 
 // How many sequences a request asks for of each prompt.
 static int count_choices(const json & data) {
-    return std::clamp(json_value(data, "n_cmpl", json_value(data, "n", 1)), 1, MAX_SEQUENCES);
+    return atlas_count_of(data, data.contains("n_cmpl") ? "n_cmpl" : "n", MAX_SEQUENCES);
 }
 
 // How many prompts it has. One may be text, tokens, or both mixed, in one array.
@@ -118,6 +139,7 @@ static int count_prompts(const json & data) {
 
 std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data,
                                             size_t & max_posted) {
+    atlas_check_parameters(data);
     if (req.atlas) {
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->turn) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");

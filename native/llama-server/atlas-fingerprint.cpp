@@ -5,45 +5,14 @@
 #include "hash/hash.h"
 #include "llama.h"
 
-#include <cstdint>
 #include <cstdlib>
-#include <fstream>
+#include <cstring>
+#include <iomanip>
+#include <map>
 #include <sstream>
-#include <vector>
 
 // Raised whenever what the memory stores changes its meaning.
 static const int MEMORY_FORMAT = 1;
-
-// Enough to tell two models apart without reading gigabytes: the header with all metadata, and pieces of the weights
-// from the whole file to its end, as training touches all of them. A file that is not much longer is read as a whole.
-static const size_t HEADER_BYTES = 1 << 20;
-static const size_t N_SAMPLES    = 256;
-static const size_t SAMPLE_BYTES = 4096;
-
-static std::string hash_file(const std::string & path) {
-    std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file) {
-        return "unreadable " + path;
-    }
-    const uint64_t    size = file.tellg();
-    std::vector<char> bytes;
-    const auto        read = [&](uint64_t begin, uint64_t n_bytes) {
-        const size_t n_before = bytes.size();
-        bytes.resize(n_before + n_bytes);
-        file.seekg((std::streamoff) begin);
-        file.read(bytes.data() + n_before, (std::streamsize) n_bytes);
-    };
-    if (size <= HEADER_BYTES + 8 * N_SAMPLES * SAMPLE_BYTES) {
-        read(0, size);
-    } else {
-        read(0, HEADER_BYTES);
-        for (size_t i = 1; i <= N_SAMPLES; i++) {
-            read(HEADER_BYTES + (size - HEADER_BYTES) / N_SAMPLES * i - SAMPLE_BYTES, SAMPLE_BYTES);
-        }
-        read(size - SAMPLE_BYTES, SAMPLE_BYTES);
-    }
-    return std::to_string(size) + ":" + hash_sha256_hex(bytes.data(), bytes.size());
-}
 
 // All files of a model that is split, else the one.
 static std::vector<std::string> model_files(const std::string & path) {
@@ -65,14 +34,47 @@ static std::vector<std::string> model_files(const std::string & path) {
     return files;
 }
 
-std::string atlas_fingerprint(const common_params & params, const llama_context * ctx, size_t block_tokens,
-                              bool has_checkpoints) {
+std::vector<std::string> atlas_fingerprint_files(const common_params & params) {
+    std::vector<std::string> files = model_files(params.model.path);
+    for (const auto & vector : params.control_vectors) {
+        files.push_back(vector.fname);
+    }
+    return files;
+}
+
+// The value that an override gives. Behind it, and behind the end of a text, the union holds whatever was there before.
+static std::string value_of(const llama_model_kv_override & override) {
+    std::ostringstream text;
+    text.precision(17);
+    switch (override.tag) {
+        case LLAMA_KV_OVERRIDE_TYPE_INT:   text << "int:" << override.val_i64; break;
+        case LLAMA_KV_OVERRIDE_TYPE_FLOAT: text << "float:" << override.val_f64; break;
+        case LLAMA_KV_OVERRIDE_TYPE_BOOL:  text << "bool:" << override.val_bool; break;
+        case LLAMA_KV_OVERRIDE_TYPE_STR:
+            text << "str:" << std::string(override.val_str, strnlen(override.val_str, sizeof(override.val_str)));
+            break;
+    }
+    return text.str();
+}
+
+// As llama.cpp takes them: of several for one key the first counts, and one without a key ends them. Their order means
+// nothing else.
+static std::map<std::string, std::string> effective(const std::vector<llama_model_kv_override> & overrides) {
+    std::map<std::string, std::string> values;
+    for (const auto & override : overrides) {
+        if (override.key[0] == 0) {
+            break;
+        }
+        values.emplace(override.key, value_of(override));
+    }
+    return values;
+}
+
+std::string atlas_fingerprint_settings(const common_params & params, const llama_context * ctx, size_t block_tokens,
+                                       bool has_checkpoints) {
     std::ostringstream text;
     text.precision(17);
     text << "format=" << MEMORY_FORMAT << " build=" << llama_build_info() << " block=" << block_tokens;
-    for (const auto & file : model_files(params.model.path)) {
-        text << " model=" << hash_file(file);
-    }
     if (has_checkpoints) {
         // blocks fit any number of slots, checkpoints carry the number of streams
         text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << params.kv_unified;
@@ -83,8 +85,8 @@ std::string atlas_fingerprint(const common_params & params, const llama_context 
          << params.yarn_attn_factor << "," << params.yarn_beta_fast << "," << params.yarn_beta_slow << ","
          << params.yarn_orig_ctx;
 
-    for (const auto & override : params.kv_overrides) {
-        text << " override=" << override.key << "," << override.tag << "," << std::string(override.val_str, 128);
+    for (const auto & [key, value] : effective(params.kv_overrides)) {
+        text << " override=" << std::quoted(key) << std::quoted(value);
     }
 
     // not recorded in the state, and accepted wrongly by llama.cpp
@@ -92,9 +94,16 @@ std::string atlas_fingerprint(const common_params & params, const llama_context 
     text << " rotation=" << (rotation == nullptr ? "" : rotation);
 
     for (const auto & vector : params.control_vectors) {
-        text << " control=" << vector.strength << "," << hash_file(vector.fname);
+        text << " control=" << vector.strength;
     }
     text << " layers=" << params.control_vector_layer_start << "," << params.control_vector_layer_end;
-    const std::string all = text.str();
+    return text.str();
+}
+
+std::string atlas_fingerprint(const std::string & settings, const std::vector<std::string> & hashes) {
+    std::string all = settings;
+    for (const std::string & hash : hashes) {
+        all += " file=" + hash;
+    }
     return hash_sha256_hex(all.data(), all.size());
 }

@@ -1,26 +1,26 @@
 #include "atlas-llama-server.h"
 
 #include "arg.h"
+#include "atlas-asleep.h"
 #include "atlas-build.h"
 #include "atlas-error.hpp"
-#include "atlas-json-depth.hpp"
+#include "atlas-http-guard.h"
+#include "atlas-limits.h"
 #include "atlas-log.hpp"
+#include "atlas-memory-root.h"
 #include "atlas-router.h"
 #include "atlas-runtime.hpp"
 #include "build-info.h"
 #include "log.h"
 #include "server-common.h"
+#include "server-context.h"
 #include "server-http.h"
 
 #include <dlfcn.h>
-#include <semaphore.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <thread>
 #include <utility>
 
 static const std::string ROUTE_ROOT = "/v1/atlas";
@@ -137,21 +137,29 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
     if (is_run_by_cli) {
         return true;
     }
+    atlas_prepare_stacks();
     atlas::set_log_sink(write_log);
-    auto &     settings  = pending_settings();
-    const bool is_router = atlas_is_router(params);
+    auto & settings = pending_settings();
+    shows_slots     = params.endpoint_slots;
     try {
         settle_settings(settings);
         if (!settings.values()->enabled) {
             return true;
         }
+        const bool is_router = atlas_is_router(params);
         // before a router's child gets a place of its own: all of them share the tenants' secret
         const auto tenants = atlas_settle_tenants(params, settings, is_router);
         atlas_settle_place(params, settings);
+        atlas_settle_http_guard(params, *settings.values(), is_router);
         atlas_active() = std::make_unique<atlas::runtime>(
             settings, llama_build_info(),
             atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
-        return atlas_active()->start(!is_router, cache_ram_bytes(params), tenants);
+        const bool is_started = atlas_active()->start(!is_router, cache_ram_bytes(params), tenants);
+        atlas_end_without_destructors();
+        if (is_started) {
+            atlas_begin_hashing(params);
+        }
+        return is_started;
     } catch (const std::exception & e) {
         atlas::log(atlas::LogLevel::ERROR, e.what());
         return false;
@@ -162,39 +170,6 @@ void atlas_server::ready(const std::string & model_name, int n_slots) const {
     if (auto & active = atlas_active()) {
         active->set_model({model_name, n_slots});
     }
-}
-
-void atlas_server::stop() const {
-    auto & active = atlas_active();
-    if (!active) {
-        return;
-    }
-    const auto end_process = [](const char * why) {
-        // What had to be made durable is; a thread that is inside Python or waits for a client cannot be joined.
-        // The log gets a moment and is not waited for: who reads it may have stopped, and two threads must not flush it.
-        std::thread([why] { atlas::log(atlas::LogLevel::WARN, why); }).detach();
-        std::this_thread::sleep_for(std::chrono::milliseconds(300));
-        _exit(0);
-    };
-    if (!active->stop()) {
-        end_process("ending although a call into Python has not come to its end");
-    }
-    // stock waits for the clients of running requests, which get nothing more, and for as long as they like
-    std::thread([end_process, timeout_s = active->config()->shutdown_timeout_s] {
-        std::this_thread::sleep_for(std::chrono::duration<double>(timeout_s));
-        end_process("ending although requests are still open");
-    }).detach();
-}
-
-std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler) {
-    static sem_t requested; // sem_post is one of the few things that a signal handler may do
-    sem_init(&requested, 0, 0);
-    std::thread([handler = std::move(handler)] {
-        while (sem_wait(&requested) != 0) {
-        }
-        handler(0);
-    }).detach();
-    return [](int) { sem_post(&requested); };
 }
 
 //
@@ -220,6 +195,7 @@ static std::unique_ptr<server_http_res> answer(const server_http_req & req, cons
     request.query    = req.query_string;
     request.body     = req.body;
     request.tenant   = who.tenant;
+    request.account  = who.account;
     request.is_admin = who.is_admin;
     for (const auto & [name, value] : req.headers) {
         request.headers.emplace_back(lower(name), value);
@@ -234,21 +210,23 @@ static bool names_model(const server_http_req & req, bool has_body) {
     if (!has_body) {
         return !req.get_param("model").empty();
     }
-    if (atlas::is_json_deeper_than(req.body, atlas::MAX_JSON_DEPTH)) {
+    try {
+        const json body = json::parse(req.body);
+        return body.is_object() && body.contains("model") && body.at("model").is_string();
+    } catch (const common_json_error &) {
         return false; // the router itself says what is wrong with it
     }
-    const json body = json::parse_no_throw(req.body);
-    return body.is_object() && body.contains("model") && body.at("model").is_string();
 }
 
-void atlas_server::add_routes(const server_http_context & ctx_http, atlas_handler & metrics, const atlas_handler & get,
+void atlas_server::add_routes(const server_http_context & ctx_http, server_routes & routes, const atlas_handler & get,
                               const atlas_handler & post) const {
     if (!atlas_active()) {
         return;
     }
     route_prefix() = ctx_http.path_prefix;
     if (!get) {
-        metrics = atlas_with_metrics(metrics);
+        routes.get_metrics = atlas_with_metrics(routes.get_metrics);
+        routes.get_slots   = shows_slots ? atlas_with_slots_asleep(routes.get_slots) : routes.get_slots;
     }
     const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
         return [method, to_model, has_body](const server_http_req & req) {
@@ -272,15 +250,14 @@ bool atlas_is_public(const std::string & path) {
     return atlas_active() && path == route_prefix() + ROUTE_ROOT + "/dashboard";
 }
 
-// Whether the path, as it came in, belongs to ATLAS.
-static bool is_atlas_path(const std::string & path) {
+bool atlas_owns_path(const std::string & path) {
     const std::string root = route_prefix() + ROUTE_ROOT;
     return path.compare(0, root.size(), root) == 0 && (path.size() == root.size() || path[root.size()] == '/');
 }
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {
     const bool is_final = std::exchange(is_error_of_handler, false);
-    if (!atlas_active() || !is_atlas_path(path)) {
+    if (!atlas_active() || !atlas_owns_path(path)) {
         return false;
     }
     if (is_final) {

@@ -1,7 +1,7 @@
-// Where llama-server meets ATLAS: the only file of ours that the patches include.
+// Where llama-server meets ATLAS.
 //
-// The seams in llama-server are one-line calls of the functions below; everything that knows llama-server's own types
-// is in atlas-llama-server.cpp, and everything that does not is in the library `atlas` (native/include).
+// The seams in llama-server are one-line calls of the functions below and in the other headers of this directory; what knows
+// nothing of llama-server's own types is in the library `atlas` (native/include).
 #pragma once
 
 #ifdef LLAMA_ATLAS
@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct common_params_context;
 struct server_http_context;
 struct server_http_req;
 struct server_http_res;
+struct server_routes;
 struct server_task;
 struct server_task_result;
 
@@ -48,31 +50,59 @@ class atlas_server {
     // An admin key is added to the API keys, where there are any.
     bool start(common_params & params, bool is_run_by_cli);
 
-    // Registers the routes under /v1/atlas, and has llama-server's own metrics be followed by ours. In a router, get and
-    // post pass a request on to the server of the model that it names; else they are empty.
-    void add_routes(const server_http_context & ctx_http, atlas_handler & metrics, const atlas_handler & get,
+    // Registers the routes under /v1/atlas, has llama-server's own metrics be followed by ours, and its slots be shown
+    // without waking it. In a router, get and post pass a request on to the server of the model that it names; else they
+    // are empty.
+    void add_routes(const server_http_context & ctx_http, server_routes & routes, const atlas_handler & get,
                     const atlas_handler & post) const;
 
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
 
-    // Begins shutdown: makes the memory durable and ends Python, after which no call reaches it. Ends the process by
-    // itself when a Python call hangs, or when requests keep the server from ending for the shutdown timeout.
-    void stop() const;
+    // After the loop of tasks has ended: answers who still waits for a result, makes the memory durable, ends Python, after
+    // which no call reaches it, and waits for the streams. Ends the process by itself when a Python call hangs, or when
+    // requests keep the server from ending for the shutdown timeout: with 0, or 1 when nobody asked for the end.
+    static void stop();
+
+  private:
+    bool shows_slots = true;
 };
 
 // Upstream's handler of GET /metrics with our metrics behind its own, where it shows any.
 atlas_handler atlas_with_metrics(const atlas_handler & stock);
 
-// server-context.cpp: whether the model is unloaded for want of requests. Any thread.
-void atlas_set_asleep(bool is_so);
+// Whether the model is unloaded for want of requests, and what GET /slots shows then. Any thread.
+void atlas_set_asleep(bool is_so, const common_json & slots);
+
+// server-context.cpp, before it is unloaded or loaded again: the same; each slot says what it shows, without its texts.
+template <typename slot> void atlas_set_asleep(bool is_so, const std::vector<slot> & slots) {
+    common_json shown = common_json::array();
+    for (const auto & each : slots) {
+        shown.push_back(each.to_json(/* only_metrics */ true));
+    }
+    atlas_set_asleep(is_so, shown);
+}
 
 // server.cpp: wraps a shutdown handler so that a signal handler may call it. Upstream's locks the mutex of the task queue;
-// when the signal interrupts the loop while it holds that, the process hangs and the signal is lost.
-std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler);
+// when the signal interrupts the loop while it holds that, the process hangs and the signal is lost. After the first signal
+// a second one ends the process at once. end_models: of a router, to be called before: the clients of its models get their
+// last answers through it; else empty.
+std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler, std::function<void()> end_models);
+
+// Has exit() end the process before any destructor runs: threads of plugins and of the memory live on.
+void atlas_end_without_destructors();
+
+// server-queue.cpp: what a reader gets that waits in vain, as the loop of tasks has ended; before that nullptr.
+std::unique_ptr<server_task_result> atlas_result_at_end();
+
+// server-stream.cpp: whether the request asked for a stream, which is what its conversation's id is kept for.
+bool atlas_is_streamed(const server_http_req & req);
 
 // server-http.cpp: whether a request to the path, as it came in, needs no API key: the dashboard's page, which asks for one.
 bool atlas_is_public(const std::string & path);
+
+// Whether a request's path, as it came in, is /v1/atlas or below it.
+bool atlas_owns_path(const std::string & path);
 
 // server-http.cpp: whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error
 // handler must leave it alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.
@@ -80,6 +110,11 @@ bool atlas_format_error(const std::string & path, int status, std::string & body
 
 // server.cpp, ex_wrapper: the answer to an atlas::error.
 std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error);
+
+// The same for a body that is no JSON or whose fields are not of the type they must be, and for one that names a token
+// that does not exist: 400 in upstream's format. Both are 500 in stock.
+std::unique_ptr<server_http_res> atlas_error_response(const common_json_error & error);
+std::unique_ptr<server_http_res> atlas_error_response(const std::out_of_range & error);
 
 // server-context.cpp: parses the body of a completion request, takes its `atlas` object out of it, and begins what ATLAS
 // keeps about the request. Throws what parsing throws, and atlas::error.

@@ -3,12 +3,13 @@
 
 #ifdef LLAMA_ATLAS
 
+#include "atlas-memory-root.h"
 #include "atlas-memory.hpp"
 #include "llama.h"
 #include "src/llama-ext.h"
 
+#include <atomic>
 #include <cstddef>
-#include <string>
 
 // What the state of a sequence consists of, after KV_BLOCKS: found out by asking for the sizes of its parts.
 enum class state_class {
@@ -18,16 +19,15 @@ enum class state_class {
     whole_only,      // cannot be cut: a checkpoint of the whole state
 };
 
-// Set once the model is loaded; read by HTTP threads afterwards.
+// Set when the model is loaded, before HTTP threads pass upstream's is_ready. After that they
+// read what is atomic only: the root changes once the model's files are hashed, and all where they were changed while the
+// server slept.
 struct memory_setup {
-    atlas::memory_store * store = nullptr;
-    std::string           root;
-    state_class           parts       = state_class::ranges;
-    size_t                token_bytes = 0;       // of a token's state in a block
-    bool                  clears_idle = false;   // slots, when another gets a task
-
-    // The root under which a tenant's state is kept.
-    std::string root_of(const std::string & tenant) const;
+    atlas::memory_store *            store = nullptr;
+    std::atomic<const memory_root *> root{nullptr};
+    std::atomic<state_class>         parts{state_class::ranges};
+    bool                             clears_idle = false; // slots, when another gets a task
+    int32_t                          n_swa       = 0; // the window, as upstream rolls back within it; 0: none
 
     bool                  needs_checkpoint() const { return parts != state_class::ranges; }
     llama_state_seq_flags checkpoint_flags() const {

@@ -5,16 +5,20 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
+#include <vector>
+
+class memory_root;
 
 struct atlas_prompt_state {
+    const memory_root * root = nullptr; // that leads to the keys below; null: nothing is published
+
     size_t      n_published = 0; // tokens, from the first, that are in published blocks
     std::string last_block;      // key of the last of them; empty: the root
     size_t      n_tail = 0;      // tokens in the published tail behind them
     std::string tail;            // key of the last tail, which the next entry supersedes; empty: none
 
-    int64_t n_checkpoint = -1; // tokens at the last of server_prompt::checkpoints that was published
+    std::vector<int64_t> checkpoints; // of server_prompt::checkpoints those that were published, by their tokens
 
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
     int64_t n_exact = -1;
@@ -27,10 +31,6 @@ struct atlas_prompt_state {
 
     // Of the present task, or of the last.
     atlas::memory_access access;
-
-    // Whose the tokens are; unknown after the slot was emptied behind our back: nothing is published, and with several
-    // tenants nothing reused.
-    std::optional<std::string> tenant;
 
     static atlas_prompt_state tainted() {
         atlas_prompt_state state;

@@ -1,3 +1,4 @@
+#include "atlas-cells.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
@@ -19,6 +20,9 @@ using atlas::memory_entry;
 // that a changed last line still finds one, and along a long prompt. Each costs a batch that ends there.
 static const size_t CHECKPOINT_BEFORE_END = 32;
 static const size_t CHECKPOINT_SPACING    = 2048;
+
+// Stock's own last checkpoint of a prompt. It is a part of the state, and so of no use where only the whole will do.
+static const size_t STOCK_BEFORE_END = 4;
 
 static const int64_t NO_DEADLINE = std::numeric_limits<int64_t>::max();
 
@@ -42,7 +46,21 @@ static bool read_range(llama_context * ctx, int id_slot, llama_pos p0, llama_pos
 
 // What the next entry of the slot's conversation is chained to.
 static std::string parent_key(const server_prompt & prompt) {
-    return prompt.atlas.last_block.empty() ? atlas_setup.root_of(*prompt.atlas.tenant) : prompt.atlas.last_block;
+    const auto & state = prompt.atlas;
+    return state.last_block.empty() ? state.root->of(prompt.tokens.lineage) : state.last_block;
+}
+
+// What was published under a root that was replaced is published again.
+static void follow_root(atlas_prompt_state & state) {
+    const memory_root * now = atlas_setup.root;
+    if (state.root != now && state.root) {
+        state.n_published = 0;
+        state.n_tail      = 0;
+        state.last_block.clear();
+        state.tail.clear();
+        state.checkpoints.clear();
+    }
+    state.root = now;
 }
 
 // Tells to which session what was published belongs. n_behind: the entries of the session behind its last block.
@@ -72,7 +90,7 @@ static bool publish_range(llama_context * ctx, int id_slot, server_prompt & prom
             state.is_tainted = true;
             return false;
         }
-        atlas_setup.store->put(std::move(entry), state.tail, state.access);
+        atlas_setup.store->put(std::move(entry), state.tail, state.root->limit(state.access));
         state.tail.clear();
     }
     add_to_session(state, 0, key, state.n_published + n_tokens);
@@ -96,7 +114,7 @@ static std::string publish_checkpoint(const server_prompt & prompt, size_t n_tok
     entry.position = prompt.atlas.n_published;
     entry.tokens.assign(tokens.begin() + prompt.atlas.n_published, tokens.begin() + n_tokens);
     entry.data = std::move(data);
-    return atlas_setup.store->put(std::move(entry), "", prompt.atlas.access);
+    return atlas_setup.store->put(std::move(entry), "", prompt.atlas.root->limit(prompt.atlas.access));
 }
 
 // Publishes those checkpoints of stock's own that lie between the last published block and the next.
@@ -109,9 +127,11 @@ static void publish_stock_checkpoints(server_prompt & prompt, size_t block_token
     const int64_t end   = std::min(state.n_published + block_tokens, prompt.tokens.size() + 1);
     for (const auto & checkpoint : prompt.checkpoints) {
         const int64_t n_tokens = checkpoint.n_tokens;
-        if (n_tokens > state.n_checkpoint && n_tokens >= begin && n_tokens < end && !checkpoint.data_tgt.empty()) {
+        const auto &  done     = state.checkpoints;
+        if (n_tokens >= begin && n_tokens < end && !checkpoint.data_tgt.empty() &&
+            std::find(done.begin(), done.end(), n_tokens) == done.end()) {
             publish_checkpoint(prompt, n_tokens, {checkpoint.data_tgt.begin(), checkpoint.data_tgt.end()});
-            state.n_checkpoint = n_tokens;
+            state.checkpoints.push_back(n_tokens);
         }
     }
 }
@@ -132,16 +152,23 @@ static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt
 void atlas_taint(server_prompt & prompt) { prompt.atlas.is_tainted = true; }
 
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
-    return atlas_memory_active() && atlas_setup.needs_checkpoint() && n_tokens > 0 && n_tokens < n_prompt &&
-           (n_prompt - n_tokens == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0);
+    if (!atlas_memory_active() || !atlas_setup.needs_checkpoint() || n_tokens == 0 || n_tokens >= n_prompt) {
+        return false;
+    }
+    const size_t n_left = n_prompt - n_tokens;
+    return n_left == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0 ||
+           (n_left == STOCK_BEFORE_END && atlas_setup.parts == state_class::whole_only);
 }
 
 static void publish_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
                           int64_t deadline_us) {
     auto &       state    = prompt.atlas;
     const size_t n_tokens = prompt.tokens.size();
-    if (!atlas_memory_active() || !state.tenant || state.is_tainted || state.is_unwanted || prompt.tokens.has_mtmd ||
-        n_tokens == 0 || state.n_published + state.n_tail == n_tokens) {
+    if (!atlas_memory_active() || state.is_tainted || state.is_unwanted || prompt.tokens.has_mtmd || n_tokens == 0) {
+        return;
+    }
+    follow_root(state);
+    if (state.n_published + state.n_tail == n_tokens) {
         return;
     }
     // after a failed batch the slot names tokens that have no cells
@@ -196,16 +223,23 @@ void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt
 
 atlas_publish_pass::atlas_publish_pass(bool is_busy)
     : is_busy(is_busy), answering(atlas_memory_active() ? atlas_active()->published().begin_pass() : 0),
-      is_asked(atlas_memory_active() && atlas_active()->published().is_asked()),
+      is_urgent(atlas_memory_active() && atlas_active()->published().is_urgent()),
       deadline_us(is_busy ? ggml_time_us() + ATLAS_PUBLISH_BUDGET_US : NO_DEADLINE) {}
 
 atlas_publish_pass::~atlas_publish_pass() {
     if (atlas_memory_active()) {
         atlas_setup.store->set_busy(is_busy);
-        atlas_active()->published().end_pass(answering, !is_busy);
+        atlas_active()->published().end_pass(answering, !is_behind, !is_busy);
     }
 }
 
 void atlas_publish_pass::publish(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const {
-    publish_until(ctx, id_slot, prompt, n_prompt, n_prompt == 0 && is_asked ? NO_DEADLINE : deadline_us);
+    const bool    is_idle    = n_prompt == 0;
+    const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
+    const size_t  n_finished = prompt.atlas.n_published + prompt.atlas.n_tail;
+    if (is_idle) {
+        atlas_cells_give_back(id_slot);
+    }
+    publish_until(ctx, id_slot, prompt, n_prompt, until_us);
+    is_behind |= is_idle && prompt.atlas.n_published + prompt.atlas.n_tail != n_finished && ggml_time_us() > until_us;
 }

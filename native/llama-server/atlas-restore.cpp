@@ -1,3 +1,4 @@
+#include "atlas-cells.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
@@ -10,7 +11,6 @@
 #include "server-task.h"
 
 #include <algorithm>
-#include <cmath>
 #include <new>
 #include <utility>
 
@@ -25,7 +25,7 @@ static atlas::transfer_cost copying;
 //
 
 // The ticket says whose the task is and what it may use; its tokens are looked up.
-static void find(server_task & task) {
+static void find(server_task & task, const atlas::lookup_patience & patience) {
     auto & ticket = *task.memory;
     if (!task.params.cache_prompt) {
         ticket.result = restore_result::not_wanted;
@@ -35,10 +35,13 @@ static void find(server_task & task) {
         ticket.result = restore_result::below_break_even;
     } else {
         // one token at least is computed, for its logits
-        const auto & tokens = task.tokens.get_tokens();
-        ticket.match = atlas_setup.store->find(atlas_setup.root_of(ticket.tenant), tokens.data(), tokens.size() - 1,
-                                               atlas_setup.needs_checkpoint(), ticket.access);
-        if (ticket.match.is_dear) {
+        const auto &        tokens = task.tokens.get_tokens();
+        const memory_root & root   = *atlas_setup.root;
+        ticket.match = atlas_setup.store->find(root.of(ticket.tenant), tokens.data(), tokens.size() - 1,
+                                               atlas_setup.needs_checkpoint(), root.limit(ticket.access), patience);
+        if (ticket.match.is_refused) {
+            ticket.result = restore_result::too_many_at_once;
+        } else if (ticket.match.is_dear) {
             ticket.result = restore_result::below_break_even;
         }
     }
@@ -58,8 +61,18 @@ static void find_for(server_task & task, const server_http_req & req) {
     ticket.access.max_layer         = req.atlas->options().memory_layers.value_or(ticket.access.max_layer);
     ticket.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
     if (atlas_memory_active()) {
+        atlas::lookup_patience patience;
+        // a request with several prompts holds what was found for the first: those behind would wait for itself
+        if (!req.atlas->has_ticket()) {
+            patience = {atlas_active()->config()->pool_timeout_ms / 1000, req.should_stop};
+        }
         req.atlas->set_ticket(task.memory);
-        find(task);
+        find(task, patience);
+        if (ticket.match.waited_s > 0) {
+            atlas_active()->gate().add_wait(*req.atlas, atlas::request_wait::memory, atlas::request_phase::lookup,
+                                            std::chrono::duration_cast<atlas::request::clock::duration>(
+                                                std::chrono::duration<double>(ticket.match.waited_s)));
+        }
     }
 }
 
@@ -81,7 +94,7 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
 
     task.memory->access = other.memory->access;
     if (atlas_memory_active()) {
-        find(task);
+        find(task, {});
     }
 }
 
@@ -89,47 +102,9 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
 // restoring
 //
 
-// How many of the common tokens stock would reuse without us: what it does when the task starts, foretold.
-static size_t count_reusable(llama_context * ctx, int id_slot, const server_prompt & prompt, size_t common) {
-    if (!atlas_setup.needs_checkpoint() || common == prompt.tokens.size()) {
-        return common;
-    }
-    const llama_pos n_swa   = llama_model_n_swa(llama_get_model(ctx));
-    const llama_pos pos_min = llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot);
-    if (pos_min < std::max<llama_pos>(0, (llama_pos) common - n_swa)) {
-        return common;
-    }
-    size_t reusable = 0;
-    for (const auto & checkpoint : prompt.checkpoints) {
-        if (checkpoint.n_tokens <= (int64_t) common) {
-            reusable = std::max<size_t>(reusable, checkpoint.n_tokens);
-        }
-    }
-    return reusable;
-}
-
-double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
-                       const server_task & task) {
-    static const double COPIED      = 0.02; // a token that is copied, of one that is computed
-    static const double HALF_LIFE_S = 600;  // of the chance that somebody comes back
-
-    const size_t common  = prompt.tokens.get_common_prefix(task.tokens);
-    const double has     = count_reusable(ctx, id_slot, prompt, common);
-    const double known   = task.memory ? task.memory->match.n_tokens : 0;
-    const double to_copy = known > has ? known : 0;
-    const double lost    = (double) prompt.tokens.size() - (double) common;
-    const double idle_s  = (double) (ggml_time_us() - last_used) / 1e6;
-    const double returns = last_used < 0 ? 0 : std::exp2(-idle_s / HALF_LIFE_S);
-    return (double) task.tokens.size() - std::max(has, known) + COPIED * (to_copy + lost * returns);
-}
-
-static bool is_unified(llama_context * ctx) {
-    return llama_n_ctx_seq(ctx) == llama_n_ctx(ctx) && llama_n_seq_max(ctx) > 1;
-}
-
 // Cells that no sequence uses: a failed restore may leave a context that only a restart repairs, so it is not tried.
 static bool has_room(llama_context * ctx, int id_slot, size_t n_tokens) {
-    const uint32_t n_seq = is_unified(ctx) ? llama_n_seq_max(ctx) : 0;
+    const uint32_t n_seq = atlas_cells_are_shared(ctx) ? llama_n_seq_max(ctx) : 0;
     size_t         used  = 0;
     for (uint32_t seq = 0; seq < n_seq; seq++) {
         const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(ctx), seq);
@@ -141,39 +116,17 @@ static bool has_room(llama_context * ctx, int id_slot, size_t n_tokens) {
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
     const auto & state = prompt.atlas;
     const size_t kept  = state.n_published + state.n_tail;
-    if (!atlas_memory_active() || state.is_tainted || kept == 0 || kept != prompt.tokens.size() ||
+    if (!atlas_memory_active() || state.is_tainted || state.root != atlas_setup.root || kept == 0 ||
+        kept != prompt.tokens.size() ||
         !atlas_setup.store->contains(state.n_tail > 0 ? state.tail : state.last_block)) {
         return false;
     }
-    return atlas_setup.clears_idle || (is_unified(ctx) && !has_room(ctx, id_slot, task.tokens.size()));
-}
-
-// Puts the state of the match into the empty sequence. Returns whether it is exactly that after match.n_tokens tokens.
-static bool rebuild(llama_context * ctx, int id_slot, const atlas::memory_match & match) {
-    const auto            memory = llama_get_memory(ctx);
-    const llama_pos       end    = match.n_tokens;
-    const size_t          block  = atlas_setup.store->options().block_tokens;
-    llama_pos             pos    = 0;
-    llama_state_seq_flags flags  = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL | LLAMA_STATE_SEQ_FLAGS_APPEND;
-    for (const auto & entry : match.blocks) {
-        pos += entry->kind == entry_kind::block ? block : entry->tokens.size();
-        if (!entry->data.empty() && llama_state_seq_set_data_ext(ctx, entry->data.data(), entry->data.size(), id_slot,
-                                                                 flags) != entry->data.size()) {
-            return false;
-        }
+    const bool may =
+        atlas_setup.clears_idle || (atlas_cells_are_shared(ctx) && !has_room(ctx, id_slot, task.tokens.size()));
+    if (may) { // upstream's tests look for the words
+        SRV_DBG("%s", "__TEST_TAG_CACHE_IDLE_SLOT__\n");
     }
-    if (pos > end && atlas_setup.parts != state_class::rest_only && atlas_setup.parts != state_class::whole_only &&
-        !llama_memory_seq_rm(memory, id_slot, end, -1)) {
-        return false;
-    }
-    if (match.checkpoint) {
-        const auto & data = match.checkpoint->data;
-        if (llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id_slot, atlas_setup.checkpoint_flags()) !=
-            data.size()) {
-            return false;
-        }
-    }
-    return llama_memory_seq_pos_max(memory, id_slot) == end - 1;
+    return may;
 }
 
 static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
@@ -181,27 +134,63 @@ static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
     prompt.clear();
 }
 
+// Appends the part of the match's state that can be cut to the empty sequence.
+static bool append_blocks(llama_context * ctx, int id_slot, const atlas::memory_match & match) {
+    const llama_state_seq_flags flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL | LLAMA_STATE_SEQ_FLAGS_APPEND;
+    return std::all_of(match.blocks.begin(), match.blocks.end(), [&](const auto & entry) {
+        const auto & data = entry->data;
+        return data.empty() ||
+               llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id_slot, flags) == data.size();
+    });
+}
+
+// Makes the state of a sequence that has the blocks of the match exactly that after match.n_tokens tokens.
+static bool go_to_end(llama_context * ctx, int id_slot, const atlas::memory_match & match) {
+    const auto      memory = llama_get_memory(ctx);
+    const llama_pos end    = match.n_tokens;
+    if (match.checkpoint) {
+        const auto & data = match.checkpoint->data;
+        if (llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id_slot, atlas_setup.checkpoint_flags()) !=
+            data.size()) {
+            return false;
+        }
+    }
+    // only now: recurrent state refuses to be cut before its end
+    return (atlas_setup.parts == state_class::whole_only || llama_memory_seq_rm(memory, id_slot, end, -1)) &&
+           llama_memory_seq_pos_max(memory, id_slot) == end - 1;
+}
+
 static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
                        const atlas::memory_match & match) {
-    const auto & tokens = task.tokens.get_tokens();
-    prompt.tokens.insert(llama_tokens(tokens.begin(), tokens.begin() + match.n_tokens));
+    const auto & tokens  = task.tokens.get_tokens();
+    const size_t n_known = std::min(prompt.tokens.size(), match.n_tokens);
+    prompt.tokens.keep_first(n_known);
+    prompt.tokens.insert(llama_tokens(tokens.begin() + n_known, tokens.begin() + match.n_tokens));
     prompt.atlas.n_exact = match.n_tokens;
     if (!match.blocks.empty() && match.blocks.back()->kind == entry_kind::tail) {
         prompt.atlas.tail = match.blocks.back()->key;
     }
+    prompt.checkpoints.remove_if([&](const auto & other) { return other.n_tokens >= (int64_t) match.n_tokens; });
     if (match.checkpoint && atlas_setup.parts != state_class::whole_only) {
-        auto & checkpoint = prompt.checkpoints.emplace_back();
-        checkpoint.update_pos(match.n_tokens, llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot),
-                              (llama_pos) match.n_tokens - 1);
-        checkpoint.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
+        const llama_pos last    = (llama_pos) match.n_tokens - 1;
+        const llama_pos pos_min = llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot);
+        auto &          made    = prompt.checkpoints.emplace_back();
+        // A window is all there is to have at this place, but upstream wants to see more than that; 0 is enough for it.
+        // It then computes the last token anew. Recurrent state cannot do that, and is only at one place.
+        made.update_pos(match.n_tokens, pos_min < last ? 0 : last, last);
+        made.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
     }
 }
 
-// Returns false, with the slot in any state, where that did not succeed.
+// With is_begun the slot has all tokens of the match, and lacks only the state that cannot be rolled back to there. Returns
+// false, with the slot in any state, where that did not succeed.
 static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
-                     const atlas::memory_match & match) {
+                     const atlas::memory_match & match, bool is_begun) {
     try {
-        if (!rebuild(ctx, id_slot, match)) {
+        if (!is_begun) {
+            forget(ctx, id_slot, prompt);
+        }
+        if ((!is_begun && !append_blocks(ctx, id_slot, match)) || !go_to_end(ctx, id_slot, match)) {
             return false;
         }
         set_prompt(ctx, id_slot, prompt, task, match);
@@ -211,20 +200,20 @@ static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, c
     }
 }
 
-static double count_bytes(const atlas::memory_match & match) {
+static double count_bytes(const atlas::memory_match & match, bool is_begun) {
     double bytes = match.checkpoint ? match.checkpoint->data.size() : 0;
     for (const auto & entry : match.blocks) {
-        bytes += entry->data.size();
+        bytes += is_begun ? 0 : entry->data.size();
     }
     return bytes;
 }
 
-static void log_result(int id_slot, const atlas::memory_ticket & ticket, size_t n_tokens) {
-    const char * name = atlas::RESTORE_RESULT_NAMES[static_cast<size_t>(ticket.result)];
-    switch (ticket.result) {
+static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n_tokens) {
+    const char * name = atlas::RESTORE_RESULT_NAMES[static_cast<size_t>(how.result)];
+    switch (how.result) {
         case restore_result::restored:
             atlas::logf(atlas::LogLevel::INFO, "slot %d: restored %zu tokens from layer %d in %.1f ms", id_slot,
-                        n_tokens, ticket.layer, ticket.restore_ms);
+                        n_tokens, how.layer, how.restore_ms);
             break;
         case restore_result::no_room:
         case restore_result::failed:
@@ -235,23 +224,65 @@ static void log_result(int id_slot, const atlas::memory_ticket & ticket, size_t 
     }
 }
 
+// Puts the match into the slot where that gains something over what the slot has.
+static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_prompt & prompt,
+                                      const server_task & task, const atlas::memory_match & match, size_t common) {
+    const auto &  ticket = *task.memory;
+    const int64_t began  = ggml_time_us();
+    const size_t  has    = atlas_count_reusable(ctx, id_slot, prompt, task);
+    const double  n_gain = (double) match.n_tokens - (double) has;
+    const bool    is_begun =
+        match.n_tokens <= common && !prompt.atlas.is_tainted && atlas_setup.parts != state_class::whole_only;
+    const double bytes = count_bytes(match, is_begun);
+
+    atlas::restore_outcome how = {ticket.result, 0, 0};
+    if (n_gain < ATLAS_MIN_GAIN_TOKENS) {
+        if (has >= ATLAS_MIN_GAIN_TOKENS &&
+            (match.n_tokens >= ATLAS_MIN_GAIN_TOKENS || how.result == restore_result::no_match)) {
+            how.result = restore_result::slot_has_it;
+        }
+    } else if (copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
+        how.result = restore_result::below_break_even;
+    } else if (!is_begun && !has_room(ctx, id_slot, match.n_tokens)) {
+        how.result = restore_result::no_room;
+    } else if (put_back(ctx, id_slot, prompt, task, match, is_begun)) {
+        how = {restore_result::restored, match.layer, (ggml_time_us() - began) / 1000.0};
+        copying.add(how.restore_ms / 1000, bytes);
+    } else {
+        forget(ctx, id_slot, prompt);
+        how.result = restore_result::failed;
+    }
+    return how;
+}
+
+// Upstream leaves a checkpoint whose last token is beyond what the task has in common with the slot, and would go on from
+// it at the place of that token. A window is right up to there; recurrent state has the token in it.
+static void cut_checkpoints(server_prompt & prompt, size_t common) {
+    prompt.checkpoints.remove_if([&](auto & checkpoint) {
+        const bool is_beyond    = checkpoint.n_tokens > (int64_t) common;
+        const bool is_recurrent = checkpoint.pos_min == checkpoint.pos_max;
+        checkpoint.n_tokens     = std::min<int64_t>(checkpoint.n_tokens, common);
+        return is_beyond && (is_recurrent || common == 0 || checkpoint.pos_max > (llama_pos) common);
+    });
+}
+
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
     if (!atlas_active()) {
         return;
     }
-    const std::string tenant = task.memory ? task.memory->tenant : "";
     if (atlas_memory_active()) {
         atlas_active()->published().on_launch();
         SRV_TRC("slot %d: updating prompt cache\n", id_slot); // as stock, whose tests look for it
         atlas_memory_publish_all(ctx, id_slot, prompt);
     }
-    if (atlas_active()->gate().has_tenants() && prompt.atlas.tenant != tenant) {
+    if (prompt.tokens.lineage != task.tokens.lineage) {
         forget(ctx, id_slot, prompt);
+        prompt.tokens.lineage = task.tokens.lineage;
     }
-    prompt.atlas.tenant = tenant;
     if (!atlas_memory_active()) {
         return;
     }
+    atlas_cells_take(ctx, id_slot, task);
 
     // the task may leave the slot's tokens at any point, so what is published is found anew from the start; the tail is
     // superseded only by what continues it
@@ -262,48 +293,21 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
         forget(ctx, id_slot, prompt);
         common = 0;
     }
-    fresh.tenant      = tenant;
     fresh.is_tainted  = prompt.atlas.is_tainted;
     fresh.is_unwanted = !task.params.cache_prompt;
     if (common >= prompt.atlas.n_published + prompt.atlas.n_tail) {
         fresh.tail = prompt.atlas.tail;
     }
     prompt.atlas = fresh;
+    cut_checkpoints(prompt, common);
 
     if (!task.memory) {
         return;
     }
-    auto &     ticket = *task.memory;
-    const auto match  = std::exchange(ticket.match, {});
-    if (match.n_tokens > 0) {
-        const int64_t began  = ggml_time_us();
-        const size_t  has    = count_reusable(ctx, id_slot, prompt, common);
-        const double  n_gain = (double) match.n_tokens - (double) has;
-        const double  bytes  = count_bytes(match);
-        if (match.n_tokens < ATLAS_MIN_GAIN_TOKENS) {
-            ticket.result = match.is_dear ? ticket.result : restore_result::no_match;
-        } else if (n_gain < ATLAS_MIN_GAIN_TOKENS) {
-            ticket.result = restore_result::slot_has_it;
-        } else if (copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
-            ticket.result = restore_result::below_break_even;
-        } else if (!has_room(ctx, id_slot, match.n_tokens)) {
-            ticket.result = restore_result::no_room;
-        } else {
-            forget(ctx, id_slot, prompt);
-            if (put_back(ctx, id_slot, prompt, task, match)) {
-                ticket.result     = restore_result::restored;
-                ticket.layer      = match.layer;
-                ticket.restore_ms = (ggml_time_us() - began) / 1000.0;
-                copying.add(ticket.restore_ms / 1000, bytes);
-            } else {
-                forget(ctx, id_slot, prompt);
-                ticket.result = restore_result::failed;
-            }
-        }
-    }
-    // not before: a slot that was emptied has forgotten whose it is
-    prompt.atlas.tenant = tenant;
-    prompt.atlas.access = ticket.access;
-    atlas_active()->count_restore(ticket);
-    log_result(id_slot, ticket, match.n_tokens);
+    const auto match    = std::exchange(task.memory->match, {});
+    const auto how      = restore(ctx, id_slot, prompt, task, match, common);
+    prompt.atlas.access = task.memory->access; // not before: a slot that was emptied has forgotten it
+    task.memory->settle(how);
+    atlas_active()->count_restore(how);
+    log_result(id_slot, how, match.n_tokens);
 }

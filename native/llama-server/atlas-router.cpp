@@ -21,7 +21,14 @@ static const char * const ADMIN_VARIABLE = "ATLAS_ADMIN_KEY";
 static bool is_child() { return std::getenv(CHILD_VARIABLE) != nullptr; }
 
 bool atlas_is_router(const common_params & params) {
-    return params.model.path.empty() && params.model.hf_repo.empty() && params.model.docker_repo.empty();
+    const bool has_model =
+        !params.model.path.empty() || !params.model.hf_repo.empty() || !params.model.docker_repo.empty();
+    if (!has_model && is_child()) {
+        const std::string name = params.model_alias.empty() ? "" : " '" + *params.model_alias.begin() + "'";
+        throw std::invalid_argument("the preset" + name +
+                                    " names no model: give it one of model, hf-repo and docker-repo");
+    }
+    return !has_model;
 }
 
 atlas::tenant_options atlas_settle_tenants(common_params & params, const atlas::settings & settings, bool is_router) {

@@ -11,7 +11,8 @@ namespace atlas {
 class settings;
 }
 
-// Whether this process serves no model itself.
+// Whether this process serves no model itself. Throws std::invalid_argument where it is the child of a router: it was
+// given no model, would become a router itself, and its request would wait for ever.
 bool atlas_is_router(const common_params & params);
 
 // Decides who is separated from whom, by the API keys. Adds the admin key to them where there are any. A router tells its

@@ -8,7 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
+struct common_adapter_lora_info;
 struct common_params;
 struct llama_context;
 struct server_http_req;
@@ -28,13 +31,26 @@ bool atlas_memory_active();
 // and params.cache_idle_slots to false: the memory does both.
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft);
 
+// Before a slot is chosen: sets task.tokens.lineage, so that tokens of another tenant, or computed under other adapters or
+// scales, have nothing in common with the task's. loaded: the adapters, with the scales of tasks that name none.
+void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora_info> & loaded);
+
+// A slot file was loaded into the slot: it does not say what it was computed under, which is taken to be what the server
+// has set now. It is nobody's of several tenants, and is not published.
+void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded);
+
 // Before a task is launched on an idle slot: publishes what the slot holds, then, when the memory has more of the task's
-// prompt than the slot can reuse, rebuilds that state in the slot. After a failure the slot is empty.
+// prompt than the slot can reuse, puts that state into the slot: what cannot be rolled back to where the memory can, or
+// all of it. What the slot holds of another lineage is forgotten. After a failure the slot is empty.
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task);
+
+// How many tokens of the task's prompt upstream will reuse of what the slot holds, if the memory does nothing.
+size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_prompt & prompt, const server_task & task);
 
 // What launching the task on an idle slot would cost, in tokens to compute: those that neither the slot nor the memory has,
 // a little for those that are copied, and for what the slot would lose, as far as somebody may come back to it.
-// last_used: in microseconds of ggml_time_us(); negative: never.
+// last_used: in microseconds of ggml_time_us(); negative: never. Infinite where the cells that slots share would not suffice
+// for it and for those that work: then it waits for one of these to end.
 double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
                        const server_task & task);
 
@@ -42,6 +58,33 @@ double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & p
 // it. So it is with a unified KV cache and --cache-idle-slots, as in stock, which spares every batch the attention over
 // those cells; and where the task would not find enough free ones.
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task);
+
+// server-context.cpp has all types of these two. The idle slot where the task costs least; null: all are busy.
+template <typename slot>
+slot * atlas_cheapest_slot(llama_context * ctx, std::vector<slot> & slots, const server_task & task) {
+    slot * best      = nullptr;
+    double best_cost = std::numeric_limits<double>::infinity();
+    for (slot & each : slots) {
+        const double cost = each.is_processing() ? std::numeric_limits<double>::infinity()
+                                                 : atlas_slot_cost(ctx, each.id, each.prompt, each.t_last_used, task);
+        if (cost < best_cost) {
+            best      = &each;
+            best_cost = cost;
+        }
+    }
+    return best;
+}
+
+// Once nothing can hold the task back any more: makes room, and gives the slot what the memory has for it.
+template <typename slot>
+void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & chosen, server_task & task) {
+    for (slot & other : slots) {
+        if (&other != &chosen && !other.is_processing() && atlas_memory_may_clear(ctx, other.prompt, chosen.id, task)) {
+            other.prompt_clear();
+        }
+    }
+    atlas_memory_restore(ctx, chosen.id, chosen.prompt, task);
+}
 
 // What was just loaded or moved into the slot is not what a fresh prefill would give: it is not published.
 void atlas_taint(server_prompt & prompt);
@@ -64,8 +107,9 @@ class atlas_publish_pass {
   private:
     const bool     is_busy;
     const uint64_t answering;
-    const bool     is_asked;
+    const bool     is_urgent;
     const int64_t  deadline_us; // of ggml_time_us
+    mutable bool   is_behind = false; // an idle slot may hold more than could be published in time
 };
 
 // Before an answer is complete for its client, who may at once ask for more: publishes what the slot holds, unless that

@@ -1,18 +1,14 @@
 // GET /metrics: llama-server's own metrics, and ours behind them.
+#include "atlas-asleep.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
 #include "server-http.h"
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
-
-static std::atomic<bool> is_asleep{false};
-
-void atlas_set_asleep(bool is_so) { is_asleep = is_so; }
 
 namespace {
 
@@ -41,7 +37,7 @@ class metrics_text {
   public:
     std::string get() {
         const uint64_t n_now = count_requests();
-        if (is_asleep) {
+        if (atlas_is_asleep()) {
             const std::lock_guard<std::mutex> held(mutex);
             if (is_told && n_requests == n_now) {
                 return text;

@@ -1,6 +1,7 @@
 #include "atlas-gateway.hpp"
 
 #include "atlas-error.hpp"
+#include "hash/hash.h"
 #include "request-log.hpp"
 
 #include <algorithm>
@@ -24,22 +25,29 @@ void gateway::set_slots(int n_slots) {
     contexts.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
 }
 
+// The session that X-Conversation-Id names. Clients of stock send any text; what is no valid id gets one of its own.
+static std::string session_of(const std::string & conversation_id) {
+    return is_valid_id(conversation_id) ? conversation_id
+                                        : "sha256:" + hash_sha256_hex(conversation_id.data(), conversation_id.size());
+}
+
 static void refuse(const request & request, refusal why) {
     if (request.meter) {
         request.meter->refuse(why);
     }
 }
 
+static void note_wait(request_wait what, metrics & to, const request & request, request::clock::duration waited) {
+    to.values.record(metrics::pool_wait(what), waited);
+    if (request.meter) {
+        request.meter->add_wait(waited);
+    }
+}
+
 // Calls what may wait or throw atlas::error, and notes both.
 template <typename F> static auto wait_for(request_wait what, metrics & to, const request & request, F call) {
     const auto began = request::clock::now();
-    const auto note  = [&] {
-        const auto waited = request::clock::now() - began;
-        to.values.record(metrics::pool_wait(what), waited);
-        if (request.meter) {
-            request.meter->add_wait(waited);
-        }
-    };
+    const auto note  = [&] { note_wait(what, to, request, request::clock::now() - began); };
     try {
         auto result = call();
         note();
@@ -57,6 +65,9 @@ std::unique_ptr<request_meter> gateway::meter(const std::string & path, std::fun
 }
 
 std::unique_ptr<request> gateway::begin(completion_head head) {
+    if (is_closed) {
+        throw error(503, "the server is shutting down");
+    }
     if (head.meter && head.atlas) {
         head.meter->set_asked();
     }
@@ -70,13 +81,17 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     if (is_traceparent(head.traceparent)) {
         begun->traceparent = std::move(head.traceparent);
     }
+    n_open++;
     begun->on_end = [this](const request & ended) { end(ended); };
     begun->add_time(request_phase::parse, request::clock::now() - head.began);
     // from here on whatever is thrown is recorded and logged, too
     const phase_timer timer(begun.get(), request_phase::parse);
     auto              options = head.atlas ? parse_request_options(*head.atlas) : request_options();
-    if (!options.session_id && is_valid_id(head.conversation_id)) {
-        options.session_id = head.conversation_id;
+    if (!options.session_id && !head.conversation_id.empty()) {
+        options.session_id = session_of(head.conversation_id);
+    }
+    if (options.history == history_keeper::server && !options.session_id) {
+        throw validation_error("atlas.history", "\"server\" needs a session: give atlas.session_id too");
     }
     begun->session = options.session_id ? tenants::qualified(begun->tenant, *options.session_id) : "";
     begun->set_options(std::move(options));
@@ -139,6 +154,11 @@ void gateway::take_turn(request & request, const std::function<bool()> & is_gone
     }
 }
 
+void gateway::add_wait(request & request, request_wait what, request_phase in, request::clock::duration waited) {
+    note_wait(what, numbers, request, waited);
+    request.add_time(in, -waited);
+}
+
 void gateway::record_overhead(const request & request) {
     for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
         const auto phase = static_cast<request_phase>(i);
@@ -167,9 +187,11 @@ void gateway::end(const request & request) {
     log_ended(request, record, *all_settings.values());
     n_breaches += record.ms.overhead > all_settings.values()->api_latency_budget_ms ? 1 : 0;
     all_ended.add(std::move(record));
+    n_open--;
 }
 
 void gateway::close() {
+    is_closed = true;
     contexts.close();
     turns.close();
 }

@@ -42,12 +42,12 @@ class family_list {
     }
 
     template <typename T> void add(T value, const label_list & labels = {}) {
-        samples().push_back({{"labels", json(labels)}, {"value", value}});
+        samples().push_back({{"labels", json(labels)}, {"value", std::move(value)}});
     }
 
     template <typename T> void gauge(const char * name, const char * help, T value) {
         begin(name, "gauge", help);
-        add(value);
+        add(std::move(value));
     }
 
     template <typename T> void counter(const char * name, const char * help, T value) {
@@ -169,16 +169,26 @@ void add_evictions(family_list & to, const char * layer, const eviction_counts &
     }
 }
 
+// null: infinity.
+json limit_of(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
+
 void add_layers(family_list & to, const metrics_facts & facts) {
     const auto & memory = facts.memory;
-    const auto   each   = [&](const char * name, const char * type, const char * help, uint64_t ram, uint64_t disk) {
+    const auto   each   = [&](const char * name, const char * type, const char * help, json ram, json disk) {
         to.begin(name, type, help);
-        to.add(ram, {{"layer", "ram"}});
-        to.add(disk, {{"layer", "disk"}});
+        to.add(std::move(ram), {{"layer", "ram"}});
+        to.add(std::move(disk), {{"layer", "disk"}});
     };
     each("atlas_layer_bytes", "gauge", "Bytes kept in a layer of the memory.", memory.ram_bytes, memory.disk_bytes);
-    each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", facts.ram_bytes, facts.disk_bytes);
+    each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", limit_of(facts.ram_bytes),
+         limit_of(facts.disk_bytes));
     each("atlas_layer_entries", "gauge", "Entries kept in a layer.", memory.ram_entries, memory.disk_entries);
+    to.gauge("atlas_index_bytes", "RAM that the index of all entries takes.", memory.index_bytes);
+    to.gauge("atlas_index_budget_bytes", "What it may take.", facts.index_bytes);
+    to.gauge("atlas_held_bytes", "Bytes that requests hold beyond layer 1 until they are put into a slot.",
+             memory.held_bytes);
+    to.gauge("atlas_held_limit_bytes", "What they may hold.", limit_of(memory.held_limit));
+    to.gauge("atlas_lookups_waiting", "Requests that wait for others to hold less.", memory.lookups_waiting);
     to.begin("atlas_evictions_total", "counter", "Entries that left a layer.");
     add_evictions(to, "ram", memory.evictions_ram);
     add_evictions(to, "disk", memory.evictions_disk);
@@ -202,7 +212,8 @@ void add_pool(family_list & to, const metrics & recorded, const admission_stats 
              pool.contexts_in_use);
     to.gauge("atlas_pool_waiting", "Requests that wait for a context.", pool.waiting);
     to.counter("atlas_pool_leases_total", "Requests that got contexts.", pool.leases);
-    to.begin("atlas_pool_wait_seconds", "histogram", "What requests waited for their turn and for contexts.");
+    to.begin("atlas_pool_wait_seconds", "histogram",
+             "What requests waited for before they were with the queue of tasks.");
     for (size_t i = 0; i < N_REQUEST_WAITS; i++) {
         to.add_histogram(recorded.values.read(metrics::pool_wait(static_cast<request_wait>(i))), OF_WAITS,
                          {{"for", REQUEST_WAIT_NAMES[i]}});

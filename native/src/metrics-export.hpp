@@ -16,7 +16,7 @@ namespace atlas {
 struct metrics_facts {
     admission_stats pool;
     memory_stats    memory; // all 0 where there is none
-    uint64_t        ram_bytes = 0, disk_bytes = 0; // budgets
+    uint64_t        ram_bytes = 0, disk_bytes = 0, index_bytes = 0; // budgets
     uint64_t        budget_breaches = 0;
     double          uptime_s        = 0;
     std::string     server_version;

@@ -134,8 +134,9 @@ void request_meter::count_prompt(const sequence_result & result) {
     for (size_t i = result.index % n_choices; i > 0 && ticket != nullptr; i--) {
         ticket = ticket->next_choice.get();
     }
-    const bool is_restored = ticket != nullptr && ticket->result == restore_result::restored;
-    const auto from = !is_restored ? token_source::slot : ticket->layer == 1 ? token_source::ram : token_source::disk;
+    const auto how         = ticket != nullptr ? ticket->outcome() : restore_outcome();
+    const bool is_restored = how.result == restore_result::restored;
+    const auto from = !is_restored ? token_source::slot : how.layer == 1 ? token_source::ram : token_source::disk;
     count(from, result.reused_tokens);
     count(token_source::computed, result.prompt_tokens - result.reused_tokens);
 }

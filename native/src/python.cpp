@@ -45,33 +45,59 @@ struct sink {
     http_response response;
     uint64_t      stream     = 0;
     bool          has_stream = false;
+    bool          is_broken  = false; // something that was written to it is missing
 };
 
 sink & as_sink(void * opaque) { return *static_cast<sink *>(opaque); }
 
-void sink_header(void * opaque, atlas_slice name, atlas_slice value) {
-    auto & response = as_sink(opaque).response;
-    if (text(name) == "Content-Type") {
-        response.content_type = text(value);
-    } else {
-        response.headers.emplace_back(text(name), text(value));
-    }
-}
+// Whether host functions do anything that reaches beyond a sink (convention 7).
+std::atomic<bool> is_host_open{true};
 
-std::atomic<bool> log_open{true};
+// What a host function answers when it failed.
+template <typename R> R failure() { return {}; }
+template <> void        failure<void>() {}
+template <> int32_t     failure<int32_t>() { return ATLAS_FAILED; }
+
+// F as atlas_host_api has it: what F throws ends here (convention 6).
+template <auto F> struct contained;
+template <typename R, typename... A, R (*F)(A...)> struct contained<F> {
+    static R call(A... arguments) noexcept {
+        try {
+            return F(arguments...);
+        } catch (...) {
+            return failure<R>();
+        }
+    }
+};
+
+// The same of one that writes to a sink, which is broken then.
+template <auto F> struct written;
+template <typename... A, void (*F)(sink &, A...)> struct written<F> {
+    static void call(void * opaque, A... arguments) noexcept {
+        try {
+            F(as_sink(opaque), arguments...);
+        } catch (...) {
+            as_sink(opaque).is_broken = true;
+        }
+    }
+};
 
 void host_log(int32_t level, atlas_slice message) {
-    if (log_open) {
+    if (is_host_open) {
         log(static_cast<LogLevel>(level), text(message));
     }
 }
 
+// Never destroyed: threads of plugins may ask until the process has ended.
 host_query & process_query() {
-    static host_query query;
+    static auto & query = *new host_query;
     return query;
 }
 
 int32_t query_host(int32_t what, atlas_slice argument, void * opaque) {
+    if (!is_host_open) {
+        return ATLAS_FAILED;
+    }
     try {
         const auto answer = process_query()(what, {argument.data, argument.size});
         as_sink(opaque).response.body += answer.value_or("");
@@ -82,20 +108,33 @@ int32_t query_host(int32_t what, atlas_slice argument, void * opaque) {
     }
 }
 
+void sink_status(sink & to, int32_t status) { to.response.status = status; }
+
+void sink_header(sink & to, atlas_slice name, atlas_slice value) {
+    if (text(name) == "Content-Type") {
+        to.response.content_type = text(value);
+    } else {
+        to.response.headers.emplace_back(text(name), text(value));
+    }
+}
+
+void sink_body(sink & to, atlas_slice bytes) { to.response.body.append(bytes.data, bytes.size); }
+
+void sink_stream(sink & to, uint64_t stream) {
+    to.stream     = stream;
+    to.has_stream = true;
+}
+
+void * sink_new() { return new sink(); }
+
+atlas_slice sink_text(void * opaque) { return slice(as_sink(opaque).response.body); }
+
+void sink_free(void * opaque) { delete static_cast<sink *>(opaque); }
+
 const atlas_host_api HOST_API = {
-    ATLAS_ABI_VERSION,
-    host_log,
-    query_host,
-    [](void * opaque, int32_t status) { as_sink(opaque).response.status = status; },
-    sink_header,
-    [](void * opaque, atlas_slice bytes) { as_sink(opaque).response.body += text(bytes); },
-    [](void * opaque, uint64_t stream) {
-        as_sink(opaque).stream     = stream;
-        as_sink(opaque).has_stream = true;
-    },
-    []() -> void * { return new sink(); },
-    [](void * opaque) { return slice(as_sink(opaque).response.body); },
-    [](void * opaque) { delete static_cast<sink *>(opaque); },
+    ATLAS_ABI_VERSION,          contained<host_log>::call,  contained<query_host>::call, written<sink_status>::call,
+    written<sink_header>::call, written<sink_body>::call,   written<sink_stream>::call,  contained<sink_new>::call,
+    contained<sink_text>::call, contained<sink_free>::call,
 };
 
 // Keeps the signal handlers of the host: importing asyncio, or a plugin, may replace them.
@@ -138,19 +177,63 @@ struct python::state {
     std::condition_variable idle;
     bool                    open    = false; // calls may enter
     size_t                  running = 0;     // calls inside Python
+};
 
-    bool enter() {
-        const std::lock_guard<std::mutex> lock(mutex);
-        running += open ? 1 : 0;
-        return open;
+// A call into Python, for as long as it lives. False: it may not enter, as there is no Python or it is stopping.
+class python::visit {
+  public:
+    explicit visit(state & to) : to(to) {
+        const std::lock_guard<std::mutex> lock(to.mutex);
+        is_inside = to.open;
+        to.running += is_inside ? 1 : 0;
     }
+    visit(const visit &)             = delete;
+    visit & operator=(const visit &) = delete;
 
-    void leave() {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (--running == 0) {
-            idle.notify_all();
+    ~visit() {
+        if (!is_inside) {
+            return;
+        }
+        const std::lock_guard<std::mutex> lock(to.mutex);
+        if (--to.running == 0) {
+            to.idle.notify_all();
         }
     }
+
+    explicit operator bool() const { return is_inside; }
+
+  private:
+    state & to;
+    bool    is_inside;
+};
+
+// A streamed body. Gives the stream back when the last copy of its `next` goes, whether it ended or the client left.
+class python::stream {
+  public:
+    stream(std::shared_ptr<state> owner, uint64_t id) : owner(std::move(owner)), id(id) {}
+    stream(const stream &)             = delete;
+    stream & operator=(const stream &) = delete;
+
+    ~stream() {
+        if (const visit call(*owner); call) {
+            owner->call.stream_close(id);
+        }
+    }
+
+    bool next(std::string & piece) {
+        const visit call(*owner);
+        if (!call) {
+            return false;
+        }
+        sink          written;
+        const int32_t result = owner->call.stream_next(id, now_ns(), &written);
+        piece                = std::move(written.response.body);
+        return result == ATLAS_OK && !written.is_broken;
+    }
+
+  private:
+    const std::shared_ptr<state> owner;
+    const uint64_t               id;
 };
 
 python::python(host_query query) : shared(std::make_shared<state>()) { process_query() = std::move(query); }
@@ -200,7 +283,17 @@ std::string python::start(const python_options & options) {
 }
 
 http_response python::handle(const http_request & request) {
-    if (!shared->enter()) {
+    try {
+        return handle(shared, request);
+    } catch (const std::exception & e) {
+        log(LogLevel::ERROR, std::string("a request could not be handed to Python: ") + e.what());
+        return error_response(500, "Internal server error");
+    }
+}
+
+http_response python::handle(const std::shared_ptr<state> & on, const http_request & request) {
+    const visit call(*on);
+    if (!call) {
         return error_response(503, "the server is shutting down");
     }
     std::vector<atlas_header> headers;
@@ -212,39 +305,13 @@ http_response python::handle(const http_request & request) {
                                          slice(request.body),   headers.data(),      headers.size(),
                                          slice(request.tenant), request.is_admin};
     sink                     answer;
-    const int32_t            status = shared->call.request(&borrowed, now_ns(), &answer);
-
+    const int32_t            status = on->call.request(&borrowed, now_ns(), &answer);
     if (answer.has_stream) {
-        // gives the stream back when the last copy of `next` goes, whether it ended or the client left
-        struct stream_handle {
-            std::shared_ptr<state> owner;
-            uint64_t               id;
-
-            stream_handle(std::shared_ptr<state> owner, uint64_t id) : owner(std::move(owner)), id(id) {}
-            stream_handle(const stream_handle &)             = delete;
-            stream_handle & operator=(const stream_handle &) = delete;
-
-            ~stream_handle() {
-                if (owner->enter()) {
-                    owner->call.stream_close(id);
-                    owner->leave();
-                }
-            }
-        };
-        auto stream          = std::make_shared<stream_handle>(shared, answer.stream);
-        answer.response.next = [stream](std::string & piece) {
-            if (!stream->owner->enter()) {
-                return false;
-            }
-            sink          next;
-            const int32_t result = stream->owner->call.stream_next(stream->id, now_ns(), &next);
-            stream->owner->leave();
-            piece = std::move(next.response.body);
-            return result == ATLAS_OK;
+        answer.response.next = [body = std::make_shared<stream>(on, answer.stream)](std::string & piece) {
+            return body->next(piece);
         };
     }
-    shared->leave();
-    if (status != ATLAS_OK) {
+    if (status != ATLAS_OK || answer.is_broken) {
         return error_response(500, "Internal server error");
     }
     return std::move(answer.response);
@@ -253,20 +320,27 @@ http_response python::handle(const http_request & request) {
 std::string python::perform(int32_t what, const std::string & argument) { return perform(*shared, what, argument); }
 
 std::string python::perform(state & on, int32_t what, const std::string & argument) {
-    if (!on.enter()) {
+    const visit call(on);
+    if (!call) {
         throw error(503, "the server is shutting down");
     }
     sink          answer;
     const int32_t status = on.call.call(what, slice(argument), now_ns(), &answer);
-    on.leave();
+
     auto & [code, type, body, headers, next] = answer.response;
-    if (status != ATLAS_OK) {
+    if (status != ATLAS_OK || answer.is_broken) {
         throw error(code < 400 ? 500 : code, body.empty() ? "Internal server error" : body);
     }
     return std::move(body);
 }
 
 bool python::stop(double timeout_s) {
+    const bool has_ended = stop_calls(timeout_s);
+    is_host_open         = false;
+    return has_ended;
+}
+
+bool python::stop_calls(double timeout_s) {
     using clock = std::chrono::steady_clock;
     const auto deadline =
         clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
@@ -303,7 +377,6 @@ bool python::stop(double timeout_s) {
     if (!done) {
         logf(LogLevel::WARN, "the shutdown hooks did not end within %.1f s; going on without them", timeout_s);
     }
-    log_open = false;
     const std::lock_guard<std::mutex> calls(shared->mutex);
     return done && shared->running == 0;
 }

@@ -154,9 +154,12 @@ json answer_schema() {
                                   "overhead_ms", "degraded", "reason"})},
         {"properties",
          {
-             {"session_id", nullable("as it was asked for")},
+             {"session_id",
+              nullable("as it was asked for; of X-Conversation-Id: that, or its hash where it is no valid id")},
              {"memory_layers", count("as it was asked for")},
-             {"cache_hit", {{"type", "boolean"}, {"description", "whether any token of the prompt was reused"}}},
+             {"cache_hit",
+              {{"type", "boolean"},
+               {"description", "whether any token of the prompt was reused, of the slot's own or restored"}}},
              {"reused_tokens", count("tokens of the prompt that were not computed again")},
              {"prompt_tokens", count("tokens of the prompt")},
              {"layer", count("layer that state was restored from; 0: none")},
@@ -164,7 +167,7 @@ json answer_schema() {
              {"restore_ms", number("time in which that was put into the slot")},
              {"overhead_ms", number("time spent in ATLAS for this request")},
              {"degraded", {{"type", "boolean"}, {"description", "whether something asked for could not be had"}}},
-             {"reason", nullable("why not, or why nothing was restored")},
+             {"reason", nullable("why not, or why no layer gave more")},
          }},
     };
 }
@@ -192,9 +195,6 @@ request_options parse_request_options(const std::string & text) {
             throw validation_error("atlas." + key, problem);
         }
         found->set(options, value);
-    }
-    if (options.history == history_keeper::server && !options.session_id) {
-        throw validation_error("atlas.history", "\"server\" needs a session: give atlas.session_id too");
     }
     return options;
 }

@@ -45,9 +45,10 @@ void log_ended(const request & request, const request_record & record, const Atl
     if (is_logged(LogLevel::INFO)) {
         const auto & layers = request.options().memory_layers;
         char         text[160];
-        std::snprintf(text, sizeof(text), "Request processed in %.3f ms (memory_layers=%s, cache_hit=%s)",
-                      record.ms.overhead, layers ? std::to_string(*layers).c_str() : "all",
-                      record.reused_tokens > 0 ? "true" : "false");
+        std::snprintf(text, sizeof(text),
+                      "Request processed in %.3f ms (memory_layers=%s, cache_hit=%s), of which ATLAS took %.3f ms",
+                      record.ms.total, layers ? std::to_string(*layers).c_str() : "all",
+                      record.reused_tokens > 0 ? "true" : "false", record.ms.overhead);
         log(LogLevel::INFO, text, config.log_format == LogFormat::JSON ? "\"request\":" + record.to_json() : "");
     }
     if (config.slow_request_ms > 0 && record.ms.total > config.slow_request_ms) {

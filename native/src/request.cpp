@@ -36,13 +36,18 @@ request::clock::duration request::overhead() const {
 }
 
 // Why something that was asked for, or could have been had, was not; null when nothing was missed.
-static json reason_json(const std::string & degraded_reason, const memory_ticket * ticket) {
+static json reason_json(const std::string & degraded_reason, const memory_ticket * ticket, bool is_hit) {
+    static const char * SLOT_ONLY = "slot_only"; // no_match says that nobody had any of the prompt
+
     if (!degraded_reason.empty()) {
         return degraded_reason;
     }
-    const bool is_fine = ticket == nullptr || ticket->result == restore_result::restored ||
-                         ticket->result == restore_result::slot_has_it;
-    return is_fine ? json() : json(RESTORE_RESULT_NAMES[static_cast<size_t>(ticket->result)]);
+    const auto result  = ticket != nullptr ? ticket->outcome().result : restore_result::slot_has_it;
+    const bool is_fine = result == restore_result::restored || result == restore_result::slot_has_it;
+    if (is_fine) {
+        return json();
+    }
+    return is_hit && result == restore_result::no_match ? SLOT_ONLY : RESTORE_RESULT_NAMES[static_cast<size_t>(result)];
 }
 
 std::string request::answer() const {
@@ -58,8 +63,9 @@ std::string request::answer() const {
     out["reused_tokens"] = usage.reused_tokens;
     out["prompt_tokens"] = usage.prompt_tokens;
     if (ticket) {
-        out["layer"]      = ticket->layer;
-        out["restore_ms"] = ticket->restore_ms;
+        const restore_outcome how = ticket->outcome();
+        out["layer"]              = how.layer;
+        out["restore_ms"]         = how.restore_ms;
     }
     out["layers_used"] = json::array();
     for (const int layer : layers) {
@@ -69,7 +75,7 @@ std::string request::answer() const {
     }
     out["overhead_ms"] = overhead_ms;
     out["degraded"]    = !degraded_reason.empty();
-    out["reason"]      = reason_json(degraded_reason, ticket.get());
+    out["reason"]      = reason_json(degraded_reason, ticket.get(), cache_hit);
     return out.dump();
 }
 
@@ -92,11 +98,12 @@ request_record request::record() const {
     made.answer_tokens = std::max(usage.answer_tokens, progress);
     made.degraded      = degraded_reason;
     if (ticket) {
-        made.memory_result = RESTORE_RESULT_NAMES[static_cast<size_t>(ticket->result)];
-        made.layer         = ticket->layer;
-        if (ticket->result == restore_result::restored) {
-            made.ms.restore = ticket->restore_ms;
-            made.ms.queue -= std::min(made.ms.queue, ticket->restore_ms); // which it is part of
+        const restore_outcome how = ticket->outcome();
+        made.memory_result        = RESTORE_RESULT_NAMES[static_cast<size_t>(how.result)];
+        made.layer                = how.layer;
+        if (how.result == restore_result::restored) {
+            made.ms.restore = how.restore_ms;
+            made.ms.queue -= std::min(made.ms.queue, how.restore_ms); // which it is part of
         }
     }
     return made;

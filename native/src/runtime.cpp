@@ -2,7 +2,7 @@
 
 #include "atlas-error.hpp"
 #include "atlas-heap.hpp"
-#include "atlas-json-depth.hpp"
+#include "atlas-limits.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
 #include "metrics-export.hpp"
@@ -35,12 +35,18 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         options.preload_bytes = config->preload_size;
         options.block_tokens  = config->block_tokens;
         options.write_delay_s = config->auto_save_interval_s;
-        store                 = std::make_unique<memory_store>(options);
+        options.index_bytes   = config->index_size;
+
+        options.awaits_sessions = true;
+        store                   = std::make_unique<memory_store>(options);
     }
     const auto where = find_python_environment(config->python_home, python_where.environment);
 
     python_where.environment = where.path;
     python_problem           = embedded.start(python_where);
+    if (store) {
+        store->sessions_restored(); // by a startup hook; without Python there are none
+    }
     if (python_problem.empty()) {
         return true;
     }
@@ -71,11 +77,11 @@ std::unique_ptr<request> runtime::begin_request(completion_head head) {
         begun->degrade("sessions are not stored: Python is not running");
     }
     if (store) {
-        const std::lock_guard<std::mutex> lock(model_mutex);
-        if (memory_problem.empty()) {
-            begun->set_layers({1, 2});
+        const auto known = memory_root.now();
+        if (known.problem.empty()) {
+            begun->set_layers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
         } else {
-            begun->degrade("the memory of this model's state is off: " + memory_problem);
+            begun->degrade("the memory of this model's state is off: " + known.problem);
         }
     }
     return begun;
@@ -99,6 +105,11 @@ void runtime::record_messages(const std::string & session, const std::string & m
     embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages + "}");
 }
 
+// The argument names a session, whose conversations are meant, or is empty.
+static std::vector<conversation> take_conversations(conversation_queue & queue, std::string_view session) {
+    return session.empty() ? queue.take(64) : queue.take_of(std::string(session));
+}
+
 // The answer to ATLAS_QUERY_CONVERSATIONS.
 static std::string conversations_json(std::vector<conversation> && conversations) {
     std::string text = "[";
@@ -107,17 +118,6 @@ static std::string conversations_json(std::vector<conversation> && conversations
         text += "{\"session_id\":" + json(each.session).dump() + ",\"messages\":" + each.messages + "}";
     }
     return text + "]";
-}
-
-void runtime::set_memory_root(const std::string & root, const std::string & problem) {
-    const std::lock_guard<std::mutex> lock(model_mutex);
-    memory_root    = root;
-    memory_problem = problem;
-    if (problem.empty()) {
-        logf(LogLevel::INFO, "Memory is kept in %s (root %.12s)", store->options().path.c_str(), root.c_str());
-    } else {
-        logf(LogLevel::WARN, "Memory of this model's state is off: %s", problem.c_str());
-    }
 }
 
 // POST /v1/atlas/memory/flush: {"timeout_s": number} or nothing.
@@ -146,8 +146,12 @@ http_response runtime::flush(const http_request & request) {
             timeout_s = value;
         }
     }
-    if (!loop_publishing.wait(timeout_s)) {
-        return error_response(500, "Failed to flush the memory: the running batch took longer than timeout_s");
+    if (const auto problem = memory_root.wait(timeout_s).why_not_on_disk(); !problem.empty()) {
+        return error_response(500, "Failed to flush the memory: " + problem);
+    }
+    // only the admin's may hold up what other clients are waiting for
+    if (!loop_publishing.wait(timeout_s, request.is_admin)) {
+        return error_response(500, "Failed to flush the memory: the running batches took longer than timeout_s");
     }
     const flush_result result = store->flush(timeout_s);
     if (!result.complete) {
@@ -162,29 +166,55 @@ http_response runtime::flush(const http_request & request) {
 }
 
 http_response runtime::handle(const http_request & request) {
+    std::shared_ptr<void> counted;
+    try {
+        counted = request.is_admin ? nullptr : calls.enter(request.account, *config());
+    } catch (const error & e) {
+        return error_response(e);
+    }
+    http_response response = answer(request);
+    if (response.next) {
+        response.next = [counted, next = std::move(response.next)](std::string & piece) { return next(piece); };
+    }
+    return response;
+}
+
+http_response runtime::answer(const http_request & request) {
     if (request.method == "POST" && request.path == "/v1/atlas/memory/flush") {
         return flush(request);
     }
     if (python_problem.empty()) {
         return embedded.handle(request);
     }
+    if (!request.is_admin) {
+        return error_response(503, "Python is not running: ask with the admin's key why"); // the reason has paths in it
+    }
     if (request.path != "/v1/atlas/status" || request.method != "GET") {
         return error_response(503, "Python is not running: " + python_problem);
     }
-    json data                  = json::parse(status_json());
+    json data     = json::parse(status_json());
+    json document = {{"status", "degraded"}, {"problems", json::array({"Python is not running: " + python_problem})}};
+
+    document["notices"]        = data.at("notices");
     data["memory_persistence"] = false;
+    data.erase("notices");
+    document["data"] = std::move(data);
 
     http_response response;
-    response.body = json{{"status", "degraded"},
-                         {"data", data},
-                         {"problems", json::array({"Python is not running: " + python_problem})}}
-                        .dump(-1, ' ', false, json::error_handler_t::replace);
+    response.body = document.dump(-1, ' ', false, json::error_handler_t::replace);
     return response;
 }
 
 bool runtime::stop() {
     requests.close();
+    if (store) {
+        store->end_waiting();
+    }
     const double timeout_s = config()->shutdown_timeout_s;
+    if (const auto why = memory_root.now().why_not_on_disk(); !why.empty() && store->stats().ram_entries > 0) {
+        log(LogLevel::WARN, "What is in RAM is lost. " + why);
+    }
+    memory_root.give_up();
     if (store && !store->flush(timeout_s).complete) {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
              (unsigned long long) store->stats().pending_entries, timeout_s);
@@ -192,13 +222,21 @@ bool runtime::stop() {
     return embedded.stop(timeout_s);
 }
 
+// A limit in bytes, or null where there is none: JavaScript cannot hold the number that stands for it.
+static json limit_json(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
+
 static json stats_json(const memory_stats & stats, const memory_options & options) {
     return {
         {"ram",
-         {{"budget", options.ram_bytes},
+         {{"budget", limit_json(options.ram_bytes)},
           {"entries", stats.ram_entries},
           {"bytes", stats.ram_bytes},
           {"ready", stats.ready_bytes},
+          {"held",
+           {{"bytes", stats.held_bytes},
+            {"limit", limit_json(stats.held_limit)},
+            {"waiting", stats.lookups_waiting},
+            {"waited", stats.lookups_waited}}},
           {"evicted", stats.evicted_ram},
           {"drops", stats.ram_drops}}},
         {"disk",
@@ -209,6 +247,7 @@ static json stats_json(const memory_stats & stats, const memory_options & option
           {"index_complete", stats.index_complete},
           {"problem", stats.disk_problem.empty() ? json() : json(stats.disk_problem)},
           {"retry_s", stats.disk_problem.empty() ? json() : json(stats.disk_retry_s)}}},
+        {"index", {{"budget", options.index_bytes}, {"bytes", stats.index_bytes}}},
         {"pending", {{"entries", stats.pending_entries}, {"bytes", stats.pending_bytes}}},
         {"written",
          {{"entries", stats.written_entries},
@@ -222,12 +261,17 @@ static json stats_json(const memory_stats & stats, const memory_options & option
           {"complete", stats.preload_complete}}},
         {"sessions", stats.sessions},
         {"session_drops", stats.session_drops},
-        {"pinned", {{"bytes", stats.pinned_bytes}, {"limit", stats.pinned_limit}, {"beyond", stats.unpinned_bytes}}},
+        {"pinned",
+         {{"bytes", stats.pinned_bytes}, {"limit", limit_json(stats.pinned_limit)}, {"beyond", stats.unpinned_bytes}}},
         {"event_drops", stats.event_drops},
         {"orphan_drops", stats.orphan_drops},
         {"damaged_files", stats.bad_checksum},
         {"foreign_files", stats.foreign_files},
     };
+}
+
+static json hashing_json(const hashing_progress & now) {
+    return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
 }
 
 // What there is to say of the memory of a process that has none, as a router's.
@@ -253,7 +297,8 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
         case ATLAS_QUERY_METRICS:         return metrics_json();
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
-        case ATLAS_QUERY_CONVERSATIONS:   return conversations_json(requests.conversations().take(64));
+        case ATLAS_QUERY_CONVERSATIONS:
+            return conversations_json(take_conversations(requests.conversations(), argument));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
     }
 }
@@ -265,9 +310,10 @@ std::string runtime::metrics_json() {
     facts.server_version  = server_version;
     facts.uptime_s        = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     if (store) {
-        facts.memory     = store->stats();
-        facts.ram_bytes  = store->options().ram_bytes;
-        facts.disk_bytes = store->options().disk_bytes;
+        facts.memory      = store->stats();
+        facts.ram_bytes   = store->options().ram_bytes;
+        facts.disk_bytes  = store->options().disk_bytes;
+        facts.index_bytes = store->options().index_bytes;
     }
     for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
         std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
@@ -279,30 +325,37 @@ std::string runtime::metrics_json() {
     return atlas::metrics_json(requests.recorded(), facts);
 }
 
-void runtime::count_restore(const memory_ticket & ticket) {
-    restores[static_cast<size_t>(ticket.result)][ticket.layer]++;
-    if (ticket.result == restore_result::restored) {
+void runtime::count_restore(const restore_outcome & how) {
+    restores[static_cast<size_t>(how.result)][how.layer]++;
+    if (how.result == restore_result::restored) {
         requests.recorded().values.record(metrics::RESTORE,
-                                          std::chrono::nanoseconds(static_cast<int64_t>(ticket.restore_ms * 1e6)));
+                                          std::chrono::nanoseconds(static_cast<int64_t>(how.restore_ms * 1e6)));
     }
 }
 
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
-    const auto                          pool = requests.pool().stats();
+    const auto                          pool    = requests.pool().stats();
+    const auto                          known   = memory_root.now();
+    json                                notices = json::array();
     json                                memory;
-    if (store && !memory_root.empty()) {
+    if (store && known.is_settled && known.problem.empty()) {
         memory            = stats_json(store->stats(), store->options());
         memory["path"]    = store->options().path;
-        memory["root"]    = memory_root;
+        memory["root"]    = known.root.empty() ? json() : json(known.root);
+        memory["hashing"] = known.hashing ? hashing_json(*known.hashing) : json();
         memory["results"] = json::object();
         for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
             memory["results"][RESTORE_RESULT_NAMES[i]] =
                 std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
         }
-    } else if (!memory_problem.empty()) {
-        memory = {{"problem", memory_problem}};
+        if (known.hashing) {
+            notices.push_back(known.why_not_on_disk());
+        }
+    } else if (!known.problem.empty()) {
+        memory = {{"problem", known.problem}};
+        notices.push_back("The memory of this model's state is off: " + known.problem);
     }
     return json{
         {"memory", memory},
@@ -323,6 +376,7 @@ std::string runtime::status_json() {
         {"uptime_seconds", uptime.count()},
         {"model", model_loaded ? json(model.name) : json()},
         {"server_version", server_version},
+        {"notices", notices},
     }
         .dump(-1, ' ', false, json::error_handler_t::replace);
 }

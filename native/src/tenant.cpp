@@ -2,6 +2,7 @@
 
 #include "atlas-log.hpp"
 #include "hash/hash.h"
+#include "memory/directory.hpp"
 
 #include <fcntl.h>
 #include <sys/random.h>
@@ -10,8 +11,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
+#include <stdexcept>
+#include <system_error>
 #include <utility>
 
 namespace atlas {
@@ -44,6 +46,11 @@ static std::string random_secret() {
     std::string bytes(SECRET_BYTES, '\0');
     for (size_t n = 0; n < bytes.size();) {
         const ssize_t more = getrandom(&bytes[n], bytes.size() - n, 0);
+        if (more < 0 && errno != EINTR) {
+            throw std::runtime_error(
+                std::string("no random bytes for the secret that keeps API keys apart: getrandom: ") +
+                std::strerror(errno));
+        }
         n += more > 0 ? (size_t) more : 0;
     }
     return bytes;
@@ -70,6 +77,14 @@ static std::string read_or_make(const std::string & path) {
     return stored.gcount() == (std::streamsize) secret.size() ? secret : "";
 }
 
+bool is_same_key(const std::string & known, const std::string & presented) {
+    unsigned char differing = known.size() == presented.size() ? 0 : 1;
+    for (size_t i = 0; i < presented.size(); i++) {
+        differing |= (unsigned char) (presented[i] ^ (known.empty() ? 1 : known[i % known.size()]));
+    }
+    return differing == 0;
+}
+
 tenants::tenants(tenant_options options) : opts(std::move(options)) {
     if (!opts.is_separated) {
         return;
@@ -78,18 +93,21 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
         secret = random_secret();
         return;
     }
-    std::error_code ignored;
-    if (std::filesystem::create_directories(opts.directory, ignored)) {
-        chmod(opts.directory.c_str(), 0700);
-    }
     const std::string path = opts.directory + "/tenant-secret";
-
-    secret = read_or_make(path);
+    std::string       problem;
+    try {
+        memory::make_directories(opts.directory, true);
+        secret  = read_or_make(path);
+        problem = std::strerror(errno);
+        memory::sync_directory(opts.directory);
+    } catch (const std::system_error & error) {
+        problem = error.what();
+    }
     if (secret.empty()) {
         logf(LogLevel::ERROR,
              "cannot read or make %s: %s; until that is mended and the server restarted, clients find nothing of what "
              "they kept before",
-             path.c_str(), std::strerror(errno));
+             path.c_str(), problem.c_str());
         secret = random_secret();
     }
 }
@@ -97,7 +115,7 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
 identity tenants::identify(const std::string & key) const {
     const std::string account   = opts.has_keys ? key : "";
     const bool        has_admin = !opts.admin_key.empty();
-    if (has_admin && key == opts.admin_key) {
+    if (has_admin && is_same_key(opts.admin_key, key)) {
         return {"", true, account};
     }
     const bool is_admin = !has_admin && opts.all_are_admin;

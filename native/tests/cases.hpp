@@ -21,7 +21,23 @@
     static const cases::registration name##_registration(#name, name);                                                 \
     static void                      name([[maybe_unused]] const std::string & dir)
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CASES_ARE_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CASES_ARE_SANITIZED
+#endif
+
 namespace cases {
+
+// A sanitizer takes the place of malloc, and tells nothing of what that has.
+#ifdef CASES_ARE_SANITIZED
+constexpr bool IS_SANITIZED = true;
+#else
+constexpr bool IS_SANITIZED = false;
+#endif
 
 struct registration {
     registration(const char * name, void (*run)(const std::string & dir));

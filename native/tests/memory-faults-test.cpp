@@ -3,8 +3,8 @@
 
 #include "writer.hpp"
 
+#include <dlfcn.h>
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,21 +21,32 @@ static int failed(int code) {
     return -1;
 }
 
+// What would be called without this program: the C library's, or that of a library which was loaded before it.
+template <typename F> static F * next(F *, const char * name) {
+    return reinterpret_cast<F *>(::dlsym(RTLD_NEXT, name));
+}
+
 // In place of the C library's, for the whole program.
 extern "C" {
 
 ssize_t pwrite(int fd, const void * bytes, size_t n_bytes, off_t offset) {
-    return write_error ? failed(write_error) : ::syscall(SYS_pwrite64, fd, bytes, n_bytes, offset);
+    static const auto call = next(pwrite, "pwrite");
+    return write_error ? failed(write_error) : call(fd, bytes, n_bytes, offset);
 }
 
-int fdatasync(int fd) { return sync_error ? failed(sync_error) : (int) ::syscall(SYS_fdatasync, fd); }
+int fdatasync(int fd) {
+    static const auto call = next(fdatasync, "fdatasync");
+    return sync_error ? failed(sync_error) : call(fd);
+}
 
 int unlink(const char * path) noexcept {
-    return remove_error ? failed(remove_error) : (int) ::syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    static const auto call = next(unlink, "unlink");
+    return remove_error ? failed(remove_error) : call(path);
 }
 
 ssize_t pread(int fd, void * to, size_t n_bytes, off_t offset) {
-    return open_error ? failed(open_error) : ::syscall(SYS_pread64, fd, to, n_bytes, offset);
+    static const auto call = next(pread, "pread");
+    return open_error ? failed(open_error) : call(fd, to, n_bytes, offset);
 }
 }
 

@@ -112,6 +112,66 @@ CASE(damaged_data) {
     wait_until([&] { return files_of(dir).size() == 3; });
 }
 
+static memory::file_header header_of(entry_kind kind, const std::string & parent, const memory_tokens & tokens,
+                                     uint64_t position) {
+    memory::file_header header;
+    header.kind     = kind;
+    header.parent   = *memory::digest_from_hex(parent);
+    header.tokens   = tokens;
+    header.position = position;
+    return header;
+}
+
+// Of right checksums and key, and nothing that a server wrote.
+CASE(files_of_a_shape_that_cannot_be) {
+    const memory::file_header wrong[] = {
+        header_of(entry_kind::block, ROOT, {}, 0),
+        header_of(entry_kind::block, ROOT, some_tokens(1, 15), 0),
+        header_of(entry_kind::block, ROOT, some_tokens(2, BLOCK), 8),
+        header_of(entry_kind::block, ROOT, some_tokens(3, BLOCK), 1ull << 32),
+        header_of(entry_kind::tail, ROOT, {}, 0),
+        header_of(entry_kind::tail, ROOT, some_tokens(4, 1024), 0),
+        header_of(entry_kind::tail, ROOT, some_tokens(5, 1000), 999),
+        header_of(entry_kind::checkpoint, ROOT, some_tokens(6, 1024), 0),
+        header_of(entry_kind::checkpoint, ROOT, {}, 1031),
+    };
+    for (const auto & header : wrong) {
+        write_file(dir, header, 100);
+    }
+    memory_store store(options(dir));
+    wait_indexed(store);
+    CHECK(store.stats().bad_checksum == std::size(wrong) && store.stats().disk_entries == 0 && files_of(dir).empty());
+}
+
+// They count and are given up as all others, and are in nobody's way.
+CASE(entries_of_another_block_size_are_not_found) {
+    const auto ours  = some_tokens(1, 2 * BLOCK + 5);
+    const auto large = slice(ours, 0, 2 * BLOCK);
+    {
+        memory_store store(options(dir));
+        put(store, entry_kind::block, ROOT, slice(ours, 0, BLOCK));
+        flush(store);
+    }
+    const auto block = write_file(dir, header_of(entry_kind::block, ROOT, large, 0), 1000);
+    write_file(dir, header_of(entry_kind::tail, ROOT, slice(ours, 0, BLOCK), 0), 1000); // as many as our block has
+    write_file(dir, header_of(entry_kind::tail, ROOT, slice(ours, 0, BLOCK + 4), 0), 1000);
+    write_file(dir, header_of(entry_kind::checkpoint, ROOT, slice(ours, 0, BLOCK + 1), 0), 1000);
+    write_file(dir, header_of(entry_kind::tail, block, slice(ours, 2 * BLOCK, ours.size()), 2 * BLOCK), 1000);
+    const uint64_t bytes = bytes_of(dir);
+    {
+        memory_store store(options(dir));
+        wait_indexed(store);
+        CHECK(store.stats().disk_entries == 6 && store.stats().disk_bytes == bytes && store.contains(block));
+        CHECK(find(store, ours).n_tokens == BLOCK && find(store, ours, true).n_tokens == 0);
+        put_all(store, ours);
+        CHECK(find(store, ours).n_tokens == ours.size());
+    }
+    memory_store small(options(dir, MiB, 3 * memory::file_bytes(BLOCK, 1000)));
+    wait_indexed(small);
+    wait_until([&] { return small.stats().disk_bytes <= small.options().disk_bytes; });
+    CHECK(small.stats().bad_checksum == 0);
+}
+
 CASE(other_files_are_left_alone) {
     fs::create_directories(dir + "/blocks/ab/cd/ef");
     fs::create_directories(dir + "/tmp");

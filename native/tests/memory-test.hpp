@@ -3,6 +3,7 @@
 
 #include "atlas-memory.hpp"
 #include "cases.hpp"
+#include "entry-file.hpp"
 
 #include <filesystem>
 #include <functional>
@@ -49,5 +50,8 @@ void put_away(const std::string & path);
 void bring_back(const std::string & path);
 
 std::string file_of(const std::string & dir, const std::string & key);
+
+// Writes the file of an entry with right checksums and key, whatever else its header says; returns the key.
+std::string write_file(const std::string & dir, memory::file_header header, size_t n_bytes);
 
 } // namespace memory_test

@@ -48,7 +48,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 40);
+    CHECK(names.size() == 45);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {

@@ -153,9 +153,8 @@ static uint64_t tokens(const metrics & from, token_source source) {
 }
 
 static std::shared_ptr<atlas::memory_ticket> ticket(restore_result result, int layer) {
-    auto made    = std::make_shared<atlas::memory_ticket>();
-    made->result = result;
-    made->layer  = layer;
+    auto made = std::make_shared<atlas::memory_ticket>();
+    made->settle({result, layer, 0});
     return made;
 }
 

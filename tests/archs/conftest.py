@@ -32,6 +32,25 @@ ALL_SETTINGS = [
 ]
 # Each two values of different options together.
 FEW_SETTINGS = [ALL_SETTINGS[number] for number in (0, 3, 5, 6)]
+# Those whose state cannot all be rolled back, and two that are plain.
+FEW_REUSED = ["gemma3-dense", "lfm2-dense", "qwen35-dense"]
+MANY_REUSED = [
+    *FEW_REUSED,
+    "cohere2-dense",
+    "deepseek2-moe",
+    "deepseek4-moe",
+    "exaone4-dense",
+    "falcon-h1-dense",
+    "gemma2-dense",
+    "gpt-oss-moe",
+    "jamba-dense",
+    "llama-dense",
+    "llama4-moe",
+    "mamba-dense",
+    "plamo3-dense",
+    "qwen3next-moe",
+    "smallthinker-moe",
+]
 # Having no V, these refuse a type for it that is not K's.
 ONE_TYPE = {"deepseek2-moe", "deepseek4-moe"}
 
@@ -49,6 +68,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     everything = wants_all(metafunc.config)
     if "model_name" in metafunc.fixturenames:
         metafunc.parametrize("model_name", ALL_MODELS if everything else FEW_MODELS)
+    if "reuse_model" in metafunc.fixturenames:
+        names = MANY_REUSED if everything else FEW_REUSED
+        metafunc.parametrize("reuse_model", names, scope="module")
     if "settings" in metafunc.fixturenames:
         combinations = [
             (name, settings)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.small_disk import SmallDisk
-from tests.server.conftest import start_server
+from tests.server.conftest import spawn_server, start_server
 from tests.server.conversations import ONE_THREAD
 from tests.server.harness import STOCK_BINARY, Server
 
-__all__ = ["start_server"]
+__all__ = ["spawn_server", "start_server"]
 
 # Of 25 kills each, in a memory of its own.
 MANY_SEEDS, FEW_SEEDS = range(8), range(2)

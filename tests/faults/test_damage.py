@@ -1,7 +1,9 @@
 """Files that were changed behind the server's back, at any place: no wrong answer comes of it."""
 
+import hashlib
 import random
 import shutil
+import struct
 from pathlib import Path
 
 from tests.server.conftest import StartServer
@@ -23,6 +25,10 @@ CONVERSATIONS = 6
 ROUNDS_PER_SEED = 4
 AT_VERSION = 8
 SMALL_BLOCKS = ["--atlas-block-tokens", "16"]
+
+
+# XXH3 of no data, and of the header of the file below before it.
+SUM_OF_NOTHING, SUM_OF_HEADER = bytes.fromhex("c294d3380580062d"), bytes.fromhex("a56492cf26a283d6")
 
 
 def questions_and_answers(cold: Server) -> list[tuple[Conversation, str]]:
@@ -94,3 +100,19 @@ def test_files_of_a_later_version(start_server: StartServer, tmp_path: Path, col
     assert {path: path.read_bytes() for path in later} == later, "they are whose version knows them"
     answer = chat(server, told.asking(ASK_NAME))
     assert (answer.text, answer.reused) == (text, 0)
+
+
+def test_block_of_no_tokens(start_server: StartServer, tmp_path: Path) -> None:
+    """A file that is as it was written, of an entry that there cannot be."""
+    parent = "ab" * 32
+    key = hashlib.sha256(b"\0" + parent.encode()).hexdigest()
+    header = b"ATLASKV\0" + struct.pack("<IIIIQQ", 1, 120, 0, 0, 0, 0) + SUM_OF_NOTHING
+    header += bytes.fromhex(key) + bytes.fromhex(parent)
+    path = tmp_path / f"memory/blocks/{key[:2]}/{key[2:4]}/{key}.kv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(header + SUM_OF_HEADER)
+    server = start_server(memory_options(tmp_path))
+    wait_for_memory(server)
+    status = memory_status(server)
+    assert (status["damaged_files"], status["disk"]["entries"]) == (1, 0)
+    assert not path.exists()

@@ -11,6 +11,7 @@ from tests.server.conversations import (
     Conversation,
     chat,
     cold_chat,
+    filler,
     flush,
     memory_options,
     memory_status,
@@ -69,3 +70,30 @@ def test_what_one_wrote_the_other_finds_when_it_starts(start_server: StartServer
     answer = told.ask(reading, atlas={})
     assert answer.recalls(first)
     assert answer.layer == 1
+
+
+def session_bytes(server: Server) -> int:
+    [listed] = data_of(operate(server, "list", {}))["contexts"]
+    size: int = listed["session"]["disk_bytes"]
+    return size
+
+
+def test_a_session_with_two_models(start_server: StartServer, tmp_path: Path) -> None:
+    """The same name on servers that cannot use each other's state: what one does leaves the other's alone."""
+    atlas = {"session_id": "ada", "history": "server"}
+    message = {"role": "user", "content": "My name is Ada."}
+    large = start_server(memory_options(tmp_path))
+    small = start_server([*memory_options(tmp_path), "-c", "1024"])
+    chat(large, [{**message, "content": f"My name is Ada. {filler(100)}"}], atlas={"session_id": "ada"})
+    flush(large)
+    before = session_bytes(large)
+    chat(small, [message], atlas={"session_id": "ada"})
+    flush(small)
+    assert 0 < session_bytes(small) < before
+    answer = chat(small, [{"role": "user", "content": ASK_NAME}], atlas=atlas)
+    assert "Ada" in answer.text, "what was said belongs to the session, whatever the model"
+    for server in (large, small):
+        server.stop()
+    large.start()
+    wait_for_memory(large)
+    assert session_bytes(large) >= before

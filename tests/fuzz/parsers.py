@@ -65,18 +65,21 @@ def rows(data: bytes) -> None:
     _, database = _database()
     lines = [line for line, _ in zip(cycle(data.split(b"\n")), range(6), strict=False)]
     with suppress(_UndoneError), database.write("test") as connection:
-        connection.execute("INSERT INTO sessions VALUES ('sound', 1, 1.0, 0, 1.0, zeroblob(32))")
+        connection.execute("INSERT INTO sessions VALUES ('sound', 1, 1.0, 0, 1.0)")
+        connection.execute("INSERT INTO chains VALUES ('sound', 'root', 1.0, zeroblob(32))")
         # IGNORE: SQLite stores a NaN as NULL, which no file can hold in these columns.
         connection.execute("INSERT OR IGNORE INTO messages VALUES ('sound', 0, 1, ?)", (_value(lines[0]),))
         damaged = [lines[0], *map(_value, lines[1:])]
-        connection.execute("INSERT OR IGNORE INTO sessions VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?)", damaged)
+        connection.execute("INSERT OR IGNORE INTO sessions VALUES (CAST(? AS TEXT), ?, ?, ?, ?)", damaged[:5])
+        connection.execute("INSERT OR IGNORE INTO chains VALUES ('sound', ?, ?, ?)", damaged[-3:])
         stored = SessionStore(database).page()
         assert "sound" in [one.session_id for one in stored]
         for one in stored:
             assert one.session_id.isascii()
             assert isinstance(one.tokens, int)
             assert isinstance(one.last_used, float)
-            assert all(len(key) == 64 for key in one.chain)
+            assert all(len(key) == 64 for chain in one.chains.values() for key in chain)
+            assert all(isinstance(root, str) for root in one.chains)
         assert orjson.dumps(page(database, 10))
         assert all(isinstance(message, bytes) for message in ConversationStore(database).load("sound"))
         raise _UndoneError("undone")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.server.harness import REPOSITORY
 
-TARGETS = ["request-fields", "entry-file"]
+TARGETS = ["request-fields", "entry-file", "entry-directory"]
 CORPUS = REPOSITORY / "native/fuzz/corpus"
 SECONDS = 5
 

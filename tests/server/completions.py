@@ -1,5 +1,7 @@
 """One small completion on each of the completion routes, and the `atlas` object of its answer."""
 
+import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,3 +69,22 @@ def endless(server: Server, path: str = "/completion", **fields: Any) -> Iterato
         lines = running.iter_lines()
         assert next(lines).startswith("data: ")
         yield lines
+
+
+class Leaving:
+    """A client of a completion that reads nothing of its answer, and leaves.
+
+    `headers` are lines that end with CRLF; `behind` is sent after the request.
+    """
+
+    def __init__(
+        self, server: Server, body: Any, headers: str = "", behind: bytes = b"", path: str = "/completion"
+    ) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", server.port))
+        text = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(text)}\r\n\r\n"
+        self._socket.sendall(head.encode() + text + behind)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self._socket.close()

@@ -1,11 +1,16 @@
 """Plugins that a test holds at a point of the server's life, and that say how far they came."""
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.server.harness import write_plugin
+from tests.server.harness import Server, write_plugin
 
 BOTH_SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
 
@@ -74,3 +79,23 @@ def one_and_wait():
 def plugin_options(directory: Path, source: str = "") -> list[str | Path]:
     """Options of a server with a plugin of the shutdown hook and that source."""
     return ["--atlas-plugin", write_plugin(directory, SHUTDOWN_HOOK + source)]
+
+
+@contextmanager
+def in_background(server: Server, path: str, body: Any = None) -> Iterator[list[httpx.Response | None]]:
+    """A GET on a thread, or a POST; the list gets its answer, or None when the connection was cut."""
+    answers: list[httpx.Response | None] = []
+    method = "GET" if body is None else "POST"
+
+    def get() -> None:
+        try:
+            answers.append(httpx.request(method, server.url + path, json=body, timeout=60.0))
+        except httpx.TransportError:
+            answers.append(None)
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        thread.join()

@@ -1,5 +1,6 @@
 """The `atlas` object on the completion routes: what is answered."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -78,6 +79,14 @@ class TestAnswer:
         assert first["reused_tokens"] < second["reused_tokens"] == second["prompt_tokens"] - 1
         assert second["cache_hit"] is True
 
+    def test_a_hit_is_not_beside_no_match(self, server: Server) -> None:
+        """A slot that shares a few tokens with the prompt is a hit, though no layer has them."""
+        complete(server, "/completion", prompt="Two words and the end.", n_predict=1, id_slot=0)
+        longer = {"prompt": "Two words that go on" + " and on" * 20, "n_predict": 1, "id_slot": 0}
+        shared = complete(server, "/completion", **longer, atlas={})["atlas"]
+        assert 0 < shared["reused_tokens"] < 16
+        assert (shared["cache_hit"], shared["reason"], shared["layer"]) == (True, "slot_only", 0)
+
     def test_usage_is_in_the_same_chunk(self, server: Server) -> None:
         events = complete(
             server, "/v1/chat/completions", stream=True, stream_options={"include_usage": True}, atlas=REQUEST
@@ -100,7 +109,12 @@ class TestAnswer:
 
     def test_a_conversation_id_is_a_session_id(self, server: Server) -> None:
         body = {**BODIES["/v1/chat/completions"], "atlas": {}}
-        for name, session in (("conversation-1", "conversation-1"), ("not an id", None)):
+        for name, session in (
+            ("conversation-1", "conversation-1"),
+            ("not an id", f"sha256:{sha256(b'not an id').hexdigest()}"),
+            ("x" * 200, f"sha256:{sha256(b'x' * 200).hexdigest()}"),
+            ("", None),
+        ):
             response = server.post("/v1/chat/completions", body, headers={"X-Conversation-Id": name})
             assert response.json()["atlas"]["session_id"] == session
 

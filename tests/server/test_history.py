@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from tests.server.completions import ENDLESS_OPTIONS, complete, endless
-from tests.server.conformance import data_of, message_of, operate, pool
+from tests.server.conformance import configure, data_of, message_of, operate, pool
 from tests.server.conftest import StartServer
 from tests.server.conversations import ASK_NAME, GREEDY, Message, memory_options
 from tests.server.harness import Server, stream_events
@@ -126,6 +126,82 @@ class TestKeptByTheServer:
         assert n_tokens == tokens(remembering, user(ASK_NAME))
 
 
+class TestBegunAnswers:
+    """A last message of the assistant is what the answer goes on from: both are one message."""
+
+    BEGUN: ClassVar[Message] = {"role": "assistant", "content": "Your name", "x_draft": "yes"}
+
+    @pytest.mark.parametrize("history", ["server", "client"])
+    @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.parametrize(
+        "how",
+        [{}, {"continue_final_message": True, "add_generation_prompt": False}],
+        ids=["implied", "asked"],
+    )
+    def test_is_one_message(
+        self, remembering: Server, history: str, stream: bool, how: dict[str, Any]
+    ) -> None:
+        session = f"begun-{history}-{stream}-{len(how)}"
+        first, _ = say(remembering, session, user(NAME))
+        sent = [user(ASK_NAME), self.BEGUN]
+        if history == "client":
+            sent = [user(NAME), first, *sent]
+        atlas = {"session_id": session, "history": history}
+        body = {"messages": sent, "stream": stream, "atlas": atlas, **how, **GREEDY}
+        assert remembering.post(CHAT_ROUTE, body).status_code == 200
+        whole = {**self.BEGUN, "content": "Your name is Nora."}
+        expected = [user(NAME), first, user(ASK_NAME), whole]
+        remembering.wait_until(lambda: record(remembering, session) == expected)
+
+    @pytest.mark.parametrize("flags", [["--no-prefill-assistant"], ["--no-jinja"], ["--skip-chat-parsing"]])
+    def test_is_one_message_of_servers_that_do_not_go_on(
+        self, start_server: StartServer, tmp_path: Path, flags: list[str]
+    ) -> None:
+        server = start_server([*memory_options(tmp_path), *flags])
+        answer, _ = say(server, "begun", user(NAME), self.BEGUN)
+        text = self.BEGUN["content"] + answer["content"]
+        assert record(server, "begun") == [user(NAME), {**self.BEGUN, "content": text}]
+        say(server, "begun", user(ASK_NAME))
+
+    @pytest.mark.parametrize("sent", [[], [system("Be brief.")], [BEGUN], [system("Be brief."), BEGUN]])
+    def test_nothing_to_answer(self, remembering: Server, sent: list[Message]) -> None:
+        """Upstream would go on with the last answer, which is recorded already."""
+        for session in ("begun-new", "begun-known"):
+            if session == "begun-known":
+                say(remembering, session, user(NAME))
+            body = {"messages": sent, **kept_by_server(session)}
+            message = message_of(remembering.post(CHAT_ROUTE, body), 400)
+            assert message.startswith("Validation error in field 'messages': there is nothing to answer")
+
+    def test_nothing_to_continue(self, remembering: Server) -> None:
+        body = {"messages": [user(NAME)], "continue_final_message": True, "add_generation_prompt": False}
+        message = message_of(remembering.post(CHAT_ROUTE, {**body, **kept_by_server("begun-by-user")}), 400)
+        assert message.startswith("Validation error in field 'continue_final_message': ")
+
+
+class TestEmptyAnswers:
+    STRICT = (
+        "{%- for m in messages -%}"
+        "{%- if m.role != ('user' if loop.index0 % 2 == 0 else 'assistant') -%}"
+        "{{ raise_exception('roles must take turns') }}{%- endif -%}"
+        "<|{{ m.role }}|>{{ m.content }}<|end|>{%- endfor -%}"
+        "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+    )
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_have_a_role(self, start_server: StartServer, tmp_path: Path, stream: bool) -> None:
+        """A template that checks roles would refuse the session from then on."""
+        template = tmp_path / "strict.jinja"
+        template.write_text(self.STRICT, encoding="utf-8")
+        server = start_server([*memory_options(tmp_path), "--jinja", "--chat-template-file", template])
+        body = {"messages": [user("Hello")], "stop": ["H", "I", "N", "Y"], "stream": stream}
+        assert server.post(CHAT_ROUTE, {**body, **GREEDY, **kept_by_server("empty")}).status_code == 200
+        empty = {"role": "assistant", "content": ""}
+        assert record(server, "empty") == [user("Hello"), empty]
+        _, n_tokens = say(server, "empty", user(NAME))
+        assert n_tokens == tokens(server, user("Hello"), empty, user(NAME))
+
+
 class TestTurns:
     """Requests on one session are served one after the other."""
 
@@ -188,6 +264,22 @@ class TestKeptByTheClient:
         _, n_tokens = say(remembering, session, user("Thanks."))
         assert n_tokens == tokens(remembering, *expected, user("Thanks."))
 
+    def test_may_be_left_unrecorded(self, start_server: StartServer, tmp_path: Path) -> None:
+        server = start_server([*memory_options(tmp_path), "--no-atlas-record-conversations"])
+
+        def chat_as_the_web_ui(session: str) -> None:
+            sent = {"messages": [user(NAME)], **GREEDY}
+            headers = {"X-Conversation-Id": session}
+            assert server.client.post(CHAT_ROUTE, json=sent, headers=headers).status_code == 200
+
+        chat_as_the_web_ui("private")
+        say(server, "asked-for", user(NAME))
+        assert configure(server, record_conversations=True).status_code == 200
+        chat_as_the_web_ui("recorded")
+        server.wait_until(lambda: record(server, "recorded"))  # after all that came before it
+        assert record(server, "private") == []
+        assert record(server, "asked-for")[0] == user(NAME)
+
 
 class TestRefusals:
     @pytest.mark.parametrize("path", ["/completion", "/v1/completions"])
@@ -200,6 +292,15 @@ class TestRefusals:
         message = message_of(remembering.post(CHAT_ROUTE, body), 400)
         assert message.startswith("Validation error in field 'atlas.history': ")
         assert "atlas.session_id" in message
+
+    def test_a_conversation_id_is_a_session(self, remembering: Server) -> None:
+        for name in ("header-1", "any text, é"):
+            headers = {b"X-Conversation-Id": name.encode()}
+            for text in (NAME, ASK_NAME):
+                body = {"messages": [user(text)], "atlas": {"history": "server"}, **GREEDY}
+                answer = remembering.client.post(CHAT_ROUTE, json=body, headers=headers)
+            assert answer.json()["choices"][0]["message"]["content"] == "Your name is Nora."
+            assert len(record(remembering, answer.json()["atlas"]["session_id"])) == 4
 
     def test_no_memory_path(self, start_server: StartServer) -> None:
         server = start_server()

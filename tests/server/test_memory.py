@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,24 @@ class TestRestart:
         assert distance(found, warm) <= noise
         # so much does it change that a block is missing
         assert distance(likely(cold, prompt[256:], **COLD), computed) > 5 * noise
+
+    def test_choices_that_wait_for_slots(self, start_server: StartServer, tmp_path: Path) -> None:
+        """What was found for them is used once, when all slots that they need are there."""
+        server = start_server([*memory_options(tmp_path), "--metrics", "--context-shift"])
+        told = Conversation(7)
+        first = told.ask(server)
+        for slot in range(2):
+            Conversation(8 + slot).ask(server, id_slot=slot)
+        endless = {"prompt": "Once", "n_predict": -1, "ignore_eos": True, "stream": True, "id_slot": 0}
+        with ThreadPoolExecutor(1) as others:
+            with server.client.stream("POST", "/completion", json=endless) as running:
+                lines = running.iter_lines()
+                next(lines)
+                choices = others.submit(chat, server, told.asking(ASK_CITY), n=2)
+                server.wait_until(lambda: "\nllamacpp:requests_deferred 1\n" in server.get("/metrics").text)
+                assert memory_status(server)["results"]["restored"] == 0
+            assert choices.result().recalls(first)
+        assert memory_status(server)["results"]["restored"] == 1
 
     @pytest.mark.parametrize("block_tokens", [16, 1024])
     def test_block_sizes(

@@ -27,7 +27,7 @@ from tests.server.conversations import (
     tokenize,
 )
 from tests.server.gguf_files import write_control_vector
-from tests.server.harness import MODEL, STOCK_BINARY, Server
+from tests.server.harness import STOCK_BINARY, Server
 
 ROUNDS = 20
 SEED = 20261122
@@ -111,15 +111,6 @@ class TestOtherSettings:
         ours = start_server(memory_options(tmp_path))
         others = Server([*memory_options(tmp_path), *options], directory=tmp_path)
         self.check(ours, others)
-
-    def test_other_weights_do_not_mix(self, start_server: StartServer, tmp_path: Path) -> None:
-        weights = bytearray(MODEL.read_bytes())
-        for at in range(len(weights) - 65536, len(weights), 2):
-            weights[at] ^= 1
-        model = tmp_path / "other.gguf"
-        model.write_bytes(weights)
-        ours = start_server(memory_options(tmp_path))
-        self.check(ours, Server(memory_options(tmp_path), directory=tmp_path, model=model))
 
     def test_control_vector_does_not_mix(self, start_server: StartServer, tmp_path: Path) -> None:
         vector = write_control_vector(tmp_path / "vector.gguf")

@@ -1,6 +1,8 @@
 """What the memory cannot keep is refused by name, and completions are computed as by stock."""
 
 import base64
+import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from tests.server.conftest import StartServer
 from tests.server.conversations import (
     ASK_CITY,
     ASK_NAME,
+    COLD,
     GREEDY,
     ONE_THREAD,
     Answer,
@@ -23,7 +26,7 @@ from tests.server.conversations import (
     memory_status,
 )
 from tests.server.gguf_files import write_lora, write_projector
-from tests.server.harness import MODEL, STOCK_BINARY, Server
+from tests.server.harness import MODEL, REPOSITORY, STOCK_BINARY, Server
 
 Options = list[str | Path]
 
@@ -71,6 +74,9 @@ def test_is_named(refusal: Refusal, start_server: StartServer, tmp_path: Path) -
     problem = memory_status(server)["problem"]
     assert refusal.name in problem
     assert server.logged(f"Memory of this model's state is off: {problem}")
+    status = server.get("/v1/atlas/status").json()
+    assert status["status"] == "healthy"  # it is as the operator asked for
+    assert status["notices"] == [f"The memory of this model's state is off: {problem}"]
     body = {"messages": Conversation(0).asking(ASK_NAME), **GREEDY, "atlas": {}}
     atlas = server.post("/v1/chat/completions", body).json()["atlas"]
     assert atlas["degraded"] is True
@@ -120,17 +126,20 @@ def test_lora_scales_change_nothing_in_that(start_server: StartServer, tmp_path:
         start_server([*memory_options(tmp_path), *options]),
         start_stock(start_server, options),
     ]
-    ours: list[Answer] = []
-    expected: list[Answer] = []
-    for server, answers in zip(servers, (ours, expected), strict=True):
+    ours: list[str] = []
+    expected: list[str] = []
+    # stock is right where it reuses nothing
+    ways: list[dict[str, Any]] = [{}, COLD]
+    for server, answers, fields in zip(servers, (ours, expected), ways, strict=True):
         told = Conversation(10)
         for scale in (1, 0, 0.5):
             server.post("/lora-adapters", [{"id": 0, "scale": scale}]).raise_for_status()
-            answers.append(chat(server, told.asking(ASK_CITY)))
-            answers.append(chat(server, told.asking(ASK_CITY), lora=[{"id": 0, "scale": 1 - scale}]))
-            answers.append(told.ask(server))
+            other = [{"id": 0, "scale": 1 - scale}]
+            answers.append(chat(server, told.asking(ASK_CITY), **fields).text)
+            answers.append(chat(server, told.asking(ASK_CITY), lora=other, **fields).text)
+            answers.append(told.ask(server, ASK_NAME, **fields).text)
     assert ours == expected
-    assert len({answer.text for answer in ours}) > 2, "the adapter changes no answer"
+    assert len(set(ours)) > 2, "the adapter changes no answer"
     flush(servers[0])
     assert not block_files(tmp_path)
 
@@ -155,9 +164,48 @@ def test_images_are_seen(start_server: StartServer, tmp_path: Path) -> None:
     assert ask(server)[1]["prompt_tokens_details"]["cached_tokens"] == 0
 
 
-def test_embedding_is_refused_by_name(start_server: StartServer, tmp_path: Path) -> None:
-    server = start_server([*memory_options(tmp_path), "--embedding"])
-    assert server.post("/embedding", {"content": "a text"}).status_code == 200
-    problem = memory_status(server)["problem"]
-    assert "embeds" in problem
-    assert server.logged(f"Memory of this model's state is off: {problem}")
+def speculation_types(server: Server) -> list[str]:
+    """All that --spec-type takes, by the help."""
+    text = subprocess.run([server.command[0], "--help"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"--spec-type\s+(none,[a-z0-9,-]+)", text)
+    assert found
+    return found[1].split(",")[1:]
+
+
+def test_every_speculation_is_in_the_docs(start_server: StartServer, tmp_path: Path) -> None:
+    memory = (REPOSITORY / "docs/memory.md").read_text(encoding="utf-8")
+    kinds = speculation_types(Server(directory=tmp_path))
+    assert [kind for kind in kinds if f"`{kind}`" not in memory] == []
+    for kind in (kind for kind in kinds if kind.startswith("ngram-")):
+        server = start_server([*memory_options(tmp_path), "--spec-type", kind])
+        assert "speculative" in memory_status(server)["problem"]
+        server.kill()
+
+
+class TestEmbedding:
+    @pytest.mark.parametrize(
+        ("option", "path", "body"),
+        [
+            ("--embedding", "/embedding", {"content": "a text"}),
+            ("--reranking", "/rerank", {"query": "a text", "documents": ["another"]}),
+        ],
+    )
+    def test_is_refused_by_name(
+        self, start_server: StartServer, tmp_path: Path, option: str, path: str, body: dict[str, Any]
+    ) -> None:
+        server = start_server([*memory_options(tmp_path), option])
+        assert server.post(path, body).status_code in (200, 500)
+        problem = memory_status(server)["problem"]
+        assert "embeds" in problem
+        assert server.logged(f"Memory of this model's state is off: {problem}")
+
+    def test_leaves_nothing_in_the_prompt_cache(self, start_server: StartServer, tmp_path: Path) -> None:
+        """Stock keeps the state of idle slots; of a completion it may be asked for again."""
+        saved = "__TEST_TAG_CACHE_IDLE_SLOT__"
+        server = start_server([*memory_options(tmp_path), "--embedding", "--pooling", "mean", "-lv", "10"])
+        for number in range(6):
+            server.post("/embedding", {"content": f"{number} is a number"}).raise_for_status()
+        for number in range(2):  # in two slots, so that the first one's is idle
+            Conversation(number).ask(server)
+        assert server.logged(saved)
+        assert server.log.count(saved) == 1

@@ -231,7 +231,7 @@ class TestStream:
 
     def test_a_burst_of_them(self, measured: Server) -> None:
         """Connections that come together: each gets a thread, as no other ever ends."""
-        head = f"GET {STREAM}?interval=3600000 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        head = f"GET {STREAM}?interval=3600000 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         with ExitStack() as stack:
             connections = [
                 stack.enter_context(socket.create_connection(("127.0.0.1", measured.port), timeout=30))

@@ -183,3 +183,26 @@ class TestMemory:
         assert second.recalls(first)
         assert second.layer in (1, 2)
         assert second.text == chat(router, told.messages[:-1], model=FIRST, **COLD).text
+
+
+class TestPresetWithoutModel:
+    def test_is_an_error_at_once(self, start_server: StartServer, tmp_path: Path) -> None:
+        presets = tmp_path / "presets.ini"
+        presets.write_text(
+            f"version = 1\n\n[nofile]\nc = 2048\n\n[{FIRST}]\nmodel = {MODEL}\n", encoding="utf-8"
+        )
+        options = ["--models-preset", presets, *memory_options(tmp_path)]
+        router = start_server(options, model=None)
+        for _ in range(2):
+            body = {"model": "nofile", "messages": Conversation(0).asking(ASK_NAME)}
+            answer = router.post("/v1/chat/completions", body)
+            assert answer.status_code == 500
+            assert "nofile" in answer.json()["error"]["message"]
+        assert router.logged(
+            "the preset 'nofile' names no model: give it one of model, hf-repo and docker-repo"
+        )
+        status = models_by_name(router)["nofile"]
+        assert (status["value"], status["failed"], status["exit_code"]) == ("unloaded", True, 1)
+        assert not (tmp_path / "memory/models").exists()
+        assert Conversation(0).ask(router, model=FIRST).text
+        assert [path.name.partition("-")[0] for path in (tmp_path / "memory/models").iterdir()] == [FIRST]

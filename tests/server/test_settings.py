@@ -10,6 +10,7 @@ import pytest
 
 from tests.server.conftest import StartServer
 from tests.server.harness import BINARY, Server, settings_table, write_plugin
+from tests.server.keys import with_key
 
 ROWS = {row.name: row for row in settings_table()}
 
@@ -21,10 +22,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "enable_auto_memory": ("no", False),
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
+    "index_size": ("1048576", 1048576),
     "preload_size": ("65536", 65536),
     "auto_save_interval_s": ("1.5", 1.5),
     "session_ttl_s": ("3600", 3600.0),
     "max_sessions": ("0", 0),
+    "record_conversations": ("off", False),
     "block_tokens": ("16", 16),
     "max_state_bytes": ("2048", 2048),
     "max_concurrent_atlas_requests": ("8", 8),
@@ -37,6 +40,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "session_tokens_per_min": ("6000", 6000.0),
     "admin_key": ("geheim", "***"),
     "share_between_keys": ("on", True),
+    "key_calls_per_s": ("2.5", 2.5),
+    "max_calls_per_key": ("4", 4),
+    "allowed_hosts": ("llm.example,*", ["llm.example", "*"]),
     "enable_metrics_collection": ("off", False),
     "metrics_update_interval_ms": ("10", 10),
     "metrics_history_size": ("0", 0),
@@ -94,7 +100,8 @@ class TestSources:
         places = {"plugins_dir": f"{tmp_path}/größe", "python_home": prefix}
         Path(places["plugins_dir"]).mkdir()
         arguments, environment = give({name: places.get(name, text) for name, (text, _) in VALUES.items()})
-        rows = configured(start_server(arguments, environment))
+        server = start_server(arguments, environment)
+        rows = configured(with_key(server, VALUES["admin_key"][0]))
         assert {name: row["value"] for name, row in rows.items()} == {
             name: places.get(name, value) for name, (_, value) in VALUES.items()
         }
@@ -304,6 +311,13 @@ class TestLog:
     def test_request_line(self, start_server: StartServer) -> None:
         server = start_server()
         server.post("/completion", {"prompt": "a", "n_predict": 1, "atlas": {"session_id": "ada"}})
-        line = r"\[ATLAS\] Request processed in [\d.]+ ms \(memory_layers=all, cache_hit=\w+\)"
+        line = (
+            r"\[ATLAS\] Request processed in ([\d.]+) ms \(memory_layers=all, cache_hit=\w+\), "
+            r"of which ATLAS took ([\d.]+) ms"
+        )
         server.wait_until(lambda: re.search(line, server.log))
+        found = re.search(line, server.log)
+        assert found is not None
+        total, overhead = map(float, found.groups())
+        assert 0 < overhead < total
         assert "ada" not in server.log

@@ -74,6 +74,43 @@ def startup():
             assert server.stop() == 0
             assert server.logged("probe: chatter")
 
+    def test_threads_that_query_until_the_end(self, start_server: StartServer, tmp_path: Path) -> None:
+        source = """
+def ask(query):
+    while True:
+        try:
+            query()
+        except Exception:
+            pass
+
+@hookimpl
+def startup(host):
+    for query in (host.status, host.metrics, host.settings, host.requests):
+        threading.Thread(target=ask, args=(query,), daemon=True).start()
+"""
+        for _ in range(8):
+            server = start_server(
+                [*plugin_options(tmp_path, source), "--atlas-memory-path", tmp_path / "memory"]
+            )
+            assert server.stop() == 0
+
+    def test_threads_of_a_start_that_failed(self, spawn_server: StartServer, tmp_path: Path) -> None:
+        source = """
+@hookimpl
+def startup(host):
+    def ask():
+        while True:
+            try:
+                host.status()
+            except Exception:
+                pass
+    for _ in range(4):
+        threading.Thread(target=ask, daemon=True).start()
+    raise LookupError("this plugin does not start")
+"""
+        for _ in range(4):
+            assert spawn_server([*plugin_options(tmp_path, source), "--atlas-require-python"]).wait() == 1
+
     def test_an_exception_of_a_thread_is_logged(self, start_server: StartServer, tmp_path: Path) -> None:
         source = """
 def work():
@@ -103,6 +140,46 @@ def shutdown():
         assert server.logged("probe: closing the shop")
         assert server.logged("plugin 'probe' failed in shutdown")
         assert server.logged("OSError: the door is stuck")
+
+
+class TestHostFunctions:
+    def test_no_memory_for_what_they_are_given(self, start_server: StartServer, tmp_path: Path) -> None:
+        """Nothing is thrown through Python's frames, and what is lost makes the answer a failure."""
+        source = """
+def huge():
+    return server._ffi.cast("char *", 4096), 2**63 - 1
+
+@hookimpl
+def startup(host):
+    global server
+    server = host
+    borrow = host.borrow
+    host.borrow = lambda data: huge() if data == b"too much" else borrow(data)
+
+@hookimpl
+def register_routes(routes):
+    @routes.get("/v1/atlas/x/log")
+    def log_(request):
+        server._api.log(4, huge())
+        return "gone on"
+
+    @routes.get("/v1/atlas/x/sink")
+    def sink(request):
+        sink = server._api.sink_new()
+        server._api.sink_header(sink, huge(), huge())
+        server._api.sink_body(sink, huge())
+        return "gone on"
+
+    @routes.get("/v1/atlas/x/answer")
+    def answer(request):
+        return "too much"
+"""
+        server = start_server(plugin_options(tmp_path, source))
+        assert server.get("/v1/atlas/x/log").text == "gone on"
+        assert server.get("/v1/atlas/x/sink").text == "gone on"
+        answer = server.get("/v1/atlas/x/answer")
+        assert (answer.status_code, answer.json()["error"]["message"]) == (500, "Internal server error")
+        assert server.stop() == 0
 
 
 def plugins(server: Server) -> list[dict[str, Any]]:

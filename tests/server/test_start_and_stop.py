@@ -1,24 +1,33 @@
 """Signals in every phase of the server's life, and what its end waits for."""
 
+import os
 import signal
-import subprocess
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.server.completions import ENDLESS_OPTIONS, endless
 from tests.server.conftest import StartServer
-from tests.server.harness import Server
-from tests.server.lifecycle import BLOCKING_SHUTDOWN, BOTH_SIGNALS, WAITING_ROUTES, plugin_options
+from tests.server.harness import Server, ServerExitedError
+from tests.server.lifecycle import (
+    BLOCKING_SHUTDOWN,
+    BOTH_SIGNALS,
+    WAITING_ROUTES,
+    in_background,
+    plugin_options,
+)
+from tests.server.preloading import preloaded
 
 LONG_COMPLETION = {"prompt": "Once", "n_predict": -1, "ignore_eos": True, "stream": True}
+SHUTTING_DOWN_EVENT = (
+    'data: {"error":{"code":503,"message":"the server is shutting down","type":"unavailable_error"}}'
+)
 
-# Sends the process a SIGTERM as soon as it has a handler for it, and holds up the main thread meanwhile.
+# Sends the process one SIGTERM as soon as it has a handler for it, and holds up the main thread meanwhile.
 SIGTERM_AT_ONCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,33 +37,14 @@ SIGTERM_AT_ONCE = r"""
 int sigaction(int number, const struct sigaction * action, struct sigaction * before) {
     int (*next)(int, const struct sigaction *, struct sigaction *) = dlsym(RTLD_NEXT, "sigaction");
     const int result = next(number, action, before);
-    if (number == SIGTERM && action && action->sa_handler != SIG_DFL) {
+    static int sent;
+    if (number == SIGTERM && action && action->sa_handler != SIG_DFL && !sent++) {
         raise(SIGTERM);
         usleep(300000);
     }
     return result;
 }
 """
-
-
-@contextmanager
-def in_background(server: Server, path: str, body: Any = None) -> Iterator[list[httpx.Response | None]]:
-    """A GET on a thread, or a POST; the list gets its answer, or None when the connection was cut."""
-    answers: list[httpx.Response | None] = []
-    method = "GET" if body is None else "POST"
-
-    def get() -> None:
-        try:
-            answers.append(httpx.request(method, server.url + path, json=body, timeout=60.0))
-        except httpx.TransportError:
-            answers.append(None)
-
-    thread = threading.Thread(target=get)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        thread.join()
 
 
 class TestBeforeServing:
@@ -87,10 +77,7 @@ def startup():
     def test_a_signal_between_the_handlers_and_the_first_task(
         self, spawn_server: StartServer, tmp_path: Path
     ) -> None:
-        source, library = tmp_path / "at_once.c", tmp_path / "at_once.so"
-        source.write_text(SIGTERM_AT_ONCE, encoding="ascii")
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-        server = spawn_server(plugin_options(tmp_path), {"LD_PRELOAD": str(library)})
+        server = spawn_server(plugin_options(tmp_path), preloaded(tmp_path, "at_once", SIGTERM_AT_ONCE))
         assert server.wait() == 0
         assert (tmp_path / "shutdown.ran").exists()
 
@@ -111,6 +98,19 @@ def startup():
         assert spawn_server(plugin_options(tmp_path), model=model).wait() == 1
         assert (tmp_path / "shutdown.ran").exists()
 
+    def test_a_failed_start_that_a_client_holds_up(
+        self, spawn_server: StartServer, endless_model: Path
+    ) -> None:
+        """It is a failure still when it has to be cut short."""
+        server = spawn_server(["--atlas-shutdown-timeout", "0.5"], model=endless_model)
+        server.wait_until(lambda: "loading model" in server.log)
+        with socket.create_connection(("127.0.0.1", server.port)) as half_a_request:
+            half_a_request.sendall(b"GET /health HTTP/1.1\r\n")
+            server.wait_until(lambda: server.get("/health").status_code == 503)
+            with pytest.raises(ServerExitedError, match="exit status 1\n"):
+                server.wait_until(lambda: feed(endless_model))
+        assert server.logged("ending although requests are still open")
+
 
 class TestWhileServing:
     @BOTH_SIGNALS
@@ -129,9 +129,10 @@ class TestWhileServing:
             lines = answer.iter_lines()
             assert next(lines).startswith("data: ")
             server.signal(number)
-            server.wait_until((tmp_path / "shutdown.ran").exists)
-        # as with stock, the end waits for the client of a running completion to leave
-        assert server.wait() == 0
+            # its client stays, and is told
+            assert [line for line in lines if line][-1] == SHUTTING_DOWN_EVENT
+            assert server.wait() == 0
+        assert (tmp_path / "shutdown.ran").exists()
 
     @BOTH_SIGNALS
     def test_during_a_python_stream(
@@ -194,16 +195,6 @@ class TestWhileServing:
         assert_error(answers[0], 503, "service_unavailable")
         assert answers[0].json()["error"]["message"] == "the server is shutting down"
 
-    def test_a_second_signal_ends_a_slow_shutdown(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server(
-            [*plugin_options(tmp_path, BLOCKING_SHUTDOWN), "--atlas-shutdown-timeout", "600"]
-        )
-        server.signal(signal.SIGINT)
-        server.wait_until((tmp_path / "shutdown.entered").exists)
-        server.signal(signal.SIGINT)
-        assert server.wait() == 1
-        assert server.logged("Received second interrupt")
-
 
 class TestHanging:
     @pytest.mark.parametrize(
@@ -241,6 +232,14 @@ class TestHanging:
         assert server.stop() == 0
         assert server.logged("the shutdown hooks did not end within")
         assert server.logged("ending although a call into Python has not come to its end")
+
+
+def feed(fifo: Path) -> None:
+    """Write something to it, if anybody reads."""
+    with suppress(OSError):
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(fd, b"not a model")
+        os.close(fd)
 
 
 def test_starts_and_stops_under_load(tmp_path: Path) -> None:

@@ -102,7 +102,6 @@ CASES = [
     post("streams", "/v1/streams/lookup", {"conversation_ids": ["c-1"]}),
     post("tokenize", "/tokenize", {"content": TEXT, "with_pieces": True}),
     post("detokenize", "/detokenize", {"tokens": [5, 6, 7]}),
-    post("detokenize-wrong", "/detokenize", {"tokens": "x"}),
     post("template", "/apply-template", {"messages": MESSAGES}),
     post("embedding", "/embedding", {"content": TEXT}),
     post("embeddings", "/v1/embeddings", {"input": TEXT}),
@@ -129,12 +128,21 @@ CASES = [
     Case("cors", "GET", "/health", headers={"Origin": "http://localhost:3000"}),
     Case("cors-elsewhere", "GET", "/health", headers={"Origin": "https://example.org"}),
     Case("cors-options", "OPTIONS", "/v1/chat/completions", headers={"Origin": "http://localhost:3000"}),
+    Case("array", "POST", "/v1/chat/completions", content=b"[]"),
+    Case("null", "POST", "/completion", content=b"null"),
+]
+# Stock says that the server is at fault.
+BAD_BODIES = [
     Case("bad-json", "POST", "/v1/chat/completions", content=b'{"messages": ['),
     Case("bad-utf8", "POST", "/completion", content=b'{"prompt": "\xff"}'),
     Case("no-body", "POST", "/completion", content=b""),
     Case("form", "POST", "/completion", content=b"prompt=a", headers={"Content-Type": "text/plain"}),
-    Case("array", "POST", "/v1/chat/completions", content=b"[]"),
-    Case("null", "POST", "/completion", content=b"null"),
+    Case("nan", "POST", "/completion", content=b'{"prompt": "a", "n_predict": NaN}'),
+    Case("huge", "POST", "/completion", content=b'{"prompt": "a", "n_predict": 1e999}'),
+    Case("tokenize-nan", "POST", "/tokenize", content=b'{"content": Infinity}'),
+    post("detokenize-wrong", "/detokenize", {"tokens": "x"}),
+    post("detokenize-unknown", "/detokenize", {"tokens": [-1]}),
+    post("tokenize-unknown", "/tokenize", {"content": [2**31 - 1], "with_pieces": True}),
 ]
 WITH_ATLAS = [
     *both("atlas-ignored", "/v1/chat/completions", {**CHAT, "atlas": {"session_id": "a"}}),
@@ -206,7 +214,16 @@ def test_answers_are_stock(enabled: Pair, case: Case) -> None:
     assert answer == expected
 
 
-@pytest.mark.parametrize("case", [*CASES, *WITH_ATLAS], ids=name_of)
+@pytest.mark.parametrize("case", BAD_BODIES, ids=name_of)
+def test_bad_bodies_are_the_requests_fault(enabled: Pair, case: Case) -> None:
+    answer, expected = (case.send(server) for server in enabled)
+    error, stock_error = (each.json()["error"] for each in (answer, expected))
+    assert (answer.status_code, expected.status_code) == (400, 500)
+    assert (error["code"], error["type"]) == (400, "invalid_request_error")
+    assert error["message"].endswith(stock_error["message"])
+
+
+@pytest.mark.parametrize("case", [*CASES, *BAD_BODIES, *WITH_ATLAS], ids=name_of)
 def test_answers_are_stock_when_off(disabled: Pair, case: Case) -> None:
     answer, expected = (described(case.send(server)) for server in disabled)
     assert answer == expected

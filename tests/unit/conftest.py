@@ -5,11 +5,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from atlas_plugin import Response
+from atlas_plugin import Response, worker
+from atlas_plugin.builtin import sessions as keeping
 from atlas_plugin.http import Request
 from atlas_plugin.testing import Application, FakeHost
 
@@ -66,3 +69,34 @@ def eventually() -> Callable[[Callable[[], object]], None]:
         raise AssertionError("it did not happen within 20 seconds")
 
     return waited
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done beside the requests is done at once."""
+    monkeypatch.setattr(keeping, "POLL_S", 0.002)
+    monkeypatch.setattr(worker, "RETRY_S", 0.002)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The memory path of `new_host`."""
+    return tmp_path / "memory"
+
+
+@pytest.fixture
+def new_host(directory: Path) -> Callable[..., FakeHost]:
+    """Makes hosts with these settings; all have one memory path."""
+    return lambda **settings: FakeHost(memory_save_path=str(directory), **settings)
+
+
+@pytest.fixture
+def ask(call: Callable[..., Response]) -> Callable[..., tuple[int, Any]]:
+    """ask(application, operation, **fields): the status, and the data or the error of the answer."""
+
+    def asked(application: Application, operation: str, **fields: Any) -> tuple[int, Any]:
+        response = call(application, "POST", f"/v1/atlas/memory/{operation}", body=orjson.dumps(fields))
+        document = orjson.loads(response.body)
+        return response.status, document["data" if response.status == 200 else "error"]
+
+    return asked

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import PayloadTooLarge, Response, ValidationError, worker
+from atlas_plugin import PayloadTooLarge, Response, ValidationError
 from atlas_plugin.builtin import sessions as keeping
 from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import Database
@@ -64,7 +64,7 @@ class TestStore:
         assert load(store) == [SYSTEM, *exchange(0), *exchange(1)]
         assert store.size("a") == SYSTEM_SIZE + 2 * SIZE
         [session] = SessionStore(database).page()
-        assert (session.session_id, session.tokens, list(session.chain)) == ("a", 0, [])
+        assert (session.session_id, session.tokens, session.chains) == ("a", 0, {})
         assert before <= session.last_used <= time.time()
         assert (store.load("b"), store.size("b")) == ([], 0)
 
@@ -89,23 +89,31 @@ class TestStore:
         with pytest.raises(PayloadTooLarge, match=f"has {SIZE} bytes .* record of {SIZE - 1} bytes"):
             store.append("a", exchange(1), SIZE - 1)
         assert load(store) == exchange(0)
-        store.replace("a", exchange(1), SIZE - 1)
+        store.replace({"a": exchange(1)}, SIZE - 1)
         assert load(store) == []
 
     def test_replacing_writes_what_is_new(self, store: ConversationStore, database: Database) -> None:
-        store.replace("a", exchange(0) + exchange(1), LIMIT)
+        store.replace({"a": exchange(0) + exchange(1)}, LIMIT)
         with database.read("count") as connection:
             before = connection.total_changes
-            store.replace("a", exchange(0) + exchange(1) + exchange(2), LIMIT)
+            store.replace({"a": exchange(0) + exchange(1) + exchange(2)}, LIMIT)
             assert connection.total_changes - before == 1 + 2, "the session, and two messages"
-        store.replace("a", [*exchange(0), *exchange(5)], LIMIT)
+        store.replace({"a": [*exchange(0), *exchange(5)]}, LIMIT)
         assert load(store) == exchange(0) + exchange(5)
-        store.replace("a", exchange(0)[:1], LIMIT)
+        store.replace({"a": exchange(0)[:1]}, LIMIT)
         assert load(store) == exchange(0)[:1]
-        store.replace("a", [SYSTEM, *exchange(0), *exchange(1)], SYSTEM_SIZE + SIZE)
+        store.replace({"a": [SYSTEM, *exchange(0), *exchange(1)]}, SYSTEM_SIZE + SIZE)
         assert load(store) == [SYSTEM, *exchange(1)]
-        store.replace("a", [], LIMIT)
+        store.replace({"a": []}, LIMIT)
         assert load(store) == []
+
+    def test_many_are_one_transaction(self, store: ConversationStore, database: Database) -> None:
+        statements: list[str] = []
+        with database.read("look on") as connection:
+            connection.set_trace_callback(statements.append)
+        store.replace({f"{number}": exchange(number) for number in range(64)}, LIMIT)
+        assert (statements.count("BEGIN IMMEDIATE"), statements.count("COMMIT")) == (1, 1)
+        assert load(store, "63") == exchange(63)
 
     def test_it_ends_with_the_session(self, store: ConversationStore, database: Database) -> None:
         store.append("a", exchange(0), LIMIT)
@@ -114,25 +122,7 @@ class TestStore:
         assert (load(store), load(store, "b")) == ([], exchange(1))
 
 
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "POLL_S", 0.002)
-    monkeypatch.setattr(worker, "RETRY_S", 0.002)
-
-
-@pytest.fixture
-def new_host(tmp_path: Path) -> NewHost:
-    return lambda **settings: FakeHost(memory_save_path=str(tmp_path / "memory"), **settings)
-
-
-@pytest.fixture
-def ask(call: Call) -> Ask:
-    def asked(application: Application, operation: str, **fields: Any) -> tuple[int, Any]:
-        response = call(application, "POST", f"/v1/atlas/memory/{operation}", body=orjson.dumps(fields))
-        document = orjson.loads(response.body)
-        return response.status, document["data" if response.status == 200 else "error"]
-
-    return asked
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def record(application: Application, name: str, messages: list[dict[str, str]]) -> None:
@@ -161,6 +151,34 @@ class TestServer:
         application.stop()
         assert load(store, "1") == exchange(3)
 
+    def test_a_turn_writes_nothing_of_other_sessions(
+        self,
+        new_host: NewHost,
+        start: Start,
+        store: ConversationStore,
+        monkeypatch: pytest.MonkeyPatch,
+        ask: Ask,
+    ) -> None:
+        monkeypatch.setattr(keeping, "POLL_S", 3600.0)
+        host = new_host()
+        application = start(host)
+        host.queue.extend(Conversation(f"{number}", exchange(number)) for number in range(100))
+        host.queue.append(Conversation("5", exchange(7)))
+        assert history(application, "5") == exchange(7)
+        record(application, "6", exchange(8))
+        ask(application, "load", context_id="7")
+        ask(application, "delete", context_id="8")
+        assert len(host.queue) == 101 - 2 - 1 - 1 - 1
+        assert [load(store, f"{number}") for number in (4, 5, 6, 7, 8)] == [
+            [],
+            exchange(7),
+            exchange(6) + exchange(8),
+            exchange(7),
+            [],
+        ]
+        application.stop()
+        assert load(store, "4") == exchange(4)
+
     def test_a_disk_that_fails_loses_nothing(
         self,
         new_host: NewHost,
@@ -188,12 +206,12 @@ class TestServer:
             deep = {"": deep}
         host = new_host()
         application = start(host)
-        for messages in ([deep], [5]):
-            host.queue.append(Conversation("bad", messages))  # type: ignore[arg-type]
+        for name, messages in (("bad", [deep]), ("worse", [5])):
+            host.queue.append(Conversation(name, messages))  # type: ignore[arg-type]
         host.queue.append(Conversation("good", exchange(0)))
         eventually(lambda: load(store, "good") == exchange(0))
-        assert load(store, "bad") == []
-        assert host.log_text.count("session bad: Validation error in field 'messages'") == 2
+        assert (load(store, "bad"), load(store, "worse")) == ([], [])
+        eventually(lambda: host.log_text.count("Validation error in field 'messages'") == 2)
         with pytest.raises(ValidationError, match="'messages': cannot be recorded"):
             record(application, "a", [5])  # type: ignore[list-item]
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from atlas_plugin import ServerError, UnavailableError, listing
+from atlas_plugin import database as database_module
 from atlas_plugin.contexts import ContextStore
 from atlas_plugin.conversations import ConversationStore
 from atlas_plugin.database import SCHEMA_VERSION, Database
+from atlas_plugin.sessions import SessionStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,12 +103,14 @@ def test_a_file_of_the_second_schema_keeps_its_sessions(tmp_path: Path) -> None:
         )
         connection.execute("INSERT INTO sessions VALUES ('a', 5, 1.0, 1, 0.5, x'')")
         connection.execute("PRAGMA user_version = 2")
+        connection.execute("INSERT INTO sessions VALUES ('b', 6, 2.0, 0, 0.5, zeroblob(64))")
     connection.close()
     database = Database(tmp_path)
+    assert [one.chains for one in SessionStore(database).page()] == [{}, {"": ["00" * 32] * 2}]
     store = ConversationStore(database)
     store.append("a", [{"role": "user"}], 1000)
     assert store.load("a") == [b'{"role":"user"}']
-    [listed] = listing.page(database, 10)
+    [listed, _] = listing.page(database, 10)
     assert listed.session is not None
     assert (listed.session.tokens, listed.session.pinned) == (5, True)
     database.close()
@@ -155,6 +159,57 @@ def test_another_server_has_moved_it_aside_already(tmp_path: Path, database: Dat
         raise error
     assert not list(tmp_path.glob("memory/*damaged*"))
     store.save("b", b"{}")
+
+
+def test_a_log_is_never_opened_with_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one server moves a damaged file and its log aside, another waits that would open what is left."""
+    database, other = Database(tmp_path / "memory"), Database(tmp_path / "memory")
+    store = ContextStore(database)
+    store.save("old", b"{}")
+    renamed: list[str] = []
+    opened = threading.Thread(target=ContextStore(other).save, args=("new", b"{}"))
+    rename = Path.rename
+
+    def rename_slowly(path: Path, target: Path | str) -> Path:
+        renamed.append(path.name)
+        if len(renamed) == 1:
+            opened.start()
+            opened.join(0.2)
+        assert opened.is_alive(), "it has opened the file whose log is gone"
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_slowly)
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    kept = sqlite3.connect(database.path)  # or the log would go when the last one closes
+    kept.execute("SELECT id FROM contexts").fetchall()
+    with pytest.raises(ServerError, match="malformed"), database.read("look"):
+        raise error
+    opened.join()
+    assert renamed == ["contexts.sqlite3-wal", "contexts.sqlite3-shm", "contexts.sqlite3"]
+    kept.close()
+    assert [item.context_id for item in listing.page(database, 9)] == ["new"]
+    assert [item.context_id for item in listing.page(other, 9)] == ["new"]
+    database.close()
+    other.close()
+
+
+def test_a_file_that_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_S", 0.01)
+    database = Database(tmp_path)
+    store = ContextStore(database)
+    store.save("a", b"{}")
+    with sqlite3.connect(database.path) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        database.close()
+        with pytest.raises(ServerError) as raised:
+            store.save("a", b"{}")
+    connection.close()
+    assert f"database is locked; another process has kept {database.path} locked" in raised.value.message
+    assert "disk space" not in raised.value.message
+    store.save("a", b"{}")
+    assert database.problem() is None
+    database.close()
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_it_has_every_route(document: Any, application: Application) -> None:
     assert described == routes | {f"POST {path}" for path in ("/v1/atlas/memory/flush", *COMPLETIONS)}
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            assert {"200", "401", "default"} <= operation["responses"].keys()
+            assert {"200", "401", "403", "429", "default"} <= operation["responses"].keys()
             assert operation.get("summary") or path.startswith("/v1/atlas/x/")
 
 
@@ -89,7 +89,7 @@ def test_routes_of_plugins(document: Any) -> None:
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Vote"}}},
     }
-    assert vote["responses"].keys() == {"200", "400", "401", "404", "default"}
+    assert vote["responses"].keys() == {"200", "400", "401", "403", "404", "429", "default"}
     stars = document["components"]["schemas"]["Vote"]["properties"]["stars"]
     assert (stars["minimum"], stars["maximum"]) == (1, 5)
     files = document["paths"]["/v1/atlas/x/files/{rest}"]
@@ -104,7 +104,7 @@ def test_what_the_server_answers_itself(document: Any) -> None:
     schema = chat["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"] == {"atlas": {"$ref": "#/components/schemas/AtlasRequest"}}
     assert document["components"]["schemas"]["AtlasRequest"] == FakeHost().request_schema()["request"]
-    assert chat["responses"].keys() == {"200", "400", "401", "429", "503", "default"}
+    assert chat["responses"].keys() == {"200", "400", "401", "403", "429", "503", "default"}
     assert document["security"] == [{}, {"bearer": []}, {"header": []}]
 
 

@@ -1,5 +1,6 @@
-"""Sessions: stored, restored after a restart, ended when idle; pinned, listed, deleted."""
+"""Sessions: stored, restored after a restart, of several models, ended when idle."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,63 +10,23 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import Response, ServerError, worker
+from atlas_plugin import Response, ServerError
 from atlas_plugin.builtin import sessions as keeping
 from atlas_plugin.database import Database
-from atlas_plugin.memory_records import MAX_SESSIONS, Session, SessionEdit
+from atlas_plugin.memory_records import MAX_SESSIONS, Session
 from atlas_plugin.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
+from tests.unit.session_rows import KEYS, OTHER_ROOT, ROOT, rows, use
 
 Start = Callable[[FakeHost], Application]
 Call = Callable[..., Response]
 Eventually = Callable[[Callable[[], object]], None]
 
-KEYS = ("00" * 31 + "01", "ff" * 32)
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "POLL_S", 0.002)
-    monkeypatch.setattr(worker, "RETRY_S", 0.002)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "memory"
-
-
-@pytest.fixture
-def new_host(directory: Path) -> Callable[..., FakeHost]:
-    return lambda **settings: FakeHost(memory_save_path=str(directory), **settings)
-
-
-@pytest.fixture
-def ask(call: Call) -> Callable[..., tuple[int, Any]]:
-    """ask(application, operation, **fields): the status, and the data or the error of the answer."""
-
-    def asked(application: Application, operation: str, **fields: Any) -> tuple[int, Any]:
-        response = call(application, "POST", f"/v1/atlas/memory/{operation}", body=orjson.dumps(fields))
-        document = orjson.loads(response.body)
-        return response.status, document["data" if response.status == 200 else "error"]
-
-    return asked
-
 
 NewHost = Callable[..., FakeHost]
 Ask = Callable[..., tuple[int, Any]]
 
-
-def rows(directory: Path) -> dict[str, tuple[int, float, bool, tuple[str, ...]]]:
-    database = Database(directory)
-    found = SessionStore(database).page()
-    database.close()
-    return {row.session_id: (row.tokens, row.last_used, row.pinned, tuple(row.chain)) for row in found}
-
-
-def use(host: FakeHost, session_id: str, **state: Any) -> Session:
-    return host.use_session(
-        session_id, **{"tokens": 300, "chain": KEYS, "last_used": time.time(), "ram_bytes": 10, **state}
-    )
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 class TestRows:
@@ -195,6 +156,83 @@ class TestRows:
         assert "the last uses of sessions are not saved: no sessions today" in host.log_text
 
 
+class TestSeveralModels:
+    """Servers of several models on one path: each has a chain of its own in a session of both."""
+
+    OTHER_KEYS = ("11" * 32, "22" * 32)
+
+    def chains(self, directory: Path) -> dict[str, list[str]]:
+        database = Database(directory)
+        [row] = SessionStore(database).page()
+        database.close()
+        return {root: list(chain) for root, chain in row.chains.items()}
+
+    def test_they_keep_theirs(
+        self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually, ask: Ask
+    ) -> None:
+        host, other = new_host(), new_host()
+        assert other.memory is not None
+        other.memory["root"] = OTHER_ROOT
+        application, beside = start(host), start(other)
+        use(host, "a")
+        eventually(lambda: rows(directory).keys() == {"a"})
+        use(other, "a", chain=self.OTHER_KEYS, last_used=time.time() + 1)
+        both = {ROOT: list(KEYS), OTHER_ROOT: list(self.OTHER_KEYS)}
+        eventually(lambda: self.chains(directory) == both)
+        ask(application, "pin", session_id="a")
+        eventually(lambda: rows(directory)["a"][2])
+        use(other, "a", chain=self.OTHER_KEYS[:1], last_used=time.time() + 2)
+        eventually(lambda: self.chains(directory) == {**both, OTHER_ROOT: list(self.OTHER_KEYS[:1])})
+        assert rows(directory)["a"][2], "who was not told of a pin does not take it back"
+        application.stop()
+        beside.stop()
+
+        host = new_host()
+        application = start(host)
+        restored = host.live_sessions["a"]
+        assert sorted(restored.chain) == sorted((*KEYS, self.OTHER_KEYS[0])), "all share the disk"
+        assert restored.pinned
+        use(host, "a", chain=[*KEYS, self.OTHER_KEYS[0]], last_used=time.time() + 3)
+        eventually(lambda: rows(directory)["a"][1] == host.live_sessions["a"].last_used)
+        assert self.chains(directory) == {ROOT: list(KEYS), OTHER_ROOT: list(self.OTHER_KEYS[:1])}
+        ask(application, "unpin", session_id="a")
+        eventually(lambda: not rows(directory)["a"][2])
+        ask(application, "delete", context_id="a")
+        assert rows(directory) == {}
+
+    def test_nothing_is_written_before_the_model_is_known(
+        self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
+    ) -> None:
+        host = new_host()
+        memory, host.memory = host.memory, None
+        asked = threading.Event()
+        status = host.status
+
+        def tell() -> dict[str, Any]:
+            asked.set()
+            return status()
+
+        host.status = tell  # type: ignore[method-assign]
+        start(host)
+        asked.clear()
+        use(host, "a")
+        asked.wait()
+        assert rows(directory) == {}
+        host.memory = memory
+        eventually(lambda: rows(directory))
+        assert self.chains(directory) == {ROOT: list(KEYS)}
+
+    def test_no_more_than_a_few(self, directory: Path) -> None:
+        database = Database(directory)
+        store = SessionStore(database)
+        for number in range(10):
+            session = Session("a", number, 1, KEYS, float(number), False, 0, 0)
+            store.put([session], {"a": KEYS}, f"{number:x}" * 64, {})
+        [row] = store.page()
+        assert list(row.chains) == [f"{number}" * 64 for number in (9, 8, 7, 6)]
+        database.close()
+
+
 class TestExpiry:
     def test_idle_sessions_end(
         self, new_host: NewHost, directory: Path, start: Start, call: Call, eventually: Eventually
@@ -211,7 +249,7 @@ class TestExpiry:
 
         def measured() -> dict[str, float]:
             families = (family for add in application.plugins.families for family in add())
-            return {family.name: family.samples[0].value for family in families}
+            return {family.name: family.samples[0].number for family in families}
 
         eventually(lambda: measured()["atlas_sessions_stored"] == 2)
         assert measured()["atlas_sessions_expired_total"] == 1
@@ -241,10 +279,12 @@ class TestExpiry:
         application.stop()
         database = Database(directory)
         with database.write("test") as connection:
-            damaged = "INSERT INTO sessions VALUES (CAST(? AS TEXT), ?, ?, 0, 1.0, ?)"
-            connection.execute(damaged, (b"\xff", 1, 1.0, b""))
-            connection.execute(damaged, (b"chain", 1, time.time(), "text"))
-            connection.execute(damaged, (b"tokens", "many", time.time(), b""))
+            damaged = "INSERT INTO sessions VALUES (CAST(? AS TEXT), ?, ?, 0, 1.0)"
+            connection.execute(damaged, (b"\xff", 1, 1.0))
+            connection.execute(damaged, (b"tokens", "many", time.time()))
+            damaged = "INSERT OR REPLACE INTO chains VALUES ('young', ?, 'late', ?)"
+            for root, chain in ((ROOT, "text"), (b"\xff", b""), (OTHER_ROOT, b"too short")):
+                connection.execute(damaged, (root, chain))
         database.close()
         host = new_host(session_ttl_s=1000.0)
         start(host)
@@ -259,6 +299,7 @@ class TestExpiry:
         directory: Path,
         start: Start,
         eventually: Eventually,
+        ask: Ask,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         host = new_host(session_ttl_s=1000.0)
@@ -271,7 +312,7 @@ class TestExpiry:
         jump = 1e6
         use(host, "after", last_used=begun + jump)
         eventually(lambda: "the clock was put forward by 1000000 s" in host.log_text)
-        host.edit_session("pin", "written-later")
+        ask(application, "pin", session_id="written-later")
         eventually(lambda: rows(directory)["written-later"][2])
         last_used = {name: row[1] for name, row in rows(directory).items()}
         expected = {"old": begun - 900 + jump, "written-later": begun + jump, "after": begun + jump}
@@ -283,161 +324,3 @@ class TestExpiry:
         application.stop()
         assert len(rows(directory)) == 3
         assert host.log_text.count("put forward") == 1
-
-
-class TestRoutes:
-    def test_pin_and_unpin(
-        self, new_host: NewHost, directory: Path, start: Start, ask: Ask, eventually: Eventually
-    ) -> None:
-        host = new_host()
-        application = start(host)
-        use(host, "a")
-        assert ask(application, "pin", session_id="a") == (200, {"session_id": "a", "pinned": True})
-        assert host.live_sessions["a"].pinned
-        eventually(lambda: "a" in rows(directory) and rows(directory)["a"][2])
-        assert ask(application, "unpin", context_id="a") == (200, {"session_id": "a", "pinned": False})
-        assert not host.live_sessions["a"].pinned
-        eventually(lambda: not rows(directory)["a"][2])
-        status, error = ask(application, "pin", session_id="b")
-        assert (status, error["type"], error["message"]) == (404, "not_found", "no session 'b'")
-        host.pin_problem = "half of the disk layer is pinned"
-        status, error = ask(application, "pin", session_id="a")
-        assert (status, error["type"]) == (413, "validation_error")
-        assert error["message"] == "half of the disk layer is pinned"
-
-    def test_list_is_the_union(self, new_host: NewHost, start: Start, ask: Ask) -> None:
-        host = new_host()
-        application = start(host)
-        for name in ("d", "b"):
-            ask(application, "save", context_id=name, state={})
-        before = time.time()
-        a = use(host, "a", ram_bytes=10, disk_bytes=20)
-        b = use(host, "b", ram_bytes=0, disk_bytes=20, pinned=True)
-        use(host, "c", ram_bytes=0)
-        status, page = ask(application, "list")
-        assert (status, page["next_cursor"]) == (200, None)
-        listed = {entry.pop("context_id"): entry for entry in page["contexts"]}
-        assert list(listed) == ["a", "b", "c", "d"]
-        assert {key: listed["a"][key] for key in ("bytes", "created", "updated")} == {
-            "bytes": None,
-            "created": None,
-            "updated": None,
-        }
-        session = listed["a"]["session"]
-        assert before <= session.pop("created_at") <= time.time()
-        assert session == {
-            "tokens": 300,
-            "bytes": 30,
-            "ram_bytes": 10,
-            "disk_bytes": 20,
-            "layers": [1, 2],
-            "last_used_at": a.last_used,
-            "pinned": False,
-        }
-        assert listed["b"]["bytes"] == 2
-        assert listed["b"]["created"] <= listed["b"]["updated"]
-        assert listed["b"]["session"]["last_used_at"] == b.last_used
-        assert (listed["b"]["session"]["layers"], listed["b"]["session"]["pinned"]) == ([2], True)
-        assert (listed["c"]["session"]["layers"], listed["c"]["session"]["bytes"]) == ([], 0)
-        assert listed["d"]["session"] is None
-
-    def test_list_is_paged(self, new_host: NewHost, start: Start, ask: Ask) -> None:
-        host = new_host()
-        application = start(host)
-        for number in range(10):
-            if number % 3:
-                use(host, f"{number}")
-            if number % 2:
-                ask(application, "save", context_id=f"{number}", state={})
-        seen: list[list[str]] = []
-        cursor: str | None = None
-        while cursor is not None or not seen:
-            page = ask(application, "list", limit=3, cursor=cursor)[1]
-            seen.append([entry["context_id"] for entry in page["contexts"]])
-            cursor = page["next_cursor"]
-        assert seen == [["1", "2", "3"], ["4", "5", "7"], ["8", "9"]]
-
-    def test_delete_removes_both(self, new_host: NewHost, directory: Path, start: Start, ask: Ask) -> None:
-        host = new_host()
-        application = start(host)
-        ask(application, "save", context_id="both", state={})
-        for name in ("both", "session"):
-            use(host, name, ram_bytes=10, disk_bytes=20)
-        ask(application, "list")
-        assert ask(application, "delete", context_id="both") == (
-            200,
-            {"context_id": "both", "freed_bytes": 32},
-        )
-        assert ask(application, "delete", context_id="session") == (
-            200,
-            {"context_id": "session", "freed_bytes": 30},
-        )
-        assert (host.live_sessions, rows(directory)) == ({}, {})
-        for operation in ("delete", "load", "pin"):
-            assert ask(application, operation, context_id="both")[0] == 404
-
-    def test_a_row_alone_can_be_deleted(self, new_host: NewHost, start: Start, ask: Ask) -> None:
-        host = new_host()
-        application = start(host)
-        for name in ("a", "b"):
-            use(host, name)
-        ask(application, "list")
-        host.live_sessions.clear()
-        assert ask(application, "delete", context_id="a") == (200, {"context_id": "a", "freed_bytes": 0})
-        application.stop()
-
-        application = start(new_host(enable_auto_memory=False))
-        [entry] = ask(application, "list")[1]["contexts"]
-        assert (entry["context_id"], entry["session"]["bytes"]) == ("b", 0)
-        status, error = ask(application, "pin", session_id="b")
-        assert (status, error["type"]) == (503, "service_unavailable")
-        assert error["message"] == (
-            "the memory of conversations is off: turn it on with --atlas-auto or ATLAS_AUTO"
-        )
-        assert ask(application, "delete", context_id="b") == (200, {"context_id": "b", "freed_bytes": 0})
-        assert ask(application, "delete", context_id="b")[0] == 404
-
-    def test_what_is_being_written_cannot_be_deleted_in_between(
-        self,
-        new_host: NewHost,
-        directory: Path,
-        start: Start,
-        ask: Ask,
-        eventually: Eventually,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        host = new_host()
-        application = start(host)
-        put = SessionStore.put
-        deletions: list[tuple[int, Any]] = []
-
-        def slow_put(store: SessionStore, changed: list[Session]) -> None:
-            time.sleep(0.05)
-            put(store, changed)
-
-        monkeypatch.setattr(SessionStore, "put", slow_put)
-        for _ in range(5):
-            use(host, "a")
-            time.sleep(0.02)
-            deletions.append(ask(application, "delete", context_id="a"))
-        assert [status for status, _ in deletions] == [200] * 5
-        application.stop()
-        assert rows(directory) == {}
-
-    @pytest.mark.parametrize("operation", ["pin", "unpin", "list", "delete"])
-    def test_without_a_memory_path(self, start: Start, ask: Ask, operation: str) -> None:
-        status, error = ask(start(FakeHost()), operation, context_id="a")
-        assert (status, error["type"]) == (503, "service_unavailable")
-        assert "--atlas-memory-path DIR or set ATLAS_MEMORY_PATH" in error["message"]
-
-    def test_a_failing_server_is_an_answer(
-        self, new_host: NewHost, start: Start, ask: Ask, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*arguments: object) -> SessionEdit:
-            raise ServerError("not now")
-
-        host = new_host()
-        application = start(host)
-        monkeypatch.setattr(host, "edit_session", fail)
-        status, error = ask(application, "pin", session_id="a")
-        assert (status, error["message"]) == (500, "not now")

@@ -29,12 +29,20 @@ TIMEOUT_S = 120
 ATTEMPTS = 3
 
 
+# With a memory, pages of other sites are refused that --cors-origins does not name (docs/security.md).
+FOREIGN_PAGES = frozenset(
+    f"unit/test_security.py::test_cors_options[{origin}-Access-Control-Allow-Origin-{origin}]"
+    for origin in ("localhost", "web.mydomain.fr")
+)
+
+
 class Case(NamedTuple):
-    """A binary and what is added to its environment."""
+    """A binary, what is added to its environment, and the tests of what it does otherwise."""
 
     name: str
     binary: Path
     environment: Mapping[str, str]
+    differs: frozenset[str] = frozenset()
 
 
 def prepare(place: Path) -> None:
@@ -86,13 +94,15 @@ def main() -> int:
         stock = Case("stock", REPOSITORY / "build-stock/bin/llama-server", {})
         cases = [
             Case("ATLAS", ours, {"ATLAS_ENABLED": "1"}),
-            Case("ATLAS with a memory", ours, {"ATLAS_MEMORY_PATH": str(place / "memory")}),
+            Case("ATLAS with a memory", ours, {"ATLAS_MEMORY_PATH": str(place / "memory")}, FOREIGN_PAGES),
         ]
         outcomes = {case.name: run(case, options.tests, place) for case in [stock, *cases]}
         expected = {test for test, outcome in outcomes["stock"].items() if outcome == "passed"}
         lost: dict[str, list[str]] = {}
         for case in cases:
-            left = sorted(test for test in expected if outcomes[case.name].get(test) != "passed")
+            left = sorted(
+                test for test in expected - case.differs if outcomes[case.name].get(test) != "passed"
+            )
             for _ in range(ATTEMPTS - 1):
                 if left:
                     again = run(case, left, place)
@@ -101,8 +111,12 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
     print(f"\nstock: {len(expected)} of {len(outcomes['stock'])} pass")
-    for name, tests in lost.items():
-        print(f"{name}: of these, {len(expected) - len(tests)} pass")
+    for case in cases:
+        differing = expected & case.differs
+        tests = lost[case.name]
+        print(f"{case.name}: of these, {len(expected) - len(differing) - len(tests)} pass")
+        for test in sorted(differing):
+            print(f"  is meant to differ: {test}")
         for test in tests:
             print(f"  does not pass: {test}")
     return int(any(lost.values()))

@@ -1,6 +1,7 @@
 #include "buffer-pool.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -16,9 +17,6 @@ namespace atlas::memory {
 
 constexpr size_t ALIGNMENT    = 64;
 constexpr size_t HEADER_BYTES = ALIGNMENT;
-constexpr size_t PAGE         = 4096;
-constexpr size_t HUGE_PAGE    = 2 << 20;
-constexpr size_t MIN_KEPT     = 64 * 1024; // smaller buffers are left to malloc
 constexpr size_t MAX_WASTE    = 8;         // an eighth of a buffer may go unused
 constexpr size_t MAX_IDLE     = 1024;      // buffers
 
@@ -27,7 +25,10 @@ constexpr size_t MAX_MAPPED = 16384;
 
 static std::atomic<size_t> n_mapped{0};
 
-static size_t whole_pages(size_t n_bytes) { return (n_bytes + PAGE - 1) / PAGE * PAGE; }
+const page_sizes & buffer_pool::pages() {
+    static const page_sizes of_system = {(size_t) ::sysconf(_SC_PAGESIZE)};
+    return of_system;
+}
 
 buffer_pool::buffer_pool() { idle.reserve(MAX_IDLE); }
 
@@ -36,21 +37,26 @@ buffer_pool & buffer_pool::instance() {
     return pool;
 }
 
-// Maps n_bytes that begin on a huge page, which fault in several times faster than as many small ones.
+// Gives mapped pages back. Where the system has no more mappings to divide one, only what they hold.
+static void unmap(void * begin, size_t n_bytes) noexcept {
+    if (n_bytes > 0 && ::munmap(begin, n_bytes) != 0) {
+        ::madvise(begin, n_bytes, MADV_DONTNEED);
+    }
+}
+
+// Maps n_bytes, whole pages, that begin on a huge page, which fault in several times faster than as many small ones.
 static void * map_huge(size_t n_bytes) {
-    const size_t n_mapped = n_bytes + HUGE_PAGE;
+    const size_t n_mapped = n_bytes + page_sizes::HUGE_PAGE;
     void * const mapped   = ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) {
         throw std::bad_alloc();
     }
-    auto * const begin  = static_cast<uint8_t *>(mapped);
-    const size_t before = (HUGE_PAGE - reinterpret_cast<uintptr_t>(begin) % HUGE_PAGE) % HUGE_PAGE;
-    if (before > 0) {
-        ::munmap(begin, before);
-    }
-    ::munmap(begin + before + n_bytes, n_mapped - before - n_bytes);
-    ::madvise(begin + before, n_bytes, MADV_HUGEPAGE); // where there are none it does not matter
-    return begin + before;
+    const auto [before, after] = page_sizes::around_huge(reinterpret_cast<uintptr_t>(mapped));
+    uint8_t * const begin      = static_cast<uint8_t *>(mapped) + before;
+    unmap(mapped, before);
+    unmap(begin + n_bytes, after);
+    ::madvise(begin, n_bytes, MADV_HUGEPAGE); // where there are none it does not matter
+    return begin;
 }
 
 static void * map_pages(size_t n_bytes) {
@@ -58,14 +64,14 @@ static void * map_pages(size_t n_bytes) {
     return mapped == MAP_FAILED ? nullptr : mapped;
 }
 
-static size_t mapped_bytes(size_t n_bytes) { return whole_pages(HEADER_BYTES + n_bytes); }
+static size_t mapped_bytes(size_t n_bytes) { return buffer_pool::pages().whole(HEADER_BYTES + n_bytes); }
 
 // Buffers of many sizes that live for minutes leave holes in malloc's heaps, which then grow for hours (ADR 19).
 buffer_pool::header * buffer_pool::make(size_t n_bytes) {
     header * buffer = nullptr;
-    if (n_bytes >= HUGE_PAGE) {
+    if (n_bytes >= page_sizes::HUGE_PAGE) {
         buffer = static_cast<header *>(map_huge(mapped_bytes(n_bytes)));
-    } else if (n_bytes >= MIN_KEPT && n_mapped < MAX_MAPPED) {
+    } else if (n_bytes >= pages().min_kept() && n_mapped < MAX_MAPPED) {
         buffer = static_cast<header *>(map_pages(mapped_bytes(n_bytes)));
     }
     const bool is_mapped = buffer != nullptr;
@@ -81,7 +87,7 @@ buffer_pool::header * buffer_pool::make(size_t n_bytes) {
 
 buffer_pool::header * buffer_pool::make_ready(size_t n_bytes) {
     header * buffer = make(n_bytes);
-    for (size_t at = HEADER_BYTES; at < HEADER_BYTES + n_bytes; at += PAGE) {
+    for (size_t at = HEADER_BYTES; at < HEADER_BYTES + n_bytes; at += pages().page) {
         reinterpret_cast<volatile uint8_t *>(buffer)[at] = 0;
     }
     return buffer;
@@ -91,7 +97,7 @@ void buffer_pool::free(header * first) noexcept {
     while (first) {
         header * buffer = std::exchange(first, first->next);
         if (buffer->is_mapped) {
-            ::munmap(buffer, mapped_bytes(buffer->n_bytes));
+            unmap(buffer, mapped_bytes(buffer->n_bytes));
             n_mapped--;
         } else {
             ::operator delete(buffer, std::align_val_t{ALIGNMENT});
@@ -108,8 +114,8 @@ buffer_pool::header * buffer_pool::remove(size_t index) noexcept {
 
 void * buffer_pool::take(size_t n_bytes) {
     header * buffer = nullptr;
-    if (n_bytes >= MIN_KEPT) {
-        n_bytes       = whole_pages(n_bytes);
+    if (n_bytes >= pages().min_kept()) {
+        n_bytes       = pages().whole(n_bytes);
         bool must_ask = false;
         {
             const std::lock_guard<std::mutex> held(mutex);
@@ -161,14 +167,14 @@ void buffer_pool::give(void * data) noexcept {
     if (data) {
         auto * buffer = reinterpret_cast<header *>(static_cast<uint8_t *>(data) - HEADER_BYTES);
         buffer->next  = nullptr;
-        free(buffer->n_bytes < MIN_KEPT ? buffer : keep(buffer));
+        free(buffer->n_bytes < pages().min_kept() ? buffer : keep(buffer));
     }
 }
 
 void buffer_pool::set_limits(size_t new_max_idle, size_t new_expected, size_t new_n_ready) {
     std::unique_lock<std::mutex> held(mutex);
     max_idle = new_max_idle;
-    expected = new_expected >= MIN_KEPT ? whole_pages(new_expected) : 0;
+    expected = new_expected >= pages().min_kept() ? pages().whole(new_expected) : 0;
     n_ready  = std::max(n_ready, new_n_ready);
     while (expected > 0 && lacks(new_n_ready)) {
         add_expected(held);

@@ -8,14 +8,35 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace atlas::memory {
+
+// How much is mapped for buffers on a system whose pages are of a size: 4 to 64 KiB, a power of two. In bytes.
+struct page_sizes {
+    static constexpr size_t HUGE_PAGE = 2 << 20;
+
+    size_t page;
+
+    size_t whole(size_t n_bytes) const { return (n_bytes + page - 1) / page * page; }
+
+    // Smaller buffers are left to malloc: of those that are kept, less than a sixteenth is a part of a page.
+    size_t min_kept() const { return 16 * page; }
+
+    // What is too much, before and after, of a mapping that was made a huge page too large so that the rest begins on one.
+    static std::pair<size_t, size_t> around_huge(uintptr_t begin) {
+        const size_t before = (HUGE_PAGE - begin % HUGE_PAGE) % HUGE_PAGE;
+        return {before, HUGE_PAGE - before};
+    }
+};
 
 // Every member may be called from any thread.
 class buffer_pool {
   public:
     static buffer_pool & instance();
+
+    static const page_sizes & pages();
 
     void * take(size_t n_bytes);
     void   give(void * buffer) noexcept;

@@ -3,8 +3,12 @@
 
 namespace atlas::memory {
 
-void catalog::write_later(index_node & node, const memory_entry_ptr & entry) {
-    if (!has_disk || node.pending || node.disk.present) {
+void catalog::write_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access) {
+    if (!has_disk || node.pending || node.disk.present || access.max_layer < 2) {
+        return;
+    }
+    if (access.is_held_back) {
+        node.is_held_back = true;
         return;
     }
     if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
@@ -15,7 +19,8 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry) {
 
 // Ends a pending write, done or not needed any more.
 void catalog::settle_write(index_node & node) {
-    released.push_back(queue.settle(node));
+    let_release(queue.settle(node));
+    settle_lease(node, false);
     settle_pin(node);
 }
 
@@ -55,28 +60,37 @@ void catalog::remove_replaced(const digest & key) {
 
 void catalog::remove_later(index_node & node, eviction_reason why) { queue.push_removal(doom(node, why)); }
 
-doomed_file catalog::doom(index_node & node, eviction_reason why) {
+std::list<stored_file> catalog::doom(index_node & node, eviction_reason why) {
     count_eviction(node, 2, why);
-    const doomed_file file = {*node.key, node.disk.bytes};
-    doomed_bytes += file.bytes;
+    doomed_bytes += node.disk.bytes;
     if (!knows_files) {
-        removed.insert(file.key);
+        try {
+            removed.insert(*node.key);
+        } catch (const std::bad_alloc &) { // who reads the file then finds it gone
+        }
     }
+    std::list<stored_file> doomed = std::move(node.file);
     take_from_disk(node);
-    return file;
+    return doomed;
 }
 
-// For the budget.
-doomed_file catalog::give_up(index_node & victim) {
+// What the index takes, and with it entries in RAM, which have strings and a header each, and those that wait for the disk.
+uint64_t catalog::index_bytes() const {
+    constexpr uint64_t IN_RAM = 400, PENDING = 300;
+    return index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries();
+}
+
+// For a budget.
+std::list<stored_file> catalog::give_up(index_node & victim) {
     events.evicted(victim, 2, victim.disk.priority, clock);
-    const doomed_file file = doom(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
+    auto doomed = doom(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
     index.release(victim);
-    return file;
+    return doomed;
 }
 
-void catalog::end_removal(const doomed_file & file) {
-    doomed_bytes -= file.bytes;
-    lose_file(file.key); // where it was written anew before an earlier removal succeeded
+bool catalog::must_remove(const stored_file & file) const {
+    const index_node * node = index.find(file.key);
+    return !node || !node->disk.present;
 }
 
 std::optional<write_task> catalog::begin_write(const disk_job & job) {
@@ -86,32 +100,38 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         return std::nullopt;
     }
     write_task task;
-    task.key                        = job.key;
-    task.entry                      = node->pending->entry;
-    task.header.key                 = job.key;
-    task.header.parent              = *node->parent->key;
-    task.header.kind                = node->kind;
-    task.header.tokens              = node->tokens;
-    task.header.position            = node->position;
-    task.header.data_bytes          = task.entry->data.size();
-    const uint64_t bytes            = file_bytes(node->tokens.size(), task.header.data_bytes);
-    bool           has_room         = true;
-    node->pending->is_being_written = true;
+    task.key               = job.key;
+    task.entry             = node->pending->entry;
+    task.header.key        = job.key;
+    task.header.parent     = *node->parent->key;
+    task.header.kind       = node->kind;
+    task.header.tokens     = node->tokens;
+    task.header.position   = node->position;
+    task.header.data_bytes = task.entry->data.size();
+    const uint64_t bytes   = file_bytes(node->tokens.size(), task.header.data_bytes);
+    if (!may_evict() && disk.bytes() + bytes > disk.budget) {
+        queue.postpone();
+        return std::nullopt;
+    }
+    bool has_room = true;
     add_to_disk(*node, bytes); // before room is made for it, so that its parent is no leaf
+    node->pending->is_being_written = true;
     while (has_room && disk.bytes() > disk.budget) { // what is doomed already makes room as well
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
-            task.victims.push_back(give_up(*victim));
+            task.victims.splice(task.victims.end(), give_up(*victim));
         }
     }
     if (has_room) {
+        if (knows_sessions && is_index_full()) {
+            // one for one: those that still wait are not on disk, and others should not go for them
+            leave_index(task.victims);
+        }
         unstarted_bytes = bytes;
         return task;
     }
-    for (const doomed_file & file : task.victims) {
-        queue.push_removal(file);
-    }
+    queue.push_removal(std::move(task.victims));
     take_from_disk(*node);
     settle_write(*node);
     index.release(*node);
@@ -155,22 +175,51 @@ void catalog::end_write(const disk_job & job, bool is_written) {
     index.release(node);
 }
 
-std::vector<doomed_file> catalog::trim(size_t max_files) {
-    std::vector<doomed_file> victims;
-    uint64_t                 freed = 0;
-    while (victims.size() < max_files && counters.index_complete && disk.bytes() + doomed_bytes - freed > disk.budget) {
-        index_node * victim = disk.first([](const index_node &) { return true; });
+std::list<stored_file> catalog::trim(size_t max_entries) {
+    std::list<stored_file> victims;
+    const uint64_t         doomed = doomed_bytes; // before: what goes now makes room
+    for (; max_entries > 0; max_entries--) {
+        if (knows_sessions && is_index_full() && leave_index(victims)) {
+            continue;
+        }
+        const bool   is_over = may_evict() && disk.bytes() + doomed > disk.budget;
+        index_node * victim  = is_over ? disk.first([](const index_node &) { return true; }) : nullptr;
         if (!victim) {
             break;
         }
-        victims.push_back(give_up(*victim));
-        freed += victims.back().bytes;
+        victims.splice(victims.end(), give_up(*victim));
     }
     return victims;
 }
 
+// Gives up an entry in all layers, so that it is known no longer. Returns false where none can go.
+bool catalog::leave_index(std::list<stored_file> & files) {
+    const auto   may_leave_ram = [](const index_node & node) { return node.ram.children == 0 && node.lease.expired(); };
+    index_node * victim =
+        disk.first([&](const index_node & node) { return !node.pending && (!node.in_ram || may_leave_ram(node)); });
+    if (!victim) {
+        victim = ram.first([&](const index_node & node) { return !node.pending && may_leave_ram(node); });
+    }
+    if (!victim) {
+        return false;
+    }
+    if (victim->in_ram) {
+        evict_from_ram(*victim);
+    }
+    if (victim->disk.present) {
+        files.splice(files.end(), give_up(*victim));
+    } else {
+        index.release(*victim);
+    }
+    return true;
+}
+
+bool catalog::resume_writes(size_t max_writes) { return may_evict() && queue.resume(max_writes); }
+
 void catalog::add_to_disk(index_node & node, uint64_t bytes) {
+    std::list<stored_file> file = {{*node.key, bytes}};
     disk.add(node, bytes);
+    node.file = std::move(file);
     settle_pin(node);
     settle_orphan(node);
     settle_orphans_below(node);
@@ -178,6 +227,7 @@ void catalog::add_to_disk(index_node & node, uint64_t bytes) {
 
 void catalog::take_from_disk(index_node & node) {
     disk.remove(node);
+    node.file.clear();
     node.is_superseded = false;
     settle_pin(node);
     settle_orphans_below(node);
@@ -203,16 +253,14 @@ void catalog::settle_orphans_below(index_node & node) {
 }
 
 void catalog::settle_orphan(index_node & top) {
-    std::vector<index_node *> todo = {&top};
-    while (knows_files && !todo.empty()) {
-        index_node & node = *todo.back();
-        todo.pop_back();
+    entry_index::walk(top, [&](index_node & node) {
         const bool is_orphan = node.position > 0 && (!node.parent->disk.present || node.parent->disk.is_orphan);
-        if (node.disk.present && node.disk.is_orphan != is_orphan) {
+        const bool changes   = knows_files && node.disk.present && node.disk.is_orphan != is_orphan;
+        if (changes) {
             disk.change(node, [&] { node.disk.is_orphan = is_orphan; });
-            todo.insert(todo.end(), node.children.begin(), node.children.end());
         }
-    }
+        return changes;
+    });
 }
 
 } // namespace atlas::memory

@@ -6,7 +6,7 @@
 namespace atlas::memory {
 
 static bool is_on_disk_only(const index_node & node) {
-    return node.disk.present && !node.in_ram && !node.pending && !node.is_superseded && !node.is_forgotten;
+    return node.fits && node.disk.present && !node.in_ram && !node.pending && !node.is_superseded && !node.is_forgotten;
 }
 
 // Whether what leads to it from a root of these is there. What is in RAM was looked at before, or asked for.

@@ -24,28 +24,21 @@ void catalog::settle_begun(index_node & node) {
 
 // An entry is pinned while there is room, and only behind one that is: what is beyond the limit are ends of conversations.
 void catalog::settle_pin(index_node & top) {
-    const auto                matters = [](const index_node & node) { return node.wants_pin || node.pin_bytes > 0; };
-    std::vector<index_node *> todo;
-    if (matters(top)) {
-        todo.push_back(&top);
-    }
-    while (!todo.empty()) {
-        index_node & node = *todo.back();
-        todo.pop_back();
+    entry_index::walk(top, [&](index_node & node) {
+        if (!node.wants_pin && node.pin_bytes == 0) {
+            return false;
+        }
         (node.is_pinned ? pinned_bytes : refused_bytes) -= node.pin_bytes;
         node.pin_bytes       = node.wants_pin ? size_of(node) : 0;
         const bool is_behind = node.position == 0 || (node.parent && node.parent->is_pinned);
         const bool is_pinned = node.pin_bytes > 0 && is_behind && pinned_bytes + node.pin_bytes <= pinned_limit();
         (is_pinned ? pinned_bytes : refused_bytes) += node.pin_bytes;
-        if (node.is_pinned != is_pinned) {
-            rerank(node, [&] { node.is_pinned = is_pinned; });
-            for (index_node * child : node.children) {
-                if (matters(*child)) {
-                    todo.push_back(child);
-                }
-            }
+        if (node.is_pinned == is_pinned) {
+            return false;
         }
-    }
+        rerank(node, [&] { node.is_pinned = is_pinned; });
+        return true;
+    });
 }
 
 // What belongs to a session stays for it: only its own next turn may take the place of its end.
@@ -128,6 +121,12 @@ static bool is_shared(const index_node & node) {
     });
 }
 
+static index_node * kept_child(const index_node & node) {
+    const auto it = std::find_if(node.children.begin(), node.children.end(),
+                                 [](const index_node * child) { return child->is_stored() && !child->is_forgotten; });
+    return it == node.children.end() ? nullptr : *it;
+}
+
 uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries) {
     uint64_t bytes = 0;
     for (; max_entries > 0 && !taken.chain.empty(); max_entries--) {
@@ -140,16 +139,11 @@ uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries
             is_unwanted = false;
             continue;
         }
-        std::vector<digest> own;
-        for (const index_node * child : node->children) {
-            own.push_back(*child->key);
+        // one may take others along
+        for (index_node * own = kept_child(*node); own; own = kept_child(*node)) {
+            bytes += forget(*own);
         }
-        own.push_back(key);
-        for (const digest & one : own) {
-            if (index_node * found = index.find(one); found && found->is_stored() && !found->is_forgotten) {
-                bytes += forget(*found);
-            }
-        }
+        bytes += node->is_forgotten ? 0 : forget(*node);
     }
     return bytes;
 }

@@ -2,6 +2,7 @@
 
 #include "file-descriptor.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -122,28 +123,54 @@ std::string directory::file_path(const digest & key) const {
     return blocks_path() + "/" + name.substr(0, 2) + "/" + name.substr(2, 2) + "/" + name + ".kv";
 }
 
-void directory::make() const {
-    for (size_t end = root.find('/', 1); end != std::string::npos; end = root.find('/', end + 1)) {
-        make_directory(root.substr(0, end));
+static std::string parent_of(const std::string & path) {
+    const size_t end = path.rfind('/');
+    return end == std::string::npos ? "." : path.substr(0, std::max<size_t>(end, 1));
+}
+
+void sync_directory(const std::string & path) {
+    const file_descriptor opened(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const bool            is_ours = opened.is_open() || (errno != ENOENT && errno != ENOTDIR && errno != EACCES);
+    if (is_ours && (!opened.is_open() || ::fsync(opened.get()) != 0)) {
+        fail("sync directory", path, errno);
     }
-    make_directory(root);
+}
+
+void make_directories(const std::string & path, bool is_durable) {
+    for (size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
+        if (const std::string above = path.substr(0, end); make_directory(above) && is_durable) {
+            sync_directory(parent_of(above));
+        }
+    }
+    make_directory(path);
+    if (is_durable) {
+        sync_directory(parent_of(path)); // also where it was there: who made it may have ended before it came to that
+    }
+}
+
+void directory::make() const {
+    make_directories(root, sync_each);
     make_directory(root + "/tmp");
     make_directory(blocks_path());
+    if (sync_each) {
+        sync_directory(root);
+    }
 }
 
 void directory::remove_leftovers() const {
-    for (const auto & entry : fs::directory_iterator(root + "/tmp")) {
-        const std::string name = entry.path().filename();
-        const size_t      n    = name.size();
+    for_names_in(root + "/tmp", [&](const std::string & name) {
+        const size_t n = name.size();
         if (n < sizeof(LEFTOVER_PREFIX) + sizeof(LEFTOVER_SUFFIX) || name.rfind(LEFTOVER_PREFIX, 0) != 0 ||
             name.substr(n - sizeof(LEFTOVER_SUFFIX) + 1) != LEFTOVER_SUFFIX) {
-            continue;
+            return true;
         }
-        const file_descriptor file(::open(entry.path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        const std::string     path = root + "/tmp/" + name;
+        const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
         if (file.is_open() && (::flock(file.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) {
-            ::unlink(entry.path().c_str());
+            ::unlink(path.c_str());
         }
-    }
+        return true;
+    });
 }
 
 void directory::add_unsynced(const std::string & path) {
@@ -152,18 +179,22 @@ void directory::add_unsynced(const std::string & path) {
     }
 }
 
-void directory::make_in_blocks(const std::string & path) {
-    if (make_directory(path)) {
-        add_unsynced(path.substr(0, path.rfind('/')));
+// The directory of a key's file, and, unless it is known to be durable, those that lead to it.
+void directory::add_unsynced(const digest & key, const std::string & leaf) {
+    const uint16_t number = (uint16_t) (key[0] << 8 | key[1]);
+    add_unsynced(leaf);
+    if (sync_each && !durable[number]) {
+        add_unsynced(parent_of(leaf));
+        add_unsynced(blocks_path());
+        not_yet_durable.push_back(number);
     }
 }
 
 uint64_t directory::write(file_header header, const state_bytes & data, const std::function<void()> & rest) {
     const std::string target = file_path(header.key);
-    const std::string leaf   = target.substr(0, target.rfind('/'));
+    const std::string leaf   = parent_of(target);
     if (std::error_code ignored; !fs::is_directory(root + "/tmp", ignored)) {
         make();
-        add_unsynced(root);
     }
     temporary_file   file(root + "/tmp");
     const off_t      begin = (off_t) header_bytes(header.tokens.size());
@@ -186,14 +217,15 @@ uint64_t directory::write(file_header header, const state_bytes & data, const st
         if (errno != ENOENT) {
             fail("rename to", target, errno);
         }
-        make_in_blocks(blocks_path());
-        make_in_blocks(leaf.substr(0, leaf.rfind('/')));
-        make_in_blocks(leaf);
+        make();
+        make_directory(parent_of(leaf));
+        make_directory(leaf);
+        durable[header.key[0] << 8 | header.key[1]] = false;
         if (!file.rename(target)) {
             fail("rename to", target, errno);
         }
     }
-    add_unsynced(leaf);
+    add_unsynced(header.key, leaf);
     return (uint64_t) begin + data.size();
 }
 
@@ -206,12 +238,11 @@ void directory::remove(const digest & key) const {
 
 void directory::sync() {
     while (!unsynced.empty()) {
-        const std::string &   path = *unsynced.begin();
-        const file_descriptor opened(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        if (!opened.is_open() ? errno != ENOENT && errno != ENOTDIR : ::fsync(opened.get()) != 0) {
-            fail("sync directory", path, errno);
-        }
+        sync_directory(*unsynced.begin());
         unsynced.erase(unsynced.begin());
+    }
+    for (; !not_yet_durable.empty(); not_yet_durable.pop_back()) {
+        durable[not_yet_durable.back()] = true;
     }
 }
 
@@ -234,6 +265,12 @@ static read_result read_checked(int fd, const file_header & header, state_bytes 
     return sum.value() == header.data_checksum ? read_result::good : read_result::damaged;
 }
 
+// A file may have any time.
+static int64_t nanoseconds(const timespec & time) {
+    constexpr int64_t A_SECOND = 1000000000;
+    return std::clamp<int64_t>(time.tv_sec, 0, MAX_FILE_TIME / A_SECOND - 1) * A_SECOND + time.tv_nsec;
+}
+
 read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data) {
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file.is_open()) {
@@ -250,7 +287,7 @@ read_result read_file(const std::string & path, file_header & header, file_facts
         return read_result::foreign;
     }
     facts.bytes           = info.st_size;
-    facts.modified_ns     = info.st_mtim.tv_sec * 1000000000ull + info.st_mtim.tv_nsec;
+    facts.modified_ns     = nanoseconds(info.st_mtim);
     const ssize_t n_start = read_all(file.get(), start, sizeof(start), 0);
     if (n_start < 0) {
         facts.error = errno;
@@ -269,6 +306,20 @@ read_result read_file(const std::string & path, file_header & header, file_facts
         }
     }
     return read_result::good;
+}
+
+bool for_names_in(const std::string & path, const std::function<bool(const std::string &)> & act) {
+    const std::unique_ptr<DIR, int (*)(DIR *)> opened(::opendir(path.c_str()), ::closedir);
+    if (!opened) {
+        fail("read directory", path, errno);
+    }
+    while (const dirent * entry = ::readdir(opened.get())) {
+        const std::string name = entry->d_name;
+        if (name != "." && name != ".." && !act(name)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void mark_used(const std::string & path) { ::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW); }

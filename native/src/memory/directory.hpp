@@ -3,6 +3,7 @@
 
 #include "entry-file.hpp"
 
+#include <bitset>
 #include <functional>
 #include <set>
 
@@ -17,7 +18,7 @@ class directory {
     std::string         blocks_path() const { return root + "/blocks"; }
     std::string         file_path(const digest & key) const;
 
-    // Makes what is missing of the directory, for this user only. Any thread.
+    // Makes what is missing of the directory, for this user only, and with sync_each durably. Any thread.
     void make() const;
 
     // Removes what writers that are no more left half-written. Any thread.
@@ -39,20 +40,38 @@ class directory {
     bool                  sync_each;
     std::set<std::string> unsynced; // directories with names that a power cut may lose; not kept without sync_each
 
-    void make_in_blocks(const std::string & path);
+    // By the first digits of keys: the directories of files whose own names are durable. Who made one, this server or
+    // another, may have ended before it was.
+    std::bitset<1 << 16>  durable;
+    std::vector<uint16_t> not_yet_durable;
+
     void add_unsynced(const std::string & path);
+    void add_unsynced(const digest & key, const std::string & leaf);
 };
+
+// Makes a directory and those that lead to it where they are missing, for this user only; is_durable: a power cut leaves
+// it. Throws as the members of `directory` do.
+void make_directories(const std::string & path, bool is_durable);
+
+// Makes the names in a directory durable. One that is gone, or that we may not read, is for others to sync.
+void sync_directory(const std::string & path);
 
 enum class read_result { good, missing, foreign, damaged, failed };
 
+constexpr int64_t MAX_FILE_TIME = 1ll << 62; // in nanoseconds since 1970
+
 struct file_facts {
     uint64_t bytes       = 0;
-    uint64_t modified_ns = 0; // since 1970
+    int64_t  modified_ns = 0; // since 1970; from 0 to MAX_FILE_TIME
     int      error       = 0; // errno, where the system refused
 };
 
 // Reads the header of a file, and with `data` also its data, which it checks. Any thread. `failed`: the system refused.
 read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data = nullptr);
+
+// Calls act(name) for all that is in a directory, until that returns false; what it returned last. Throws as the members of
+// `directory` do where it cannot be opened. Not std::filesystem's iterator: without memory that one ends the process.
+bool for_names_in(const std::string & path, const std::function<bool(const std::string &)> & act);
 
 // Gives the file the time of now, by which the next start knows when it was used; no harm where that is not allowed.
 void mark_used(const std::string & path);

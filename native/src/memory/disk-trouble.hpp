@@ -3,9 +3,19 @@
 
 #include "backoff.hpp"
 
+#include <exception>
 #include <string>
+#include <utility>
 
 namespace atlas::memory {
+
+inline std::string reason_of(const std::exception & error) noexcept {
+    try {
+        return error.what();
+    } catch (const std::bad_alloc &) {
+        return "no memory"; // short enough to need none
+    }
+}
 
 // Trouble with one kind of work: it is left alone for longer and longer, until it succeeds. Not thread-safe.
 class disk_trouble {
@@ -13,8 +23,8 @@ class disk_trouble {
     using clock = std::chrono::steady_clock;
 
     // It failed. What fails while it is left alone, being in haste, does not make that longer.
-    void begin(const std::string & why) {
-        text = why;
+    void begin(std::string why) {
+        text = std::move(why);
         if (!is_waiting()) {
             until = clock::now() + delays.next();
         }

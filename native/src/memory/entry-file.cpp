@@ -41,7 +41,26 @@ template <typename T> T get(const uint8_t * from) {
     return value;
 }
 
+// Other servers' blocks may have another size than ours.
+bool has_possible_shape(entry_kind kind, size_t n_tokens, uint64_t position) {
+    for (size_t block_tokens = MIN_BLOCK_TOKENS; block_tokens <= MAX_TOKENS; block_tokens++) {
+        if (has_right_length(kind, n_tokens, block_tokens) && position % block_tokens == 0) {
+            return position <= MAX_POSITION;
+        }
+    }
+    return false;
+}
+
 } // namespace
+
+bool has_right_length(entry_kind kind, size_t n_tokens, size_t block_tokens) {
+    switch (kind) {
+        case entry_kind::block:      return n_tokens == block_tokens;
+        case entry_kind::tail:       return n_tokens > 0 && n_tokens < block_tokens;
+        case entry_kind::checkpoint: return n_tokens < block_tokens;
+    }
+    return false;
+}
 
 uint64_t checksum(const void * data, size_t n_bytes) { return XXH3_64bits(data, n_bytes); }
 
@@ -98,8 +117,9 @@ file_state decode_header(const uint8_t * bytes, size_t n_bytes, uint64_t file_si
     const uint32_t kind       = get<uint32_t>(bytes + AT_KIND);
     const uint64_t data_bytes = get<uint64_t>(bytes + AT_DATA_BYTES);
     if (n_tokens > MAX_TOKENS || kind > (uint32_t) entry_kind::checkpoint || n_bytes < header_bytes(n_tokens) ||
-        get<uint32_t>(bytes + AT_HEADER_BYTES) != header_bytes(n_tokens) || data_bytes > file_size ||
-        file_bytes(n_tokens, data_bytes) != file_size) {
+        get<uint32_t>(bytes + AT_HEADER_BYTES) != header_bytes(n_tokens) || data_bytes > MAX_DATA_BYTES ||
+        file_bytes(n_tokens, data_bytes) != file_size ||
+        !has_possible_shape((entry_kind) kind, n_tokens, get<uint64_t>(bytes + AT_POSITION))) {
         return file_state::damaged;
     }
     const size_t checked = header_bytes(n_tokens) - CHECKSUM_BYTES;

@@ -6,7 +6,10 @@
 
 namespace atlas::memory {
 
-constexpr size_t MAX_TOKENS = 1024; // of one entry
+constexpr size_t   MIN_BLOCK_TOKENS = 16;
+constexpr size_t   MAX_TOKENS       = 1024;        // of one entry
+constexpr uint64_t MAX_POSITION     = INT32_MAX;   // llama.cpp's positions are 32-bit integers
+constexpr uint64_t MAX_DATA_BYTES   = 1ull << 40;  // of one entry; sums of them do not overflow
 
 struct file_header {
     digest        key    = {};
@@ -17,6 +20,9 @@ struct file_header {
     uint64_t      data_bytes    = 0;
     uint64_t      data_checksum = 0;
 };
+
+// Whether an entry of that kind may have so many tokens where blocks have block_tokens.
+bool has_right_length(entry_kind kind, size_t n_tokens, size_t block_tokens);
 
 // good; foreign: not a file of this format and version; damaged: such a file, but not as it was written.
 enum class file_state { good, foreign, damaged };
@@ -50,7 +56,8 @@ class running_checksum {
 std::vector<uint8_t> encode_header(const file_header & header);
 
 // Reads a header from the first n_bytes bytes of a file of file_size bytes; header_bytes(MAX_TOKENS) of them, or the
-// whole file, must be given. Fills in `header` only where the result is good. Does not see the data.
+// whole file, must be given. Fills in `header` only where the result is good. Does not see the data. What is good has a
+// number of tokens and a position that some block size allows, and no more than MAX_DATA_BYTES.
 file_state decode_header(const uint8_t * bytes, size_t n_bytes, uint64_t file_size, file_header & header);
 
 } // namespace atlas::memory

@@ -1,20 +1,29 @@
 #include "entry-index.hpp"
 
+#include "entry-file.hpp"
+
 #include <algorithm>
-#include <tuple>
 
 namespace atlas::memory {
 
 by_tokens::place by_tokens::of(const index_node * node) {
-    return {node->kind == entry_kind::checkpoint, node->tokens.data(), node->tokens.size()};
+    return {node->fits, node->kind, node->tokens.data(), node->tokens.size()};
 }
 
+// What fits comes last, by kind: what files of others bring in is not in the way of a search.
 bool by_tokens::operator()(const place & a, const place & b) const {
-    if (a.is_checkpoint != b.is_checkpoint) {
-        return b.is_checkpoint;
+    const auto group_a = std::make_tuple(a.fits, a.kind), group_b = std::make_tuple(b.fits, b.kind);
+    if (group_a != group_b) {
+        return group_a < group_b;
     }
     return std::lexicographical_compare(a.tokens, a.tokens + a.n_tokens, b.tokens, b.tokens + b.n_tokens);
 }
+
+// Of a node with its place in the map, among its parent's children and in the order of each layer, and with the record
+// of its file, with malloc's overhead.
+constexpr uint64_t NODE_BYTES = 640;
+
+static uint64_t bytes_of(const memory_tokens & tokens) { return tokens.capacity() * sizeof(tokens[0]); }
 
 static size_t common_prefix(const memory_tokens & a, const int32_t * b, size_t n_b) {
     const size_t n = std::min(a.size(), n_b);
@@ -32,65 +41,94 @@ const index_node * entry_index::find(const digest & key) const {
 }
 
 index_node & entry_index::at(const digest & key) {
-    const auto it  = nodes.try_emplace(key).first;
-    it->second.key = &it->first;
+    const auto [it, is_new] = nodes.try_emplace(key);
+    it->second.key          = &it->first;
+    n_bytes += is_new ? NODE_BYTES : 0;
     return it->second;
 }
 
 index_node & entry_index::add(const digest & key, const digest & parent_key, entry_kind kind,
                               const memory_tokens & tokens) {
-    index_node & node = at(key);
-    if (!node.parent) {
-        index_node & parent = at(parent_key);
-        node.parent         = &parent;
-        node.kind           = kind;
-        node.tokens         = tokens;
-        if (parent.parent) {
-            node.position = parent.position + parent.tokens.size();
-        }
-        parent.children.insert(&node);
+    if (index_node * known = find(key); known && known->parent) {
+        return *known;
     }
-    return node;
+    memory_tokens own    = tokens;
+    index_node &  parent = at(parent_key);
+    index_node *  node   = nullptr;
+    try {
+        node         = &at(key);
+        node->kind   = kind;
+        node->tokens = std::move(own);
+        node->fits   = has_right_length(kind, tokens.size(), block_tokens);
+        parent.children.insert(node); // last: a child of which its parent does not know would outlive it
+    } catch (...) {
+        if (node) {
+            node->tokens = memory_tokens();
+            release(*node);
+        }
+        release(parent);
+        throw;
+    }
+    n_bytes += bytes_of(node->tokens);
+    node->parent = &parent;
+    if (parent.parent) {
+        node->position = parent.position + parent.tokens.size();
+    }
+    return *node;
 }
 
-void entry_index::release(index_node & released) {
+void entry_index::release(index_node & released) noexcept {
     for (index_node * node = &released; node && !node->is_stored();) {
         index_node * parent = node->parent;
         if (parent) {
             parent->children.erase(node);
+            n_bytes -= bytes_of(node->tokens);
             node->parent = nullptr;
-            node->tokens = {};
+            node->tokens = memory_tokens();
         }
-        if (!node->children.empty()) {
-            return;
+        if (node->children.empty()) {
+            nodes.erase(nodes.find(*node->key));
+            n_bytes -= NODE_BYTES;
         }
-        nodes.erase(nodes.find(*node->key));
         node = parent;
     }
 }
 
+index_node * entry_index::next_beside(index_node * node, const index_node & top) {
+    for (; node != &top; node = node->parent) {
+        const auto & siblings = node->parent->children;
+        if (const auto next = siblings.upper_bound(node); next != siblings.end()) {
+            return *next;
+        }
+    }
+    return nullptr;
+}
+
 index_node * entry_index::block(const index_node & parent, const int32_t * tokens, size_t n_tokens) const {
-    const auto it = parent.children.find(by_tokens::place{false, tokens, n_tokens});
-    return it != parent.children.end() && (*it)->kind == entry_kind::block ? *it : nullptr;
+    const auto it = parent.children.find(by_tokens::place{true, entry_kind::block, tokens, n_tokens});
+    return it != parent.children.end() ? *it : nullptr;
 }
 
 // In lexicographic order, the entries with the most in common with some tokens are next to where these would be.
 entry_index::nearest_match entry_index::nearest(const index_node & parent, const int32_t * tokens,
                                                 size_t n_tokens) const {
     nearest_match best;
-    const auto    consider = [&](index_node * node) {
-        const size_t common = common_prefix(node->tokens, tokens, n_tokens);
-        if (node->kind != entry_kind::checkpoint && std::make_tuple(common, best.node ? best.node->tokens.size() : 0) >
-                                                        std::make_tuple(best.common, node->tokens.size())) {
-            best = {node, common};
+    for (const entry_kind kind : {entry_kind::block, entry_kind::tail}) {
+        const auto consider = [&](index_node * node) {
+            const size_t common = common_prefix(node->tokens, tokens, n_tokens);
+            if (node->fits && node->kind == kind &&
+                std::make_tuple(common, best.node ? best.node->tokens.size() : 0) >
+                    std::make_tuple(best.common, node->tokens.size())) {
+                best = {node, common};
+            }
+        };
+        const auto after = parent.children.lower_bound(by_tokens::place{true, kind, tokens, n_tokens});
+        if (after != parent.children.begin()) {
+            consider(*std::prev(after));
         }
-    };
-    const auto after = parent.children.lower_bound(by_tokens::place{false, tokens, n_tokens});
-    if (after != parent.children.begin()) {
-        consider(*std::prev(after));
-    }
-    if (after != parent.children.end()) {
-        consider(*after);
+        if (after != parent.children.end()) {
+            consider(*after);
+        }
     }
     return best;
 }
@@ -98,8 +136,8 @@ entry_index::nearest_match entry_index::nearest(const index_node & parent, const
 index_node * entry_index::checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens,
                                      const std::function<bool(const index_node &)> & may) const {
     while (true) {
-        auto it = parent.children.upper_bound(by_tokens::place{true, tokens, n_tokens});
-        if (it == parent.children.begin() || (*--it)->kind != entry_kind::checkpoint) {
+        auto it = parent.children.upper_bound(by_tokens::place{true, entry_kind::checkpoint, tokens, n_tokens});
+        if (it == parent.children.begin() || !(*--it)->fits || (*it)->kind != entry_kind::checkpoint) {
             return nullptr;
         }
         const size_t common = common_prefix((*it)->tokens, tokens, n_tokens);

@@ -5,12 +5,15 @@
 #include "digest.hpp"
 
 #include <functional>
+#include <list>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 
 namespace atlas::memory {
 
 struct index_node;
+struct leased_entry;
 
 // What goes first when a layer needs room.
 enum class eviction_rank : uint8_t {
@@ -21,13 +24,25 @@ enum class eviction_rank : uint8_t {
     pinned, // of a session that a user pinned
 };
 
+// Where a leaf stands in the order of eviction; of the node only the address counts, so that it may be gone.
+using eviction_place = std::tuple<eviction_rank, int64_t, index_node *>;
+
 // How a layer holds an entry. Belongs to layer.
 struct layer_state {
+    std::set<eviction_place>::node_type seat; // in the layer's order, kept here while the entry is no leaf
+
     uint64_t bytes     = 0;
     int64_t  priority  = 0;     // on the scale of last_use; the smallest goes first
     uint32_t children  = 0;     // in the same layer
     bool     present   = false; // in the layer
     bool     is_orphan = false; // cannot be reached from its root in the layer
+};
+
+// A file of layer 2. Its record is made with its entry, so that giving it up needs no memory.
+struct stored_file {
+    digest   key;
+    uint64_t bytes;
+    uint64_t place = 0; // of its removal among the jobs of the write queue, once that has failed
 };
 
 // An entry that waits for the disk, and keeps its state in memory meanwhile.
@@ -42,7 +57,8 @@ struct pending_write {
 struct by_tokens {
     using is_transparent = void;
     struct place {
-        bool            is_checkpoint;
+        bool            fits;
+        entry_kind      kind;
         const int32_t * tokens;
         size_t          n_tokens;
     };
@@ -61,6 +77,7 @@ struct index_node {
     entry_kind     kind   = entry_kind::block;
     memory_tokens  tokens;
     uint64_t       position = 0; // tokens before these; 0 also where the parent was not stored
+    bool           fits     = false; // the length is one that blocks of our size allow; others are never found
 
     std::set<index_node *, by_tokens> children;
 
@@ -75,13 +92,15 @@ struct index_node {
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 
     bool is_preloaded = false;          // in RAM, and not used since
+    bool is_held_back = false;          // in RAM, and shall go to disk once it was adopted
 
-    layer_state                       ram, disk;
-    memory_entry_ptr                  in_ram;
-    std::unique_ptr<pending_write>    pending;
-    std::weak_ptr<const memory_entry> lease;
-    bool                              is_superseded = false; // still on disk, until what replaces it is durable
-    bool                              is_forgotten  = false; // to be removed once it has been written
+    layer_state                    ram, disk;
+    std::list<stored_file>         file; // one where the entry is on disk
+    memory_entry_ptr               in_ram;
+    std::unique_ptr<pending_write> pending;
+    std::weak_ptr<leased_entry>    lease;
+    bool                           is_superseded = false; // still on disk, until what replaces it is durable
+    bool                           is_forgotten  = false; // to be removed once it has been written
 
     bool is_live() const { return n_sessions > 0; }
     bool is_stored() const { return in_ram || pending || disk.present; }
@@ -90,14 +109,27 @@ struct index_node {
 
 class entry_index {
   public:
+    explicit entry_index(size_t block_tokens) : block_tokens(block_tokens) {}
+    // What the nodes take of RAM, in bytes: each about 640 and what its tokens take.
+    uint64_t bytes() const { return n_bytes; }
+
     index_node *       find(const digest & key);
     const index_node * find(const digest & key) const;
 
-    // The node of an entry, made where it is missing.
+    // The node of an entry, made where it is missing. Where that fails, nothing has changed.
     index_node & add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
 
     // Forgets a node that is stored nowhere, and what only led to it. The node may be gone afterwards.
-    void release(index_node & node);
+    void release(index_node & node) noexcept;
+
+    // Calls visit(node) for a node and, wherever that returns true, for its children. Needs no memory; visit() may
+    // change no links.
+    template <typename F> static void walk(index_node & top, F visit) {
+        for (index_node * node = &top; node;) {
+            const bool goes_down = visit(*node) && !node->children.empty();
+            node                 = goes_down ? *node->children.begin() : next_beside(node, top);
+        }
+    }
 
     // The block of exactly these tokens.
     index_node * block(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
@@ -114,9 +146,15 @@ class entry_index {
                             const std::function<bool(const index_node &)> & may) const;
 
   private:
+    friend struct catalog_audit;
+
+    const size_t                                        block_tokens;
     std::unordered_map<digest, index_node, digest_hash> nodes;
 
-    index_node & at(const digest & key);
+    uint64_t n_bytes = 0;
+
+    index_node &        at(const digest & key);
+    static index_node * next_beside(index_node * node, const index_node & top);
 };
 
 } // namespace atlas::memory

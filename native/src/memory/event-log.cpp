@@ -7,12 +7,17 @@ namespace atlas::memory {
 // The first bytes of a key as a number; never 0.
 static uint64_t number_of(const digest & key) { return std::max<uint64_t>(1, digest_hash()(key)); }
 
-void event_log::push(const index_node & node, const memory_event & event) {
-    if (waiting.size() >= MAX_WAITING) {
+void event_log::push(const index_node & node, const memory_event & event) noexcept {
+    try {
+        if (waiting.size() >= MAX_WAITING) {
+            n_dropped++;
+            return;
+        }
+        waiting.push_back({event, *node.key});
+    } catch (const std::bad_alloc &) {
         n_dropped++;
         return;
     }
-    waiting.push_back({event, *node.key});
     memory_event & added = waiting.back().event;
     added.key            = number_of(*node.key);
     added.parent         = node.parent && node.parent->parent ? number_of(*node.parent->key) : 0;

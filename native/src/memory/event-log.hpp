@@ -42,7 +42,7 @@ class event_log {
     std::deque<record> waiting;
     std::vector<touch> last_taken;
 
-    void push(const index_node & node, const memory_event & event);
+    void push(const index_node & node, const memory_event & event) noexcept;
 };
 
 } // namespace atlas::memory

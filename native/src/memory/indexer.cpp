@@ -2,20 +2,20 @@
 
 #include "buffer-pool.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
-#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace atlas::memory {
-
-namespace fs = std::filesystem;
 
 constexpr size_t BATCH      = 64; // files told to the catalog at once
 constexpr int    FILE_LEVEL = 2;  // directories between blocks/ and a file
 
 void indexer::run() {
     while (true) {
-        std::string problem;
+        std::string problem; // none: no memory, which is no trouble with the disk
         try {
             state.files.make();
             state.files.remove_leftovers();
@@ -23,14 +23,20 @@ void indexer::run() {
                 finish();
             }
             return;
+        } catch (const std::bad_alloc &) {
         } catch (const std::exception & error) {
-            problem = error.what();
+            problem = reason_of(error);
         }
+        found.clear(); // it is met again
         std::unique_lock<std::mutex> held(state.mutex);
-        state.indexing.begin(problem);
-        state.work.notify_one(); // the writer logs it
-        const auto may_go_on = [&] { return state.is_stopping || state.indexing.problem().empty(); };
-        state.stop.wait_until(held, state.indexing.retry_at(), may_go_on);
+        if (problem.empty()) {
+            state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
+        } else {
+            state.indexing.begin(std::move(problem));
+            state.work.notify_one(); // the writer logs it
+            const auto may_go_on = [&] { return state.is_stopping || state.indexing.problem().empty(); };
+            state.stop.wait_until(held, state.indexing.retry_at(), may_go_on);
+        }
         if (state.is_stopping) {
             return;
         }
@@ -39,26 +45,23 @@ void indexer::run() {
 
 // Returns false when the store is being closed.
 bool indexer::scan(const std::string & path, int level) {
-    std::error_code        error;
-    fs::directory_iterator it(path, error);
-    // below, a directory may vanish or be closed to us; without the first nothing can be found
-    if (error && level == 0) {
-        throw fs::filesystem_error("cannot read directory", path, error);
-    }
-    for (; !error && it != fs::directory_iterator(); it.increment(error)) {
-        const std::string name = it->path().filename();
-        if (level == FILE_LEVEL) {
-            look_at(it->path(), name);
-            if (found.size() >= BATCH && !tell()) {
-                return false;
+    try {
+        return for_names_in(path, [&](const std::string & name) {
+            const std::string below = path + "/" + name;
+            if (level < FILE_LEVEL) {
+                struct stat info;
+                const bool  is_directory = ::lstat(below.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+                return !is_directory || scan(below, level + 1);
             }
-        } else if (std::error_code ignored; it->is_directory(ignored) && !it->is_symlink(ignored)) {
-            if (!scan(it->path(), level + 1)) {
-                return false;
-            }
+            look_at(below, name);
+            return found.size() < BATCH || tell();
+        });
+    } catch (const std::system_error &) {
+        if (level == 0) { // without the first nothing can be found
+            throw;
         }
+        return true; // below, a directory may vanish or be closed to us
     }
-    return true;
 }
 
 void indexer::look_at(const std::string & path, const std::string & name) {
@@ -106,7 +109,7 @@ void indexer::remove_damaged(const digest & key) {
 
 // Returns false when the store is being closed.
 bool indexer::tell() {
-    const std::lock_guard<std::mutex> held(state.mutex);
+    std::unique_lock<std::mutex> held(state.mutex);
     for (const found_file & file : found) {
         state.entries.add_file(file.header, file.bytes, file.modified_ns);
         keys.push_back(file.header.key);
@@ -114,6 +117,10 @@ bool indexer::tell() {
     found.clear();
     state.entries.counters.bad_checksum += std::exchange(damaged, 0);
     state.entries.counters.foreign_files += std::exchange(foreign, 0);
+    while (!state.is_stopping && state.entries.is_index_full()) {
+        state.work.notify_one(); // the writer makes room, once it is known what sessions there are
+        state.progress.wait_for(held, std::chrono::milliseconds(100));
+    }
     return !state.is_stopping;
 }
 

@@ -20,7 +20,7 @@ class indexer {
     struct found_file {
         file_header header;
         uint64_t    bytes;
-        uint64_t    modified_ns;
+        int64_t     modified_ns;
     };
 
     shared_state &          state;

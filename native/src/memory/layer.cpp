@@ -5,17 +5,9 @@
 
 namespace atlas::memory {
 
-void layer::change(index_node & node, const std::function<void()> & edit) {
-    if (is_leaf(node)) {
-        leaves.erase(place_of(node));
-    }
-    edit();
-    if (is_leaf(node)) {
-        leaves.insert(place_of(node));
-    }
-}
-
 void layer::add(index_node & node, uint64_t bytes) {
+    std::set<place> fresh = {place()};
+    of(node).seat         = fresh.extract(fresh.begin());
     change(*node.parent, [&] { of(*node.parent).children++; });
     change(node, [&] {
         of(node).present = true;
@@ -25,7 +17,7 @@ void layer::add(index_node & node, uint64_t bytes) {
     n_bytes += bytes;
 }
 
-void layer::remove(index_node & node) {
+void layer::remove(index_node & node) noexcept {
     n_entries--;
     n_bytes -= of(node).bytes;
     change(node, [&] {
@@ -33,6 +25,7 @@ void layer::remove(index_node & node) {
         of(node).is_orphan = false;
         of(node).bytes     = 0;
     });
+    of(node).seat = {};
     change(*node.parent, [&] { of(*node.parent).children--; });
 }
 

@@ -7,11 +7,10 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <tuple>
 
 namespace atlas::memory {
 
-// Entries go by rank, then by priority, the smallest first; always leaf first.
+// Entries go by rank, then by priority, the smallest first; always leaf first. Only add() needs memory.
 class layer {
   public:
     layer(layer_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
@@ -21,11 +20,21 @@ class layer {
     uint64_t entries() const { return n_entries; }
     uint64_t bytes() const { return n_bytes; }
 
+    // Where that fails, nothing has changed.
     void add(index_node & node, uint64_t bytes);
-    void remove(index_node & node);
+    void remove(index_node & node) noexcept;
 
     // Changes what the order depends on.
-    void change(index_node & node, const std::function<void()> & edit);
+    template <typename F> void change(index_node & node, F edit) {
+        if (is_leaf(node)) {
+            of(node).seat = leaves.extract(place_of(node));
+        }
+        edit();
+        if (is_leaf(node)) {
+            of(node).seat.value() = place_of(node);
+            leaves.insert(std::move(of(node).seat));
+        }
+    }
 
     // Gives the node the priority that its strategy promises, as far as no policy has to be asked: `lru` and `adaptive`
     // go by the last use, `adaptive` with the grace that the policy gave to such entries of late, so that what was just used
@@ -39,14 +48,15 @@ class layer {
     // are looked at one by one, so there must be few of them.
     index_node * first(const std::function<bool(const index_node &)> & may) const;
 
-    // In the order of eviction; of the node only the address counts, so that it may be gone.
-    using place = std::tuple<eviction_rank, int64_t, index_node *>;
+    using place = eviction_place;
 
     // The leaf that would be given up last of those before the cursor, which is set to its place; without a cursor, of
     // all. nullptr when there is none.
     index_node * last(std::optional<place> & cursor) const;
 
   private:
+    friend struct catalog_audit;
+
     layer_state index_node::* state;
     std::set<place>           leaves;
     uint64_t                  n_entries = 0;

@@ -18,7 +18,10 @@ void preloader::run() {
         }
     } catch (const std::bad_alloc &) { // what there is is left to those who ask
     }
-    finish(clock::now() - began);
+    try {
+        finish(clock::now() - began);
+    } catch (const std::bad_alloc &) { // no memory for the line in the log
+    }
 }
 
 // Before that it is not known what was used last. Returns false when the store is being closed.

@@ -17,32 +17,44 @@ read_result reader::try_read(const digest & key, memory_entry & entry, file_head
     return result;
 }
 
-read_result reader::read(match_piece & piece, bool is_asked_for) {
-    auto        entry = std::make_shared<memory_entry>();
-    file_header header;
-    file_facts  facts;
-    auto        result = read_result::failed;
-    std::string problem;
+read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
+    std::shared_ptr<memory_entry> entry;
+    file_facts                    facts;
+    auto                          result = read_result::failed;
+    std::string                   problem;
     try {
+        file_header header;
+        entry  = std::make_shared<memory_entry>();
         result = try_read(piece.key, *entry, header, facts);
         if (result == read_result::failed) {
             problem =
                 "cannot read " + state.files.file_path(piece.key) + ": " + std::generic_category().message(facts.error);
         }
+        if (result == read_result::good && (header.key != piece.key || header.parent != piece.parent ||
+                                            header.kind != piece.kind || header.tokens != piece.tokens)) {
+            result = read_result::damaged;
+        }
+        if (result == read_result::good) {
+            entry->kind     = piece.kind;
+            entry->parent   = digest_hex(piece.parent);
+            entry->tokens   = std::move(header.tokens);
+            entry->position = piece.begin;
+            entry->key      = digest_hex(piece.key);
+            if (is_asked_for) {
+                mark_used(state.files.file_path(piece.key));
+            }
+        }
     } catch (const std::system_error & error) {
-        problem = error.what();
+        problem = reason_of(error);
     } catch (const std::bad_alloc &) { // no room for it now
-    }
-    if (result == read_result::good && (header.key != piece.key || header.parent != piece.parent ||
-                                        header.kind != piece.kind || header.tokens != piece.tokens)) {
-        result = read_result::damaged;
+        result = read_result::failed;
     }
     const std::lock_guard<std::mutex> held(state.mutex);
     memory_stats &                    counters = state.entries.counters;
     if (!problem.empty()) {
         counters.read_failures++;
         if (is_asked_for) {
-            state.reading.begin(problem);
+            state.reading.begin(std::move(problem));
         }
     } else if (result != read_result::failed) {
         state.reading.end();
@@ -51,13 +63,8 @@ read_result reader::read(match_piece & piece, bool is_asked_for) {
         case read_result::good:
             counters.read_entries++;
             counters.read_bytes += facts.bytes;
-            entry->kind     = piece.kind;
-            entry->parent   = digest_hex(piece.parent);
-            entry->tokens   = piece.tokens;
-            entry->position = piece.begin;
-            entry->key      = digest_hex(piece.key);
-            piece.entry     = std::move(entry);
-            piece.was_read  = true;
+            piece.entry    = std::move(entry);
+            piece.was_read = true;
             break;
         case read_result::damaged:
             state.entries.remove_damaged_file(piece.key);
@@ -85,7 +92,6 @@ void reader::read_all(const std::vector<match_piece *> & pieces) {
         // what comes after one that cannot be read is of no use
         for (size_t i = next++; i < n_wanted; i = next++) {
             if (read(*pieces[i], true) == read_result::good) {
-                mark_used(state.files.file_path(pieces[i]->key));
                 continue;
             }
             for (size_t end = n_wanted; i < end && !n_wanted.compare_exchange_weak(end, i);) {
@@ -97,7 +103,7 @@ void reader::read_all(const std::vector<match_piece *> & pieces) {
         while (others.size() + 1 < n_threads) {
             others.emplace_back(work);
         }
-    } catch (const std::system_error &) { // this one reads them all
+    } catch (const std::exception &) { // no thread, or no memory for one: this one reads them all
     }
     work();
     for (std::thread & other : others) {

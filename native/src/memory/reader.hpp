@@ -13,9 +13,9 @@ class reader {
   public:
     explicit reader(shared_state & state) : state(state) {}
 
-    // Reads one entry, which does not count as used by that. Without a request that needs it, a disk that refuses is no
-    // reason to leave it alone for a while.
-    read_result read(match_piece & piece, bool is_asked_for);
+    // Reads one entry. Where no request asked for it, it does not count as used by that, and a disk that refuses is no
+    // reason to leave it alone for a while. `failed` also where there is no memory for it.
+    read_result read(match_piece & piece, bool is_asked_for) noexcept;
 
     // Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
     // how many tokens can be had without it.

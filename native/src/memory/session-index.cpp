@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace atlas::memory {
 
@@ -18,7 +19,7 @@ void session_index::hold(const digest & key, bool is_pinned) {
     changed(key, of);
 }
 
-void session_index::let_go(const digest & key, bool is_pinned) {
+void session_index::let_go(const digest & key, bool is_pinned) noexcept {
     const auto it = entries.find(key);
     it->second.n_sessions--;
     it->second.n_pins -= is_pinned;
@@ -32,9 +33,14 @@ void session_index::let_go(const digest & key, bool is_pinned) {
 void session_index::push(session & of, const digest & key) {
     const bool is_pinned = of.is_pinned && of.n_pinned == of.chain.size();
     of.chain.push_back(key);
+    try {
+        hold(key, is_pinned);
+    } catch (const std::bad_alloc &) {
+        of.chain.pop_back();
+        throw;
+    }
     of.n_pinned += is_pinned;
     n_keys++;
-    hold(key, is_pinned);
 }
 
 void session_index::cut(session & of, size_t depth) {
@@ -42,14 +48,14 @@ void session_index::cut(session & of, size_t depth) {
         session rest;
         rest.chain.assign(of.chain.begin() + depth, of.chain.end());
         rest.n_pinned = of.n_pinned - std::min(of.n_pinned, depth);
-        of.n_pinned   = std::min(of.n_pinned, depth);
-        of.chain.resize(depth);
-        n_keys -= rest.chain.size();
         departed.push_back(std::move(rest));
+        n_keys -= of.chain.size() - depth;
+        of.n_pinned = std::min(of.n_pinned, depth);
+        of.chain.resize(depth);
     }
 }
 
-digest session_index::let_go_last(session & taken) {
+digest session_index::let_go_last(session & taken) noexcept {
     const digest key       = taken.chain.back();
     const bool   is_pinned = taken.n_pinned == taken.chain.size();
     taken.chain.pop_back();
@@ -58,7 +64,7 @@ digest session_index::let_go_last(session & taken) {
     return key;
 }
 
-bool session_index::let_go_departed(size_t max_entries) {
+bool session_index::let_go_departed(size_t max_entries) noexcept {
     for (; max_entries > 0 && !departed.empty(); max_entries--) {
         let_go_last(departed.front());
         if (departed.front().chain.empty()) {
@@ -69,17 +75,41 @@ bool session_index::let_go_departed(size_t max_entries) {
 }
 
 void session_index::set_last_used(const std::string & id, session & of, double when) {
-    idle.erase({of.last_used, id});
-    of.last_used = when;
+    auto place = idle.extract({of.last_used, id});
     if (!of.is_pinned) {
-        idle.emplace(when, id);
+        if (!place) {
+            idle.emplace(when, id);
+        } else {
+            place.value().first = when;
+            idle.insert(std::move(place));
+        }
     }
+    of.last_used = when;
 }
 
-void session_index::note_change(const std::string & id, session & of) {
-    by_version.erase(of.version);
-    of.version = ++last_version;
-    by_version.emplace(of.version, id);
+void session_index::note_change(session & of) noexcept {
+    auto place  = by_version.extract(of.version);
+    of.version  = ++last_version;
+    place.key() = of.version;
+    by_version.insert(std::move(place));
+}
+
+// The session, made where there is none.
+session & session_index::make(const std::string & id) {
+    const auto [it, is_new] = sessions.try_emplace(id);
+    session & of            = it->second;
+    if (is_new) {
+        try {
+            by_version.emplace(last_version + 1, id);
+            of.version = ++last_version;
+            set_last_used(id, of, 0);
+        } catch (const std::bad_alloc &) {
+            by_version.erase(of.version);
+            sessions.erase(it);
+            throw;
+        }
+    }
+    return of;
 }
 
 // For one more entry of a session, which is made where there is none. Those used after it do not go for it.
@@ -90,9 +120,16 @@ bool session_index::make_room(const std::string & id, double last_used) {
         if (victim == idle.end() || victim->first > last_used) {
             return false;
         }
-        session gone = *take(std::string(victim->second));
-        if (!gone.chain.empty()) {
-            departed.push_back(std::move(gone));
+        const std::string name = victim->second;
+        departed.emplace_back(); // before the session is taken, whose entries nobody would let go of
+        try {
+            departed.back() = *take(name);
+        } catch (const std::bad_alloc &) {
+            departed.pop_back();
+            throw;
+        }
+        if (departed.back().chain.empty()) {
+            departed.pop_back();
         }
     }
     return true;
@@ -109,14 +146,14 @@ void session_index::extend(const std::string & id, size_t depth, const digest & 
     if (!is_known && !make_room(id, now)) {
         return;
     }
-    session & of = sessions[id];
+    session & of = make(id);
     if (!is_known) {
         cut(of, depth);
         push(of, key);
     }
     of.n_tokens = n_tokens;
     set_last_used(id, of, now);
-    note_change(id, of);
+    note_change(of);
     let_go_departed(AT_ONCE);
 }
 
@@ -124,11 +161,11 @@ uint64_t session_index::restore(const std::string & id, const session & was) {
     if (sessions.count(id) || !make_room(id, was.last_used)) {
         return 0; // where it is in use already, what is there is newer
     }
-    session & of = sessions[id];
+    session & of = make(id);
     of.n_tokens  = was.n_tokens;
     of.is_pinned = was.is_pinned;
     set_last_used(id, of, std::min(was.last_used, unix_time()));
-    note_change(id, of);
+    note_change(of);
     return of.version;
 }
 
@@ -143,12 +180,39 @@ bool session_index::append(const std::string & id, uint64_t version, const diges
     return true;
 }
 
+bool session_index::rename(const std::unordered_map<digest, digest, digest_hash> & keys, uint64_t & version,
+                           size_t max_sessions) {
+    const auto ids = changed_since(version, max_sessions);
+    for (const std::string & id : ids) {
+        session & of         = sessions.at(id);
+        bool      is_changed = false;
+        for (size_t i = 0; i < of.chain.size(); i++) {
+            const auto renamed = keys.find(of.chain[i]);
+            if (renamed != keys.end()) {
+                const bool is_pinned = i < of.n_pinned;
+                hold(renamed->second, is_pinned);
+                let_go(std::exchange(of.chain[i], renamed->second), is_pinned);
+                is_changed = true;
+            }
+        }
+        version = of.version;
+        if (is_changed) {
+            note_change(of);
+        }
+    }
+    return !ids.empty();
+}
+
 void session_index::set_pinned(const std::string & id, bool is_pinned) {
     const auto it = sessions.find(id);
     if (it != sessions.end() && it->second.is_pinned != is_pinned) {
+        if (!is_pinned) {
+            idle.emplace(it->second.last_used, id);
+        } else {
+            idle.erase({it->second.last_used, id});
+        }
         it->second.is_pinned = is_pinned;
-        set_last_used(id, it->second, it->second.last_used);
-        note_change(id, it->second);
+        note_change(it->second);
     }
 }
 
@@ -172,10 +236,10 @@ std::optional<session> session_index::take(const std::string & id) {
     if (it == sessions.end()) {
         return std::nullopt;
     }
+    idle.erase({it->second.last_used, id}); // its name is copied for that, so it comes first
     session taken = std::move(it->second);
     n_keys -= taken.chain.size();
     by_version.erase(taken.version);
-    idle.erase({taken.last_used, id});
     sessions.erase(it);
     return taken;
 }

@@ -37,6 +37,7 @@ struct session_limits {
     size_t max_keys     = 1 << 20; // entries of all sessions together, shared ones once for each
 };
 
+// Where a member throws std::bad_alloc, no more than what it was to do is missing. What only lets go needs no memory.
 class session_index {
   public:
     // Tells of an entry whose holds have changed.
@@ -54,16 +55,20 @@ class session_index {
     // Adds entries behind those that it has. Returns false where it changed since that version.
     bool append(const std::string & id, uint64_t version, const digest * keys, size_t n_keys);
 
+    // Puts other keys in the place of these, in the max_sessions that changed first after a version, which becomes that of
+    // the last of them. Returns false once there are none; a session that was changed by it comes once more.
+    bool rename(const std::unordered_map<digest, digest, digest_hash> & keys, uint64_t & version, size_t max_sessions);
+
     // settle_pin() then gives that effect, to so many entries at a time; it returns false once there is nothing to do.
     void set_pinned(const std::string & id, bool is_pinned);
     bool settle_pin(const std::string & id, size_t max_entries);
 
     // Forgets a session. What it had is held until let_go_last() was called for each of its entries.
     std::optional<session> take(const std::string & id);
-    digest                 let_go_last(session & taken);
+    digest                 let_go_last(session & taken) noexcept;
 
     // Lets go of entries of sessions that went at a limit, or were cut. Returns false once there are none.
-    bool let_go_departed(size_t max_entries);
+    bool let_go_departed(size_t max_entries) noexcept;
 
     const session *                                        find(const std::string & id) const;
     bool                                                   has(const std::string & id, const digest & key) const;
@@ -77,6 +82,8 @@ class session_index {
     std::vector<std::string> changed_since(uint64_t version, size_t max_sessions) const;
 
   private:
+    friend struct catalog_audit;
+
     const on_change                                changed;
     const session_limits                           limits;
     std::map<std::string, session>                 sessions;
@@ -88,13 +95,14 @@ class session_index {
     uint64_t                                       last_version = 0;
     uint64_t                                       n_dropped    = 0;
 
-    void hold(const digest & key, bool is_pinned);
-    void let_go(const digest & key, bool is_pinned);
-    void push(session & of, const digest & key);
-    void cut(session & of, size_t depth);
-    void set_last_used(const std::string & id, session & of, double when);
-    void note_change(const std::string & id, session & of);
-    bool make_room(const std::string & id, double last_used);
+    void      hold(const digest & key, bool is_pinned);
+    void      let_go(const digest & key, bool is_pinned) noexcept;
+    void      push(session & of, const digest & key);
+    void      cut(session & of, size_t depth);
+    void      set_last_used(const std::string & id, session & of, double when);
+    void      note_change(session & of) noexcept;
+    session & make(const std::string & id);
+    bool      make_room(const std::string & id, double last_used);
 };
 
 } // namespace atlas::memory

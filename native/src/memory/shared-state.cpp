@@ -39,7 +39,10 @@ uint64_t shared_state::let_go(session taken, bool is_unwanted) {
     in_steps([&] {
         bytes += entries.let_go(taken, is_unwanted, AT_ONCE);
         const auto more = entries.take_released();
-        released.insert(released.end(), more.begin(), more.end());
+        try {
+            released.insert(released.end(), more.begin(), more.end());
+        } catch (const std::bad_alloc &) { // freed here, under the mutex
+        }
         return !taken.chain.empty();
     });
     work.notify_one();

@@ -15,6 +15,8 @@ namespace atlas::memory {
 
 constexpr size_t AT_ONCE = 64; // entries for which the token loop may have to wait
 
+constexpr std::chrono::milliseconds NO_MEMORY_PAUSE{50}; // until what failed for want of memory is tried again
+
 struct shared_state {
     explicit shared_state(const memory_options & options) : files(options.path, options.sync_each), entries(options) {}
 

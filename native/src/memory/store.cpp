@@ -1,14 +1,15 @@
+#include "adoption.hpp"
 #include "atlas-log.hpp"
 #include "buffer-pool.hpp"
 #include "hash/hash.h"
 #include "indexer.hpp"
+#include "lookup.hpp"
 #include "preloader.hpp"
 #include "reader.hpp"
 #include "writer.hpp"
 
 #include <algorithm>
 #include <atomic>
-#include <map>
 #include <stdexcept>
 
 namespace atlas {
@@ -35,9 +36,10 @@ struct memory_store::impl {
 };
 
 memory_store::memory_store(memory_options options) {
-    if (options.block_tokens < 16 || options.block_tokens > MAX_TOKENS) {
+    if (options.block_tokens < MIN_BLOCK_TOKENS || options.block_tokens > MAX_TOKENS) {
         throw std::invalid_argument("block_tokens is " + std::to_string(options.block_tokens) +
-                                    ": give a number from 16 to " + std::to_string(MAX_TOKENS));
+                                    ": give a number from " + std::to_string(MIN_BLOCK_TOKENS) + " to " +
+                                    std::to_string(MAX_TOKENS));
     }
     self                 = std::make_unique<impl>(options);
     shared_state & state = self->state;
@@ -75,18 +77,9 @@ bool memory_store::contains(const std::string & key) const {
     return wanted && self->state.entries.contains(*wanted);
 }
 
-static bool has_right_length(const memory_entry & entry, size_t block_tokens) {
-    switch (entry.kind) {
-        case entry_kind::block:      return entry.tokens.size() == block_tokens;
-        case entry_kind::tail:       return !entry.tokens.empty() && entry.tokens.size() < block_tokens;
-        case entry_kind::checkpoint: return entry.tokens.size() < block_tokens;
-    }
-    return false;
-}
-
 std::string memory_store::put(memory_entry entry, const std::string & supersedes, const memory_access & access) {
     const auto parent = digest_from_hex(entry.parent);
-    if (!parent || !has_right_length(entry, self->options.block_tokens)) {
+    if (!parent || !has_right_length(entry.kind, entry.tokens.size(), self->options.block_tokens)) {
         return "";
     }
     entry.key                = key_of(entry.kind, entry.parent, entry.tokens.data(), entry.tokens.size());
@@ -102,74 +95,19 @@ std::string memory_store::put(memory_entry entry, const std::string & supersedes
     return key;
 }
 
-// Counts as long as it lives.
-struct finding_guard {
-    explicit finding_guard(std::atomic<int> & count) : count(count) { count++; }
-    ~finding_guard() { count--; }
-    std::atomic<int> & count;
-};
-
 memory_match memory_store::find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
-                                const memory_access & access) {
-    const auto root_key = digest_from_hex(root);
-    if (!root_key) {
-        return {};
-    }
-    const finding_guard                finding(self->state.n_finding);
-    std::map<digest, memory_entry_ptr> held;
-    match_plan                         plan;
-    memory_match                       match;
-    int                                max_layer = access.max_layer;
-    bool                               is_first  = true;
-    while (true) {
-        plan = {};
-        {
-            const std::lock_guard<std::mutex> lock(self->state.mutex);
-            if (is_first && self->state.reading.is_waiting()) {
-                max_layer = std::min(max_layer, 1);
-            }
-            is_first = false;
-            plan     = self->state.entries.choose(*root_key, tokens, n_tokens, need_checkpoint, max_layer);
-        }
-        if (held.empty() &&
-            self->disk_reader.is_dear(plan.bytes_to_read(), access.seconds_per_token * (double) plan.n_tokens)) {
-            match.is_dear = true;
-            max_layer     = 1;
-            continue;
-        }
-        const auto possible = self->disk_reader.read_missing(plan, held);
-        if (!possible) {
-            break;
-        }
-        n_tokens = *possible;
-    }
-    {
-        std::vector<memory_entry_ptr>     released; // outlives the lock
-        const std::lock_guard<std::mutex> lock(self->state.mutex);
-        self->state.entries.use(plan, access);
-        released = self->state.entries.take_released();
-    }
-    self->state.work.notify_one();
-
-    bool       was_read = false;
-    const auto look_at  = [&](const match_piece & piece) {
-        was_read |= piece.was_read;
-        if (piece.is_first_use) {
-            mark_used(self->state.files.file_path(piece.key)); // reading it did not
-        }
-    };
-    match.n_tokens = plan.n_tokens;
-    for (match_piece & piece : plan.blocks) {
-        look_at(piece);
-        match.blocks.push_back(std::move(piece.entry));
-    }
-    if (plan.checkpoint) {
-        look_at(*plan.checkpoint);
-        match.checkpoint = std::move(plan.checkpoint->entry);
-    }
-    match.layer = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
-    return match;
+                                const memory_access & access, const lookup_patience & patience) {
+    const auto key = digest_from_hex(root);
+    return key ? lookup(self->state, self->disk_reader, self->options.block_tokens)
+                     .find(*key, tokens, n_tokens, need_checkpoint, access, patience)
+               : memory_match();
 }
+
+void memory_store::adopt(const std::string & from, const std::string & to) {
+    memory::adopt(*this, self->state, digest_from_hex(from).value(), digest_from_hex(to).value());
+}
+
+void memory_store::end_waiting() { self->state.entries.leases->close(); }
 
 void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }
 
@@ -178,10 +116,9 @@ void memory_store::expect_blocks_of(size_t n_bytes) {
     constexpr uint64_t N_READY         = 8;
     constexpr uint64_t MAX_IDLE_BYTES  = 264 << 20; // 32 blocks of 8 MiB, which have a page more
     constexpr uint64_t N_IDLE          = 32;
-    constexpr uint64_t PAGE            = 4096;
     buffer_pool::instance().set_limits(
-        std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + PAGE)}), n_bytes,
-        std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
+        std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + buffer_pool::pages().page)}),
+        n_bytes, std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
 }
 
 void memory_store::preload(const std::vector<std::string> & roots) {
@@ -260,6 +197,14 @@ void memory_store::restore_session(const memory_session & from) {
         done += n;
         return goes && done < chain.size();
     });
+}
+
+void memory_store::sessions_restored() {
+    {
+        const std::lock_guard<std::mutex> held(self->state.mutex);
+        self->state.entries.knows_sessions = true;
+    }
+    self->state.work.notify_one();
 }
 
 std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
@@ -347,8 +292,12 @@ std::optional<uint64_t> memory_store::remove_session(const std::string & id, boo
     {
         const std::lock_guard<std::mutex> held(self->state.mutex);
         catalog &                         entries = self->state.entries;
-        taken                                     = entries.sessions.take(id);
-        if (taken && with_entries && !entries.counters.index_complete) {
+        const bool                        waits   = with_entries && !entries.counters.index_complete;
+        if (waits) {
+            entries.condemned.reserve(entries.condemned.size() + 1); // while there still is a session
+        }
+        taken = entries.sessions.take(id);
+        if (taken && waits) {
             entries.condemned.push_back(std::move(*taken));
             return 0;
         }

@@ -4,26 +4,20 @@
 #include "entry-index.hpp"
 
 #include <chrono>
-#include <deque>
+#include <list>
 #include <map>
 #include <optional>
 #include <set>
 
 namespace atlas::memory {
 
-// A file that is no longer in the index but still takes room.
-struct doomed_file {
-    digest   key;
-    uint64_t bytes;
-};
-
+// An entry to write.
 struct disk_job {
     digest                                key;
-    bool                                  is_removal = false;
-    uint64_t                              file_bytes = 0; // of the file to remove
-    std::chrono::steady_clock::time_point due        = {};
+    std::chrono::steady_clock::time_point due = {};
 };
 
+// Only push() needs memory.
 class write_queue {
   public:
     using clock = std::chrono::steady_clock;
@@ -32,18 +26,27 @@ class write_queue {
     write_queue(uint64_t max_bytes, clock::duration delay) : max_bytes(max_bytes), delay(delay) {}
 
     // Makes the entry of the node pending. Returns false when that would be more than max_bytes; one that alone is larger
-    // is taken while there is no other.
+    // is taken while there is no other. Where it throws, nothing has changed.
     bool push(index_node & node, memory_entry_ptr entry);
 
-    // Before all writes, which may need the room, or be of the same key.
-    void push_removal(const doomed_file & file) { removals.push_front({file.key, true, file.bytes}); }
+    // Files that are no longer in the index but still take room. Before all writes, which may need the room, or be of
+    // the same key.
+    void push_removal(std::list<stored_file> files) { removals.splice(removals.begin(), files); }
 
-    // The next job; of those that wait only what is due, or with `at_once` any.
+    // The next file to remove, where that is to be done before the next write; none: an empty list.
+    std::list<stored_file> pop_removal();
+
+    // The next write; of those that wait only what is due, or with `at_once` any.
     std::optional<disk_job> pop(bool at_once);
 
-    // Behind all others, so that one that fails holds up none: the node's pending write, or a removal.
+    // Sets the write that was popped last aside, and takes at most so many back; returns false where there was none.
+    void postpone() { postponed.insert(std::move(popped)); }
+    bool resume(size_t max_writes);
+
+    // Behind all others, so that one that fails holds up none: the node's pending write, which was popped last, or the
+    // first of some removals, which is taken from them.
     void push_again(index_node & node);
-    void push_again(const doomed_file & file) { jobs.emplace(++last_place, disk_job{file.key, true, file.bytes}); }
+    void push_again(std::list<stored_file> & files);
 
     // When the first of those that wait is due; nothing when none waits.
     std::optional<clock::time_point> next_due() const;
@@ -52,7 +55,7 @@ class write_queue {
     memory_entry_ptr settle(index_node & node);
 
     bool     is_half_full() const { return n_bytes > max_bytes / 2; }
-    size_t   n_jobs() const { return removals.size() + jobs.size() + delayed.size(); }
+    size_t   n_jobs() const { return removals.size() + late_removals.size() + jobs.size() + delayed.size(); }
     bool     has_job(bool at_once) const;
     uint64_t entries() const { return outstanding.size(); }
     uint64_t bytes() const { return n_bytes; }
@@ -62,15 +65,22 @@ class write_queue {
     uint64_t settled_through() const { return outstanding.empty() ? sequence : *outstanding.begin() - 1; }
 
   private:
+    friend struct catalog_audit;
+
+    friend struct catalog_audit;
+
     const uint64_t        max_bytes;
     const clock::duration delay;
     uint64_t              n_bytes    = 0;
     uint64_t              sequence   = 0;
     uint64_t              last_place = 0;
     std::set<uint64_t>    outstanding;
-    std::deque<disk_job>  removals;
 
-    std::map<uint64_t, disk_job> jobs, delayed; // by their places; these follow the times of those that wait
+    std::list<stored_file> removals, late_removals; // late: those that failed, by their places
+
+    std::map<uint64_t, disk_job>            jobs, delayed; // by their places; these follow the times of those that wait
+    std::map<uint64_t, disk_job>            postponed; // as are these
+    std::map<uint64_t, disk_job>::node_type popped; // for the same job, should it fail
 
     void end_delay();
 };

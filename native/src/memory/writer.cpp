@@ -2,48 +2,60 @@
 
 #include "atlas-log.hpp"
 
-#include <sys/resource.h>
-
 #include <exception>
 
 namespace atlas::memory {
 
 constexpr size_t MAX_UNSYNCED = 64; // directories that wait for a sync while there is more to write
-constexpr size_t MAX_TRIM     = 64; // files removed without a look at the queue
+constexpr size_t MAX_TRIM     = 64; // entries given up without a look at the queue
 
-// Runs `action` without the lock. Returns what went wrong, or nothing.
-template <typename F> static std::string unlocked(std::unique_lock<std::mutex> & held, F action) {
+// Runs `action` without the lock, and on the other thread. Returns what went wrong, or nothing.
+template <typename F> std::string writer::unlocked(lock & held, F action, const std::function<void()> & meanwhile) {
     std::string problem;
     held.unlock();
     try {
-        action();
-    } catch (const std::exception & error) {
-        problem = error.what();
+        background.run(
+            [&] {
+                try {
+                    action();
+                } catch (const std::exception & error) {
+                    problem = reason_of(error);
+                }
+            },
+            meanwhile);
+    } catch (const std::bad_alloc & error) {
+        problem = reason_of(error);
     }
     held.lock();
     return problem;
 }
 
 void writer::run() {
-    // checking and copying to the page cache takes a core for milliseconds; whoever generates goes before
-    ::setpriority(PRIO_PROCESS, 0, 10); // Linux: of this thread only
     lock held(state.mutex);
     while (!state.is_stopping) {
-        if (auto released = state.entries.take_released(); !released.empty()) {
-            unlocked(held, [&] { released.clear(); });
+        try {
+            act(held);
+        } catch (const std::bad_alloc &) { // what was begun is in the queue again
+            state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
         }
-        log_trouble(held);
-        if (state.is_stopping) {
-            return;
-        }
-        if (state.hasty_tries == 0 && state.writing.is_waiting()) {
-            state.work.wait_until(held, state.writing.retry_at());
-        } else if (!step(held)) {
-            if (const auto due = state.entries.queue.next_due()) {
-                state.work.wait_until(held, *due);
-            } else {
-                state.work.wait(held);
-            }
+    }
+}
+
+void writer::act(lock & held) {
+    if (auto released = state.entries.take_released(); !released.empty()) {
+        unlocked(held, [&] { released.clear(); });
+    }
+    log_trouble(held);
+    if (state.is_stopping) {
+        return;
+    }
+    if (state.hasty_tries == 0 && state.writing.is_waiting()) {
+        state.work.wait_until(held, state.writing.retry_at());
+    } else if (!step(held)) {
+        if (const auto due = state.entries.queue.next_due()) {
+            state.work.wait_until(held, *due);
+        } else {
+            state.work.wait(held);
         }
     }
 }
@@ -75,23 +87,42 @@ bool writer::step(lock & held) {
         sync(held);
         return true;
     }
-    if (const auto job = queue.pop(is_asked)) {
-        if (!job->is_removal) {
-            write(held, *job);
-        } else if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
-            queue.push_again(doomed_file{job->key, job->file_bytes});
+    if (auto files = queue.pop_removal(); !files.empty()) {
+        if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
+            queue.push_again(files);
         } else {
-            remove(held, {doomed_file{job->key, job->file_bytes}});
+            remove(held, std::move(files));
         }
         return true;
     }
-    const auto victims = state.entries.trim(MAX_TRIM);
-    remove(held, victims);
-    if (victims.empty() && !state.writing.problem().empty()) {
+    if (state.entries.resume_writes(AT_ONCE)) {
+        return true;
+    }
+    if (const auto job = queue.pop(is_asked)) {
+        write(held, *job);
+        return true;
+    }
+    if (trim(held)) {
+        return true;
+    }
+    if (!state.writing.problem().empty()) {
         state.writing.end(); // whatever failed has been done, or is not needed any more
         return true;
     }
-    return !victims.empty();
+    return false;
+}
+
+// Returns whether anything was given up for a budget.
+bool writer::trim(lock & held) {
+    const uint64_t before  = state.entries.index_bytes();
+    auto           victims = state.entries.trim(MAX_TRIM);
+    const bool     is_less = state.entries.index_bytes() < before;
+    const bool     is_done = victims.empty() && !is_less;
+    remove(held, std::move(victims));
+    if (is_less) {
+        state.progress.notify_all(); // the indexer may wait for room
+    }
+    return !is_done;
 }
 
 // While something generates, which needs the memory's bandwidth, the writer works a fifth of the time: what it has to do
@@ -108,57 +139,54 @@ void writer::rest(clock::duration worked) {
 }
 
 void writer::write(lock & held, const disk_job & job) {
-    catalog & entries = state.entries;
-    auto      task    = entries.begin_write(job);
+    catalog &                 entries = state.entries;
+    std::optional<write_task> task;
+    try {
+        task = entries.begin_write(job);
+    } catch (const std::bad_alloc &) {
+        entries.end_write(job, false);
+        throw;
+    }
     if (!task) {
         state.progress.notify_all();
         return;
     }
-    if (!remove(held, task->victims) || !entries.start_write()) {
+    if (!remove(held, std::move(task->victims)) || !entries.start_write()) {
         entries.end_write(job, false);
         return;
     }
-    uint64_t          n_bytes = 0;
-    const std::string problem = unlocked(held, [&] {
-        auto began = clock::now();
-        n_bytes    = state.files.write(task->header, task->entry->data, [&] {
+    uint64_t    n_bytes = 0;
+    auto        began   = clock::now();
+    std::string problem = unlocked(
+        held, [&] { n_bytes = state.files.write(task->header, task->entry->data, [&] { background.pause(); }); },
+        [&] {
             rest(clock::now() - began);
             began = clock::now();
         });
-    });
     entries.end_write(job, problem.empty());
     if (problem.empty()) {
         entries.counters.written_entries++;
         entries.counters.written_bytes += n_bytes;
         succeeded();
     } else {
-        failed(problem);
+        failed(std::move(problem));
     }
 }
 
 // Returns false when one could not be removed: it is tried again later, and takes room until then.
-bool writer::remove(lock & held, const std::vector<doomed_file> & files) {
-    if (files.empty()) {
-        return true;
-    }
-    std::vector<std::string> problems;
-    unlocked(held, [&] {
-        for (const doomed_file & file : files) {
-            problems.emplace_back();
-            try {
-                state.files.remove(file.key);
-            } catch (const std::exception & error) {
-                problems.back() = error.what();
-            }
-        }
-    });
+bool writer::remove(lock & held, std::list<stored_file> files) {
     bool is_done = true;
-    for (size_t i = 0; i < files.size(); i++) {
-        if (problems[i].empty()) {
-            state.entries.end_removal(files[i]);
+    while (!files.empty()) {
+        std::string problem;
+        if (state.entries.must_remove(files.front())) {
+            problem = unlocked(held, [&] { state.files.remove(files.front().key); });
+        }
+        if (problem.empty()) {
+            state.entries.end_removal(files.front());
+            files.pop_front();
         } else {
-            state.entries.queue.push_again(files[i]);
-            failed(problems[i]);
+            state.entries.queue.push_again(files);
+            failed(std::move(problem));
             is_done = false;
         }
     }
@@ -166,10 +194,10 @@ bool writer::remove(lock & held, const std::vector<doomed_file> & files) {
 }
 
 bool writer::sync(lock & held) {
-    const uint64_t    settled = state.entries.queue.settled_through();
-    const std::string problem = unlocked(held, [&] { state.files.sync(); });
+    const uint64_t settled = state.entries.queue.settled_through();
+    std::string    problem = unlocked(held, [&] { state.files.sync(); });
     if (!problem.empty()) {
-        failed(problem);
+        failed(std::move(problem));
         return false;
     }
     state.durable = settled;
@@ -180,9 +208,9 @@ bool writer::sync(lock & held) {
     return true;
 }
 
-void writer::failed(const std::string & problem) {
+void writer::failed(std::string problem) {
     state.entries.counters.write_failures++;
-    state.writing.begin(problem);
+    state.writing.begin(std::move(problem));
     state.hasty_tries -= state.hasty_tries > 0;
     state.progress.notify_all();
 }

@@ -55,7 +55,7 @@ def test_it_waits_for_a_memory(host_with: HostWith, start: Start, call: Call, ev
     assert status_of(application, call)["data"]["memory_policy"]["layers"] == []
     host.memory = None
     assert len(host.events) == 1
-    host.memory = {"ram": {"budget": 0}, "disk": {"budget": 1 << 28}}
+    host.memory = {"ram": {"budget": 0}, "disk": {"budget": 1 << 28}, "root": "ab" * 32}
     eventually(lambda: host.orders[2])
     assert host.orders[1] == [], "a layer without a budget has no order"
 

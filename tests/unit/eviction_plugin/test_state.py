@@ -23,6 +23,8 @@ from tests.unit.eviction_plugin.driving import (
     status_of,
 )
 
+ROOT = "ab" * 32
+
 # Enough for a policy to learn from, in two batches.
 LESSONS = [MemoryEvents(tuple(chain(range(PERIOD), 1))), MemoryEvents(tuple(chain([1, 2], PERIOD + 10)))]
 
@@ -42,7 +44,7 @@ def test_it_outlives_a_restart(
     eventually: Eventually,
 ) -> None:
     learn(host_with(), start, eventually)
-    directory = tmp_path / "memory" / "policy"
+    directory = tmp_path / "memory" / "policy" / ROOT
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
@@ -54,6 +56,42 @@ def test_it_outlives_a_restart(
     assert {path: path.stat().st_ino for path in directory.iterdir()} == written, "nothing had changed"
 
 
+def test_each_model_has_its_own(
+    host_with: HostWith, tmp_path: Path, start: Start, call: Call, eventually: Eventually
+) -> None:
+    """No server writes over what another learned; a new one begins with what is there."""
+    directory = tmp_path / "memory" / "policy"
+    learn(host_with(), start, eventually)
+    before = {path: path.read_bytes() for path in (directory / ROOT).iterdir()}
+    other = host_with()
+    assert other.memory is not None
+    other.memory["root"] = "cd" * 32
+    application = start(other)
+    eventually(lambda: known_entries(application, call) == 2 * PERIOD)
+    other.events.append(BATCH)
+    eventually(lambda: other.orders[2])
+    application.stop()
+    assert sorted(path.name for path in (directory / ("cd" * 32)).iterdir()) == [
+        "layer1.state",
+        "layer2.state",
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_was_learned_before_models_were_told_apart(
+    host_with: HostWith, tmp_path: Path, start: Start, call: Call, eventually: Eventually
+) -> None:
+    learn(host_with(), start, eventually)
+    directory = tmp_path / "memory" / "policy"
+    for path in (directory / ROOT).iterdir():
+        path.rename(directory / path.name)
+    for number in range(20):
+        (directory / f"{number}").mkdir()
+    application = start(host_with())
+    eventually(lambda: known_entries(application, call) == 2 * PERIOD)
+    assert len(list(directory.iterdir())) == 16, "and so many models are remembered"
+
+
 def test_damage_is_moved_aside(
     host_with: HostWith,
     tmp_path: Path,
@@ -62,7 +100,7 @@ def test_damage_is_moved_aside(
     eventually: Eventually,
 ) -> None:
     learn(host_with(), start, eventually)
-    path = tmp_path / "memory" / "policy" / "layer1.state"
+    path = tmp_path / "memory" / "policy" / ROOT / "layer1.state"
     damaged = path.read_bytes()[:-1] + b"\xff"
     path.write_bytes(damaged)
     host = host_with()
@@ -97,7 +135,7 @@ def test_a_state_that_the_policy_stumbles_over(
 def test_a_file_that_cannot_be_read(
     host_with: HostWith, tmp_path: Path, start: Start, eventually: Eventually
 ) -> None:
-    (tmp_path / "memory" / "policy" / "layer1.state").mkdir(parents=True)
+    (tmp_path / "memory" / "policy" / ROOT / "layer1.state").mkdir(parents=True)
     host = host_with()
     start(host)
     host.events.append(BATCH)
@@ -114,8 +152,8 @@ def test_it_is_saved_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(eviction, "SAVE_S", 0.0)
-    directory = tmp_path / "memory" / "policy"
-    directory.parent.mkdir(mode=0o700)
+    directory = tmp_path / "memory" / "policy" / ROOT
+    directory.parent.mkdir(mode=0o700, parents=True)
     directory.touch()
     host = host_with()
     application = start(host)

@@ -29,7 +29,7 @@ def families() -> list[Family]:
             ({"source": "disk"}, 0),
         ),
         histogram("atlas_time_to_first_token_seconds", 0.0015, 0.003),
-        gauge("atlas_layer_budget_bytes", ({"layer": "ram"}, 1 << 20), ({"layer": "disk"}, 2.0**64)),
+        gauge("atlas_layer_budget_bytes", ({"layer": "ram"}, 1 << 20), ({"layer": "disk"}, None)),
         gauge("atlas_layer_bytes", ({"layer": "ram"}, 4096), ({"layer": "disk"}, 1 << 20)),
         gauge("atlas_pool_contexts", ({}, 4)),
         gauge("atlas_pool_contexts_in_use", ({}, 1)),

@@ -16,5 +16,5 @@ def counter(name: str, *samples: tuple[dict[str, str], float]) -> Family:
     return Family(name, "counter", f"Help of {name}.", [Sample(*sample) for sample in samples])
 
 
-def gauge(name: str, *samples: tuple[dict[str, str], float]) -> Family:
+def gauge(name: str, *samples: tuple[dict[str, str], float | None]) -> Family:
     return Family(name, "gauge", f"Help of {name}.", [Sample(*sample) for sample in samples])

@@ -69,8 +69,8 @@ def message_of(response: Response | StreamResponse, status: int) -> str:
     return message
 
 
-def follow(application: Application, **query: str) -> EventStream:
-    response = application.handle(Request("GET", f"{PATH}/stream", query))
+def follow(application: Application, *, is_admin: bool = True, **query: str) -> EventStream:
+    response = application.handle(Request("GET", f"{PATH}/stream", query, is_admin=is_admin))
     assert isinstance(response, StreamResponse)
     assert response.content_type == "text/event-stream"
     assert response.headers["Cache-Control"] == "no-cache"
@@ -178,6 +178,16 @@ class TestStream:
         pieces_until(pieces, b"id: ", 1)
         assert [next(pieces) for _ in range(3)] == [b""] * 3
 
+    def test_tenants_do_not_make_it_sample_more(
+        self, families: list[Family], start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stream, "_POLL_S", 0.05)
+        host = FakeHost(metrics_update_interval_ms=3_600_000)
+        host.families = families
+        pieces = follow(start(host), is_admin=False, interval="10")
+        pieces_until(pieces, b"id: ", 1)
+        assert [next(pieces) for _ in range(3)] == [b""] * 3
+
     def test_a_client_that_leaves_is_forgotten(self, host: FakeHost, start: Start, call: Call) -> None:
         application = start(host)
         streams = [follow(application) for _ in range(3)]
@@ -277,7 +287,7 @@ def test_clocks_that_disagree_are_no_wait() -> None:
     waits = CallWaits()
     waits.add("call", -5)
     calls, seconds = waits.families()
-    assert [sum(one.value for one in family.samples) for family in (calls, seconds)] == [1, 0]
+    assert [sum(one.number for one in family.samples) for family in (calls, seconds)] == [1, 0]
 
 
 def test_the_query(families: list[Family]) -> None:

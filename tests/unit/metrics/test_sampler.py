@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from atlas_plugin import UnavailableError
+from atlas_plugin import RateLimitError, UnavailableError
 from atlas_plugin.metrics import Reading, Sampler, sampler
 from atlas_plugin.metrics.readings import Counters, count
 
@@ -95,7 +95,7 @@ def test_one_too_many(start_sampler: StartSampler, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sampler, "MAX_SUBSCRIPTIONS", 1)
     running = start_sampler()
     first = running.subscribe(1.0)
-    with pytest.raises(UnavailableError, match="1 clients follow the metrics already") as caught:
+    with pytest.raises(RateLimitError, match="1 clients follow the metrics already") as caught:
         running.subscribe(1.0)
     assert caught.value.headers == {"Retry-After": "10"}
     first.close()

@@ -47,7 +47,7 @@ def lost(application: Application) -> dict[str, float]:
     """`atlas_traces_lost_total` by reason."""
     (ask,) = application.plugins.families
     (family,) = ask()
-    return {sample.labels["reason"]: sample.value for sample in family.samples}
+    return {sample.labels["reason"]: sample.number for sample in family.samples}
 
 
 def test_requests_are_traced_as_they_end(

@@ -1,0 +1,141 @@
+#include "atlas-http-guard.h"
+
+#include "atlas-config.hpp"
+#include "atlas-error.hpp"
+#include "atlas-llama-server.h"
+#include "atlas-log.hpp"
+#include "atlas-page-guard.hpp"
+#include "atlas-tenant.hpp"
+#include "common.h"
+
+#include <cpp-httplib/httplib.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <strings.h>
+
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+
+namespace {
+
+struct guard_state {
+    std::unique_ptr<atlas::page_guard> pages; // empty: ATLAS takes no part
+    bool                               is_router = false;
+};
+
+guard_state & state() {
+    static auto & settled = *new guard_state(); // requests may run until the process ends
+    return settled;
+}
+
+bool is_loopback(const sockaddr * address) {
+    if (address->sa_family == AF_INET) {
+        return ntohl(reinterpret_cast<const sockaddr_in *>(address)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    return address->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6 *>(address)->sin6_addr);
+}
+
+bool resolves_to_loopback(const std::string & host) {
+    addrinfo * found = nullptr;
+    if (getaddrinfo(host.c_str(), nullptr, nullptr, &found) != 0) {
+        return false;
+    }
+    bool is_all = true;
+    for (const addrinfo * each = found; each; each = each->ai_next) {
+        is_all = is_all && is_loopback(each->ai_addr);
+    }
+    freeaddrinfo(found);
+    return is_all;
+}
+
+// Whether browsers reach the server by loopback addresses alone. They do not reach Unix sockets at all.
+bool is_on_loopback(const std::vector<std::string> & hosts) {
+    bool has_address = false;
+    for (const auto & host : hosts) {
+        const bool is_socket = string_ends_with(host, ".sock");
+        if (!is_socket && !resolves_to_loopback(host)) {
+            return false;
+        }
+        has_address = has_address || !is_socket;
+    }
+    return has_address;
+}
+
+std::vector<std::string> split_list(const std::string & text) {
+    std::vector<std::string> parts;
+    for (const auto & part : string_split<std::string>(text, ',')) {
+        parts.push_back(string_strip(part));
+    }
+    return parts;
+}
+
+void check_name(const std::string & name) {
+    static const char * const ALLOWED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
+    if (name != "*" && name.find_first_not_of(ALLOWED) != std::string::npos) {
+        throw std::invalid_argument("--atlas-allowed-hosts: '" + name +
+                                    "' is not the name of a host: give names as llm.example, without scheme, port "
+                                    "and path, or * for all");
+    }
+}
+
+} // namespace
+
+void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerConfig & config, bool is_router) {
+    atlas::page_policy policy;
+    // a preset may give one of the router's models a memory path of its own
+    policy.guards_all = (config.enable_memory_persistence && !config.memory_save_path.empty()) ||
+                        (is_router && !params.models_preset.empty());
+    if (policy.guards_all && !params.cors_origins_explicit) {
+        params.cors_origins = "localhost";
+    }
+    policy.origins = params.cors_origins_explicit ? split_list(params.cors_origins) : split_list("localhost");
+    // elsewhere nobody but the user knows what names there are
+    policy.checks_host = !config.allowed_hosts.empty() || (params.api_keys.empty() && is_on_loopback(params.hostnames));
+    policy.hosts       = config.allowed_hosts;
+    for (const auto & name : policy.hosts) {
+        check_name(name);
+    }
+    policy.hosts.insert(policy.hosts.end(), params.hostnames.begin(), params.hostnames.end());
+
+    state().is_router = is_router;
+    state().pages     = std::make_unique<atlas::page_guard>(std::move(policy));
+}
+
+// Pages can send as many as they like: the log names the first.
+static void log_first(const std::string & why) {
+    static std::atomic<bool> is_told{false};
+    if (!is_told.exchange(true)) {
+        atlas::logf(atlas::LogLevel::WARN, "answered 403, and will not log the next: %s", why.c_str());
+    }
+}
+
+bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response) {
+    const auto & pages = state().pages;
+    if (!pages) {
+        return false;
+    }
+    const auto        header = [&](const char * name) { return request.get_header_value(name); };
+    const std::string why    = pages->refusal(request.method, atlas_owns_path(request.path), header);
+    if (why.empty()) {
+        return false;
+    }
+    log_first(why);
+    response.status = 403;
+    response.set_content(atlas::error_body(403, why), "application/json; charset=utf-8");
+    return true;
+}
+
+bool atlas_keeps_header(const std::string & name) {
+    return !state().is_router ||
+           (strcasecmp(name.c_str(), "Origin") != 0 && strcasecmp(name.c_str(), "Sec-Fetch-Site") != 0);
+}
+
+bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented) {
+    bool is_known = false;
+    for (const auto & key : keys) {
+        is_known |= atlas::is_same_key(key, presented);
+    }
+    return is_known;
+}

@@ -1,0 +1,35 @@
+// What every HTTP request has to pass before upstream looks at it.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include <string>
+#include <vector>
+
+struct common_params;
+
+namespace httplib {
+struct Request;
+struct Response;
+} // namespace httplib
+
+namespace atlas {
+struct AtlasServerConfig;
+}
+
+// Before the HTTP server is made. With a memory, has CORS allow pages of this machine only, unless --cors-origins is given.
+// Throws std::invalid_argument for a name that no Host can hold.
+void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerConfig & config, bool is_router);
+
+// server-http.cpp: answers 403 to a request of a web page that may not send it, a preflight too. Returns whether it has.
+// What it does not let through has not been read, and reaches no handler.
+bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response);
+
+// server-http.cpp: whether handlers get a header. A router's do not get those that say where a request came from: they
+// would pass them on to a model's server, whose own address is another.
+bool atlas_keeps_header(const std::string & name);
+
+// server-http.cpp: whether the key is one of them. Takes the same time whichever it is, and however much of one is right.
+bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented);
+
+#endif // LLAMA_ATLAS

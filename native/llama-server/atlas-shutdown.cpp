@@ -1,0 +1,121 @@
+// The end of the server: signals, the requests that are open then, and the process.
+#include "atlas-gateway.hpp"
+#include "atlas-llama-server.h"
+#include "atlas-log.hpp"
+#include "atlas-runtime.hpp"
+#include "log.h"
+#include "server-task.h"
+
+#include <poll.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+static std::atomic<bool> is_requested{false}; // a signal or the router asked for the end
+static std::atomic<bool> is_ending{false};    // stop() has begun: no more results come
+
+// Ends the process without waiting for anything. What had to be made durable is; a thread that is inside Python or waits
+// for a client cannot be joined. A server that nobody asked to end has failed to start.
+[[noreturn]] static void end_process(const char * why) {
+    // The log gets a moment and is not waited for: who reads it may have stopped, and two threads must not flush it.
+    std::thread([why] { atlas::log(atlas::LogLevel::WARN, why); }).detach();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    _exit(is_requested ? 0 : 1);
+}
+
+static void wait_for_shutdown_timeout() {
+    std::this_thread::sleep_for(std::chrono::duration<double>(atlas_active()->config()->shutdown_timeout_s));
+}
+
+static const char * const OPEN_REQUESTS = "ending although requests are still open";
+
+void atlas_end_without_destructors() {
+    on_exit(
+        [](int status, void *) {
+            common_log_flush(common_log_main());
+            std::fflush(stdout);
+            _exit(status);
+        },
+        nullptr);
+}
+
+void atlas_server::stop() {
+    auto & active = atlas_active();
+    if (!active) {
+        return;
+    }
+    is_ending = true;
+    if (!active->stop()) {
+        end_process("ending although a call into Python has not come to its end");
+    }
+    std::thread([] {
+        wait_for_shutdown_timeout();
+        end_process(OPEN_REQUESTS);
+    }).detach();
+    // Upstream cuts streams when it stops the HTTP server, which it does next: they get their last event before.
+    while (active->gate().open() > 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    atlas_end_without_destructors(); // once more, to come before the destructors of what was made since the start
+}
+
+std::unique_ptr<server_task_result> atlas_result_at_end() {
+    if (!is_ending) {
+        return nullptr;
+    }
+    auto result      = std::make_unique<server_task_result_error>();
+    result->err_type = ERROR_TYPE_UNAVAILABLE;
+    result->err_msg  = "the server is shutting down";
+    return result;
+}
+
+// The handler of a second signal. Takes no lock, runs no destructor and waits for nobody who reads the log.
+static void end_at_once(int) {
+    static const char MESSAGE[] = "Received second interrupt, terminating immediately.\n";
+
+    pollfd log = {STDERR_FILENO, POLLOUT, 0};
+    if (poll(&log, 1, 0) == 1 && (log.revents & POLLOUT) != 0) {
+        (void) !write(STDERR_FILENO, MESSAGE, sizeof(MESSAGE) - 1);
+    }
+    _exit(1);
+}
+
+std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler, std::function<void()> end_models) {
+    static sem_t requested; // sem_post is one of the few things that a signal handler may do
+    sem_init(&requested, 0, 0);
+    std::thread([handler = std::move(handler), end_models = std::move(end_models)] {
+        while (sem_wait(&requested) != 0) {
+        }
+        if (end_models) {
+            end_models();
+        }
+        handler(0);
+        // a router waits for its clients before it comes to stop()
+        if (end_models && atlas_active()) {
+            wait_for_shutdown_timeout();
+            if (!is_ending) {
+                end_process(OPEN_REQUESTS);
+            }
+        }
+    }).detach();
+    return [](int number) {
+        is_requested = true;
+        if (number != 0) { // not of a router's child, which may be asked on both ways
+            struct sigaction again = {};
+            again.sa_handler       = end_at_once;
+            sigaction(SIGINT, &again, nullptr);
+            sigaction(SIGTERM, &again, nullptr);
+        }
+        sem_post(&requested);
+    };
+}

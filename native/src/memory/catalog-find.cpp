@@ -1,0 +1,171 @@
+// The part of the catalog that finds what there is of a prompt, and counts what was used of it.
+#include "catalog.hpp"
+
+#include <algorithm>
+
+namespace atlas::memory {
+
+uint64_t match_plan::bytes_to_read() const {
+    uint64_t bytes = checkpoint ? checkpoint->bytes : 0;
+    for (const match_piece & piece : blocks) {
+        bytes += piece.bytes;
+    }
+    return bytes;
+}
+
+static memory_entry_ptr pointer_to(const std::shared_ptr<leased_entry> & leased) {
+    return {leased, leased->entry.get()};
+}
+
+// A lease is counted apart from what the layers and the writer hold, so that the node can tell whether there is one.
+memory_entry_ptr catalog::lease(index_node & node) const {
+    if (const auto leased = node.lease.lock()) {
+        return pointer_to(leased);
+    }
+    if (!node.in_ram && !node.pending) {
+        return nullptr;
+    }
+    const auto made = std::make_shared<leased_entry>();
+    made->entry     = node.in_ram ? node.in_ram : node.pending->entry;
+    node.lease      = made;
+    return pointer_to(made);
+}
+
+// What was in layer 1 or waited for the disk, and does no more, may still be leased.
+void catalog::settle_lease(index_node & node, bool was_in_ram) noexcept {
+    if (node.in_ram || node.pending) {
+        return;
+    }
+    if (const auto leased = node.lease.lock()) {
+        if (leased->hold.bytes() == 0) {
+            leased->hold = leases->keep(memory_bytes(*leased->entry), was_in_ram);
+        }
+        let_release(pointer_to(leased)); // who leased it may let go right now
+    }
+}
+
+match_piece catalog::piece_of(index_node & node, size_t begin) const {
+    match_piece piece = {*node.key, *node.parent->key, node.kind, {}, begin, lease(node), 0};
+    if (!piece.entry) {
+        piece.tokens = node.tokens; // to compare with the file's
+        piece.bytes  = node.disk.bytes;
+    }
+    return piece;
+}
+
+bool prefix_search::may_use(const index_node & node) const {
+    return !node.is_forgotten && (max_layer >= 2 || node.in_ram || node.pending);
+}
+
+// The node behind the first n_blocks; nullptr where it is gone.
+index_node * catalog::node_behind(const prefix_search & search, size_t n_blocks) {
+    return index.find(n_blocks == 0 ? search.root : search.plan.blocks[n_blocks - 1].key);
+}
+
+bool catalog::choose(prefix_search & search, size_t max_entries) {
+    for (; max_entries > 0 && !search.is_walked; max_entries--) {
+        walk(search);
+    }
+    for (; max_entries > 0 && search.is_walked && search.n_behind; max_entries--) {
+        look_for_checkpoint(search);
+    }
+    return !search.is_walked || search.n_behind;
+}
+
+// By one block.
+void catalog::walk(prefix_search & search) {
+    match_plan & plan  = search.plan;
+    const size_t begin = plan.n_tokens;
+    const size_t n     = search.n_tokens - begin;
+    index_node * last  = node_behind(search, plan.blocks.size());
+    if (last && n >= options.block_tokens) {
+        index_node * next = index.block(*last, search.tokens + begin, options.block_tokens);
+        if (next && search.may_use(*next)) {
+            plan.blocks.push_back(piece_of(*next, begin));
+            plan.n_tokens += options.block_tokens;
+            return;
+        }
+    }
+    search.is_walked = true;
+    if (search.need_checkpoint) {
+        search.n_behind = plan.blocks.size();
+    }
+    const auto end = last ? index.nearest(*last, search.tokens + begin, n) : entry_index::nearest_match();
+    if (end.node && search.may_use(*end.node)) {
+        plan.blocks.push_back(piece_of(*end.node, begin));
+        plan.n_tokens += end.common;
+    }
+}
+
+// Among the children of one block, the last first, and of the root.
+void catalog::look_for_checkpoint(prefix_search & search) {
+    match_plan & plan  = search.plan;
+    const size_t i     = *search.n_behind;
+    const size_t begin = i * options.block_tokens;
+    const size_t n     = std::min(plan.n_tokens - begin, options.block_tokens);
+    index_node * last  = node_behind(search, i);
+    index_node * found = last ? index.checkpoint(*last, search.tokens + begin, n,
+                                                 [&](const index_node & node) { return search.may_use(node); })
+                              : nullptr;
+    if (found && begin + found->tokens.size() > 0) {
+        plan.checkpoint = piece_of(*found, begin);
+        plan.n_tokens   = begin + found->tokens.size();
+        search.n_behind.reset();
+    } else if (i == 0) {
+        plan.n_tokens = 0;
+        search.n_behind.reset();
+    } else {
+        search.n_behind = i - 1;
+    }
+}
+
+// Keeps in RAM, or on the account of those who lease it, what was read.
+void catalog::keep_read(match_piece & piece, lease_budget::hold & reading) {
+    lease_budget::hold hold = reading.split(memory_bytes(*piece.entry));
+    index_node *       node = index.find(piece.key);
+    // where it was given up meanwhile, it must not come back
+    const bool is_known = node && node->is_stored() && !node->is_forgotten;
+    if (is_known && node->lease.expired() && !node->in_ram && !node->pending) {
+        keep_in_ram(*node, piece.entry);
+    }
+    if (memory_entry_ptr leased = is_known ? lease(*node) : nullptr) {
+        let_release(std::exchange(piece.entry, std::move(leased))); // another may have read it, too
+        return;
+    }
+    const auto mine = std::make_shared<leased_entry>();
+    mine->hold      = std::move(hold);
+    mine->entry     = std::move(piece.entry);
+    piece.entry     = pointer_to(mine);
+    if (is_known) {
+        node->lease = mine;
+    }
+}
+
+void catalog::use_piece(match_piece & piece, const memory_access & access) {
+    if (index_node * node = index.find(piece.key); node && node->is_stored()) {
+        piece.is_first_use = std::exchange(node->is_preloaded, false);
+        prove_position(*node, piece.begin);
+        touch(*node, access, size_of(*node));
+        if (node->in_ram) {
+            write_later(*node, node->in_ram, access); // where an earlier write was dropped
+        }
+    }
+}
+
+bool catalog::use(match_plan & plan, lease_budget::hold & reading, const memory_access & access, size_t max_entries) {
+    const size_t n_blocks = plan.blocks.size();
+    const size_t n        = n_blocks + (plan.checkpoint ? 1 : 0);
+    const auto   piece    = [&](size_t i) -> match_piece & { return i < n_blocks ? plan.blocks[i] : *plan.checkpoint; };
+    for (; max_entries > 0 && plan.n_kept < n; max_entries--, plan.n_kept++) {
+        if (piece(plan.n_kept).was_read) {
+            keep_read(piece(plan.n_kept), reading);
+        }
+    }
+    // deepest first, so that what is shared is used last
+    for (; max_entries > 0 && plan.n_used < n; max_entries--) {
+        use_piece(piece(n - ++plan.n_used), access);
+    }
+    return plan.n_used < n;
+}
+
+} // namespace atlas::memory

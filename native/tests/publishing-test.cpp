@@ -1,0 +1,52 @@
+#include "atlas-publishing.hpp"
+#include "cases.hpp"
+
+#include <future>
+
+using atlas::publishing;
+
+// The flush of another thread, which the loop's passes have not answered yet.
+static std::future<bool> begin_flush(publishing & loop, bool is_urgent) {
+    const auto before = loop.begin_pass();
+    auto       flush  = std::async(std::launch::async, [&loop, is_urgent] { return loop.wait(60, is_urgent); });
+    cases::wait_until([&] { return loop.begin_pass() != before && loop.is_urgent() == is_urgent; });
+    return flush;
+}
+
+static bool is_answered(std::future<bool> & flush) {
+    return flush.wait_for(std::chrono::milliseconds(20)) == std::future_status::ready;
+}
+
+CASE(publishing_that_is_not_urgent_waits_for_a_complete_pass) {
+    publishing loop;
+    loop.end_pass(loop.begin_pass(), true, false); // slots work on tasks
+    const auto earlier = loop.begin_pass();
+    auto       flush   = begin_flush(loop, false);
+    loop.end_pass(earlier, true, false);
+    CHECK(!is_answered(flush)); // the pass began before
+    loop.end_pass(loop.begin_pass(), false, false);
+    CHECK(!is_answered(flush)); // something is left
+    loop.end_pass(loop.begin_pass(), true, false);
+    CHECK(flush.get());
+}
+
+CASE(publishing_that_is_urgent_is_asked_for_until_it_is_answered) {
+    publishing loop;
+    loop.end_pass(loop.begin_pass(), true, false);
+    CHECK(!loop.is_urgent());
+    auto patient = begin_flush(loop, false);
+    auto urgent  = begin_flush(loop, true);
+    CHECK(loop.is_urgent());
+    loop.end_pass(loop.begin_pass(), true, false);
+    CHECK(urgent.get());
+    CHECK(patient.get());
+    CHECK(!loop.is_urgent());
+}
+
+CASE(publishing_has_nothing_to_wait_for_while_all_is_idle) {
+    publishing loop;
+    CHECK(loop.wait(60, false));
+    CHECK(loop.wait(60, true));
+    loop.on_launch();
+    CHECK(!loop.wait(0.01, true));
+}

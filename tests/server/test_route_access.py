@@ -1,0 +1,155 @@
+"""docs/security.md says which route gives what to whom: each row is asked for from the outside."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.conftest import StartServer
+from tests.server.conversations import memory_options
+from tests.server.harness import REPOSITORY, Server
+from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
+
+ROLES = ("no key", "one key", "tenant", "admin")
+OPENAPI = "/v1/atlas/openapi.json"
+MEMORY = "/v1/atlas/memory"
+
+OURS, OTHERS = "of-ours", "of-others"
+BODIES: dict[str, Any] = {
+    "/v1/atlas/config": {"settings": {"shutdown_timeout_s": 5}},
+    f"{MEMORY}/save": {"context_id": OURS, "state": {}},
+    f"{MEMORY}/load": {"context_id": OURS},
+    f"{MEMORY}/delete": {"context_id": f"{OURS}-to-delete"},
+    f"{MEMORY}/pin": {"session_id": OURS},
+    f"{MEMORY}/unpin": {"session_id": OURS},
+}
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The words of the page's table, by operation and role."""
+    text = (REPOSITORY / "docs/security.md").read_text(encoding="utf-8")
+    head, *rows = re.findall(r"^\| (`\w+ /v1/\S+`|route) \| (.*) \|$", text, re.MULTILINE)
+    assert tuple(head[1].split(" | ")) == ROLES
+    return {row[0].strip("`"): dict(zip(ROLES, row[1].split(" | "), strict=True)) for row in rows}
+
+
+TABLE = table()
+
+
+@pytest.fixture(scope="module")
+def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """The servers as the roles call them; each has a session and contexts, and there are those of others."""
+    places = {name: tmp_path_factory.mktemp(name.replace(" ", "-")) for name in ("no key", "one key", "keys")}
+    with (
+        Server(memory_options(places["no key"]), directory=places["no key"]) as open_to_all,
+        Server(memory_options(places["one key"]), directory=places["one key"], api_key=ADA) as of_one,
+        Server(key_options(places["keys"]), directory=places["keys"]) as of_many,
+    ):
+        found = {
+            "no key": open_to_all,
+            "one key": of_one,
+            "tenant": with_key(of_many, ADA),
+            "admin": with_key(of_many, ADMIN),
+        }
+        for caller in found.values():
+            keep(caller, OURS)
+            caller.post(f"{MEMORY}/save", {"context_id": f"{OURS}-to-delete", "state": {}})
+        keep(with_key(of_many, BEN), OTHERS)
+        yield found
+
+
+def keep(caller: Server, name: str) -> None:
+    """A session, and a context with a word, of that name."""
+    body = {"prompt": f"{name} {name}", "n_predict": 1, "atlas": {"session_id": name}}
+    assert caller.post("/completion", body).status_code == 200
+    assert caller.post(f"{MEMORY}/save", {"context_id": name, "state": {"word": f"word-{name}"}}).is_success
+
+
+def ask(caller: Server, operation: str) -> httpx.Response:
+    """The answer to a valid request; of what has no end, its beginning."""
+    method, path = operation.split()
+    body = BODIES.get(path, {}) if method == "POST" else None
+    with caller.client.stream(method, path, json=body) as answer:
+        if "event-stream" not in answer.headers.get("content-type", ""):
+            answer.read()
+        return answer
+
+
+def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
+    paths = callers["no key"].get(OPENAPI).json()["paths"]
+    ours = [
+        f"{method.upper()} {path}"
+        for path, methods in paths.items()
+        for method in methods
+        if path.startswith("/v1/atlas/")
+    ]
+    assert sorted(TABLE) == sorted(ours)
+
+
+@pytest.mark.parametrize("operation", list(TABLE))
+@pytest.mark.parametrize("role", ROLES)
+def test_row(callers: dict[str, Server], operation: str, role: str) -> None:
+    promised = TABLE[operation][role]
+    answer = ask(callers[role], operation)
+    if promised == "403":
+        assert answer.status_code == 403
+        error = answer.json()["error"]
+        assert (error["code"], error["type"]) == (403, "authentication_error")
+        assert "--atlas-admin-key" in error["message"]
+        return
+    assert promised in ("all", "own", "part")
+    assert answer.status_code == 200
+    if role == "tenant" and not operation.endswith("/stream"):
+        place = callers["admin"].get("/v1/atlas/status").json()["data"]["memory"]["path"]
+        assert not [secret for secret in (OTHERS, place, BEN, ADMIN) if secret in answer.text]
+
+
+def test_own_is_less_than_all(callers: dict[str, Server]) -> None:
+    """What a tenant does not see is there to be seen."""
+    assert OTHERS in callers["admin"].post(f"{MEMORY}/list", {"limit": 1000}).text
+    counts = [
+        len(callers[role].get("/v1/atlas/requests").json()["data"]["requests"])
+        for role in ("tenant", "admin")
+    ]
+    assert 0 < counts[0] < counts[1]
+
+
+def test_without_an_admin_every_key_is_a_tenants(start_server: StartServer) -> None:
+    server = with_key(start_server(["--api-key", f"{ADA},{BEN}"]), ADA)
+    for operation, promised in TABLE.items():
+        refused = ask(server, operation).status_code == 403
+        assert refused == (promised["tenant"] == "403"), operation
+
+
+class TestLimits:
+    """Of what a tenant may ask for at once, and in a second."""
+
+    STREAM = "/v1/atlas/metrics/stream"
+
+    def test_in_progress(self, start_server: StartServer) -> None:
+        options = ["--api-key", f"{ADA},{BEN}", "--atlas-admin-key", ADMIN, "--atlas-max-calls-per-key", "2"]
+        server = start_server(options)
+        ada, ben, admin = (with_key(server, key) for key in (ADA, BEN, ADMIN))
+        with ada.client.stream("GET", self.STREAM), ada.client.stream("GET", self.STREAM):
+            for path in (self.STREAM, "/v1/atlas/status", "/v1/atlas/memory/list"):
+                answer = ada.get(path)
+                assert answer.status_code == 429
+                assert answer.json()["error"]["type"] == "rate_limit_error"
+                assert int(answer.headers["Retry-After"]) >= 1
+            assert ada.post("/completion", {"prompt": "a", "n_predict": 1}).status_code == 200
+            assert ben.get("/v1/atlas/status").status_code == 200
+            with admin.client.stream("GET", self.STREAM), admin.client.stream("GET", self.STREAM):
+                assert admin.get("/v1/atlas/status").status_code == 200
+        ada.wait_until(lambda: ada.answers("/v1/atlas/status"))
+
+    def test_a_second(self, start_server: StartServer) -> None:
+        server = start_server(["--api-key", f"{ADA},{BEN}", "--atlas-admin-key", ADMIN])
+        ada, ben, admin = (with_key(server, key) for key in (ADA, BEN, ADMIN))
+        limit = {"settings": {"key_calls_per_s": 0.001}}
+        assert admin.post("/v1/atlas/config", limit).status_code == 200
+        for caller in (ada, ben):
+            assert [caller.get("/v1/atlas/status").status_code for _ in range(2)] == [200, 429]
+        assert admin.post("/v1/atlas/config", {"settings": {"key_calls_per_s": 0}}).status_code == 200
+        assert ada.get("/v1/atlas/status").status_code == 200
