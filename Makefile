@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize sanitize-server check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -154,6 +154,11 @@ sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own 
 	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
 	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
 	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
+
+sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes an hour
+	@for tree in $(SANITIZERS); do \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server --parallel $(JOBS) && \
+	    $(RUN) tests.sanitizers build-sanitize/$$tree $(ARGS) || exit; done
 
 # A build tree of its own, as libFuzzer comes with clang only. Tests make it: it must leave .venv alone.
 CLANG   ?= clang

@@ -1,9 +1,10 @@
-"""Runs tests on a llama-server compiled with a sanitizer, and fails when it reports anything: `make sanitize-server`.
+"""Runs tests on a llama-server compiled with a sanitizer, and fails when it reports anything.
 
     python -m tests.sanitizers BUILD [PYTEST-ARGUMENT ...]
 
-BUILD is a build tree made with -DATLAS_SANITIZE=…; reports go to BUILD/reports. Without further arguments the tests are
-those of chats, restores, sessions, plugins, the end of the process, and clients at once.
+BUILD is a build tree made with -DATLAS_SANITIZE=…; reports go to BUILD/reports. Without further arguments
+the tests are those of chats, restores, sessions, plugins, the end of the process, and clients at once.
+`make sanitize-server` calls this.
 """
 
 import os
@@ -32,7 +33,8 @@ TESTS = [
 def options(reports: Path) -> dict[str, str]:
     """The variables that the sanitizers' run-time libraries read.
 
-    Leaks are not looked for: the interpreter is never finalised, and what belongs to the process lives until its end.
+    Leaks are not looked for: the interpreter is never finalised, and what belongs to the process lives
+    until its end.
     """
     common = f"log_path={reports / 'report'}:print_stacktrace=1"
     return {
