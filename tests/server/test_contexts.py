@@ -234,10 +234,11 @@ class TestFiles:
         memory = tmp_path / "far" / "memory"
         server = start_server(["--atlas-memory-path", memory])
         assert save(server, "a", {}).status_code == 200
+        server.wait_until((memory / "model-hashes").exists)
         assert stat.S_IMODE(memory.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.iterdir()}
-        database = dict.fromkeys(("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm"), 0o600)
-        assert modes == database | dict.fromkeys(("blocks", "tmp"), 0o700)
+        files = ("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm", "model-hashes")
+        assert modes == dict.fromkeys(files, 0o600) | dict.fromkeys(("blocks", "tmp"), 0o700)
 
     def test_an_open_directory_is_named(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"
