@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from tests.server.harness import Server, stream_events
 
@@ -72,7 +72,7 @@ def endless(server: Server, path: str = "/completion", **fields: Any) -> Iterato
 
 
 class Leaving:
-    """A client of a completion that reads nothing of its answer, and leaves.
+    """A client of a completion that reads nothing of its answer, and leaves; as a context, at its end.
 
     `headers` are lines that end with CRLF; `behind` is sent after the request.
     """
@@ -82,9 +82,14 @@ class Leaving:
     ) -> None:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         text = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(text)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {len(text)}\r\n\r\n"
         self._socket.sendall(head.encode() + text + behind)
 
-    def leave(self) -> None:
+    def leave(self, *_: object) -> None:
         """Close the connection."""
         self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    __exit__ = leave

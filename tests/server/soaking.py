@@ -3,7 +3,6 @@
 Each checks that its answers are documented ones.
 """
 
-import json
 import random
 import socket
 import threading
@@ -238,16 +237,6 @@ class Client:
         for path in ("status", "config", "plugins", "openapi.json"):
             answer = self._server.get(f"/v1/atlas/{path}")
             assert answer.status_code == 200, answer.text
-
-
-@contextmanager
-def asked(server: Server, path: str, body: Any) -> Iterator[None]:
-    """A request whose client leaves at the end of the block, whether it was answered or not."""
-    content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-        yield
 
 
 def pool(server: Server) -> dict[str, int]:

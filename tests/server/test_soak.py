@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from load.process import descriptor_count, thread_count
-from tests.server.completions import BODIES
+from tests.server.completions import BODIES, Leaving
 from tests.server.conftest import StartServer
 from tests.server.conversations import flush, memory_options
 from tests.server.harness import Server
@@ -25,7 +25,6 @@ from tests.server.soaking import (
     LIMITS,
     SLOTS,
     Client,
-    asked,
     pool,
     soak,
     user,
@@ -84,7 +83,7 @@ class TestClientsThatLeave:
             lines = running.iter_lines()
             next(lines)
             for _ in range(3):
-                with asked(server, CHAT, body):
+                with Leaving(server, body, path=CHAT):
                     server.wait_until(lambda: pool(server)["waiting"] == 1)
                 server.wait_until(lambda: pool(server) == {"in_use": 1, "waiting": 0, "in_progress": 1})
             next(lines)
@@ -122,7 +121,7 @@ class TestClientsThatLeave:
                     "atlas": {},
                 }
                 if not stream:
-                    with asked(server, path, body):
+                    with Leaving(server, body, path=path):
                         server.wait_until(lambda: pool(server)["in_use"] == 1)
                 else:
                     with server.client.stream("POST", path, json=body) as running:
