@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from locust import task
 
-from load.profiles.answers import ATLAS_ERROR, STOCK_ERROR, error_reader
+from load.profiles.answers import ATLAS_ERROR, STOCK_ERROR, Reader, error_reader
 from load.profiles.user import CHAT, LlamaUser
 
 
@@ -21,9 +21,8 @@ class BadRequest(NamedTuple):
 MESSAGES = '"messages": [{"role": "user", "content": "Hello!"}]'
 SAVE, LOAD = "/v1/atlas/memory/save", "/v1/atlas/memory/load"
 
-# Upstream answers half a body with 500.
-STOCK = (
-    BadRequest("half a body", CHAT, '{"messages": [', 500, "server_error"),
+HALF = '{"messages": ['
+BOTH = (
     BadRequest("no messages", CHAT, "{}", 400, "invalid_request_error"),
     BadRequest("messages of a wrong type", CHAT, '{"messages": 7}', 400, "invalid_request_error"),
     BadRequest("no prompt", "/completion", "{}", 400, "invalid_request_error"),
@@ -46,9 +45,18 @@ ATLAS = (
     BadRequest("bad context id", LOAD, '{"context_id": "../a"}', 400, "validation_error"),
     BadRequest("no such ATLAS route", "/v1/atlas/nothing", "{}", 404, "not_found"),
 )
-CASES = [
-    *((bad, error_reader(bad.status, bad.kind, STOCK_ERROR)) for bad in STOCK),
-    *((bad, error_reader(bad.status, bad.kind, ATLAS_ERROR)) for bad in ATLAS),
+
+
+def answered(fields: set[str], *requests: BadRequest) -> list[tuple[BadRequest, Reader[None]]]:
+    """Requests with what reads their answers, which have these fields."""
+    return [(bad, error_reader(bad.status, bad.kind, fields)) for bad in requests]
+
+
+# Upstream calls what is no JSON a fault of its own.
+STOCK_CASES = answered(STOCK_ERROR, *BOTH, BadRequest("half a body", CHAT, HALF, 500, "server_error"))
+ATLAS_CASES = [
+    *answered(STOCK_ERROR, *BOTH, BadRequest("half a body", CHAT, HALF, 400, "invalid_request_error")),
+    *answered(ATLAS_ERROR, *ATLAS),
 ]
 
 
@@ -59,7 +67,7 @@ class BadRequestUser(LlamaUser):
 
     @task
     def ask(self) -> None:
-        bad, read = self.random.choice(CASES[: len(STOCK)] if self.atlas is None else CASES)
+        bad, read = self.random.choice(STOCK_CASES if self.atlas is None else ATLAS_CASES)
         self.call(
             "POST",
             bad.path,
