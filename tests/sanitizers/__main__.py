@@ -33,12 +33,12 @@ TESTS = [
 def options(reports: Path) -> dict[str, str]:
     """The variables that the sanitizers' run-time libraries read.
 
-    Leaks are not looked for: the interpreter is never finalised, and what belongs to the process lives
-    until its end.
+    Leaks, of threads too, are not looked for: the interpreter is never finalised, and what belongs to
+    the process lives until its end.
     """
     common = f"log_path={reports / 'report'}:print_stacktrace=1"
     return {
-        "TSAN_OPTIONS": f"{common}:history_size=4:exitcode=0",
+        "TSAN_OPTIONS": f"{common}:history_size=4:report_thread_leaks=0:exitcode=0",
         "ASAN_OPTIONS": f"{common}:detect_leaks=0",
         "UBSAN_OPTIONS": common,
     }

@@ -9,6 +9,7 @@ VARYING = {
     "created",
     "created_at",
     "id",
+    "is_done",
     "item_id",
     "media_marker",
     "modified_at",
