@@ -113,8 +113,8 @@ CASE(file_hashing_believes_no_damaged_line) {
     const std::string hash  = hash_until_remembered(cache);
     const std::string whole = read_file(cache);
     for (size_t at = 1; at + 1 < whole.size(); at++) { // all but the line's ends
-        std::string damaged = whole;
-        damaged[at]         = damaged[at] == '1' ? '2' : '1';
+        std::string damaged   = whole;
+        damaged[at]           = damaged[at] == '1' ? '2' : '1';
         const std::string own = cache + std::to_string(at); // as what was begun before may still write
         write_file(own, damaged);
         const file_hashing hashing({old_file()}, own);
