@@ -11,7 +11,7 @@
 #include <atomic>
 #include <cstddef>
 
-// What the state of a sequence consists of, after KV_BLOCKS: found out by asking for the sizes of its parts.
+// What the state of a sequence consists of, found out by asking for the sizes of its parts.
 enum class state_class {
     ranges,          // plain KV, MLA: blocks hold everything
     ranges_and_rest, // SWA, hybrid: blocks hold the part that can be cut, a checkpoint the rest
