@@ -155,7 +155,7 @@ sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own 
 	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
 	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
 
-sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes an hour
+sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes half an hour, and the compilation
 	@for tree in $(SANITIZERS); do \
 	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server --parallel $(JOBS) && \
 	    $(RUN) tests.sanitizers build-sanitize/$$tree $(ARGS) || exit; done
