@@ -37,6 +37,7 @@ class ServerCall(IntEnum):
     HISTORY = 1
     RECORD = 2
     STACKS = 3
+    SYNC = 4
 
 
 class Host(Protocol):

@@ -15,7 +15,7 @@ from atlas_plugin import discovery, hookspecs
 from atlas_plugin.discovery import Candidate
 from atlas_plugin.errors import PluginError
 from atlas_plugin.hookspecs import StatusReport
-from atlas_plugin.host import Host
+from atlas_plugin.host import Host, ServerCall
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Router, Routes
 from atlas_plugin.settings import Settings
@@ -82,7 +82,8 @@ class PluginManager:
 
     def __init__(self) -> None:
         self.router = Router()
-        self.calls: dict[int, Callable[[Mapping[str, Any]], Any]] = {}
+        # Without the plugin "memory" there is nothing to write.
+        self.calls: dict[int, Callable[[Mapping[str, Any]], Any]] = {ServerCall.SYNC: lambda argument: {}}
         """What answers the server's own questions, by the number of `atlas_python_call`."""
         self.families: list[Callable[[], Iterable[Family]]] = []
         """What other parts of ATLAS add to the metrics; called each time that somebody asks for them."""

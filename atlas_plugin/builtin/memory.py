@@ -46,6 +46,7 @@ class MemoryPlugin:
             plugins.families.append(self._parts.families)
         plugins.calls[ServerCall.HISTORY] = lambda argument: self._running().recorder.answer_history(argument)
         plugins.calls[ServerCall.RECORD] = lambda argument: self._running().recorder.answer_record(argument)
+        plugins.calls[ServerCall.SYNC] = self._answer_sync
 
     @hookimpl
     def shutdown(self) -> None:
@@ -95,6 +96,11 @@ class MemoryPlugin:
         if self._parts is None:
             raise UnavailableError(self._off)
         return self._parts
+
+    def _answer_sync(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        if self._parts is not None:
+            self._parts.keeper.sync()
+        return {}
 
     def _check_size(self, request: Request) -> None:
         self._running().operations.check_size(len(request.body))

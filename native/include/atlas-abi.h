@@ -36,7 +36,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 4
+#define ATLAS_ABI_VERSION 5
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -95,10 +95,12 @@ extern "C" {
  * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...]}: what the session recorded, oldest first.
  * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
  *   returns. Answers {}.
- * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is. */
+ * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is.
+ * SYNC: argument: {}; makes durable what sessions did and said so far. Answers {}. */
 #define ATLAS_CALL_HISTORY 1
 #define ATLAS_CALL_RECORD  2
 #define ATLAS_CALL_STACKS  3
+#define ATLAS_CALL_SYNC    4
 
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1

@@ -159,6 +159,13 @@ http_response runtime::flush(const http_request & request) {
         return error_response(500, "Failed to make all of the memory durable: " +
                                        (problem.empty() ? "it took longer than timeout_s" : problem));
     }
+    try {
+        if (embedded.running()) {
+            embedded.perform(ATLAS_CALL_SYNC, "{}");
+        }
+    } catch (const error & e) {
+        return error_response(e);
+    }
     http_response response;
     response.body =
         json{{"status", "success"}, {"data", {{"entries", result.entries}, {"bytes", result.bytes}}}}.dump();

@@ -270,7 +270,7 @@ CASE(reading_that_does_not_pay_is_refused) {
     const auto tokens = some_tokens(1, 8 * BLOCK);
     {
         memory_store store(options(dir, 1024 * MiB, 1024 * MiB));
-        put_all(store, tokens, 8 * MiB);
+        put_all(store, tokens, 32 * MiB); // more than any machine reads within the 5 ms that nobody notices
         flush(store);
     }
     memory_store store(options(dir, 0, 1024 * MiB));

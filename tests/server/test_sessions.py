@@ -1,8 +1,10 @@
 """Sessions: named conversations whose KV stays, is listed, pinned and deleted."""
 
 import random
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,18 @@ def test_sessions_outlive_what_has_no_name(
     server.wait_until(lambda: memory(server)["disk"]["index_complete"])
     assert complete(server, [*tokens(2, 200), 1], None) == 0
     assert complete(server, [*tokens(1, 200), 1], "ada") == 200
+
+
+def test_a_flush_makes_the_names_durable(start_server: StartServer, wide_model: Path, tmp_path: Path) -> None:
+    memory_path = tmp_path / "memory"
+    server = start_server(arguments(memory_path), model=wide_model)
+    for number in range(20):
+        complete(server, tokens(number, 20), f"session-{number}")
+        flush(server)
+        uri = f"{(memory_path / 'contexts.sqlite3').as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (stored,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
+        assert stored == number + 1
 
 
 def test_a_session_that_begins_with_restored_state(

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from load.process import descriptor_count, thread_count
-from tests.server.completions import BODIES, Leaving
+from tests.server.completions import BODIES, ENDLESS_OPTIONS, Leaving
 from tests.server.conftest import StartServer
 from tests.server.conversations import flush, memory_options
 from tests.server.harness import Server
@@ -75,8 +75,11 @@ def test_nothing_is_left_behind(start_server: StartServer, tmp_path: Path) -> No
 class TestClientsThatLeave:
     """Their places are free at once."""
 
+    # Not all routes hand ignore_eos on.
+    NEVER_ENDING = ("--ignore-eos", *ENDLESS_OPTIONS)
+
     def test_while_they_wait_for_a_context(self, start_server: StartServer, tmp_path: Path) -> None:
-        options = ["-np", "1", "-c", "16384", "--atlas-pool-timeout-ms", "3600000"]
+        options = ["-np", "1", *self.NEVER_ENDING, "--atlas-pool-timeout-ms", "3600000"]
         server = start_server([*memory_options(tmp_path), *options])
         body = {**user("a"), "atlas": {"session_id": "waits"}}
         with server.client.stream("POST", CHAT, json={**user("a"), **ENDLESS, "atlas": {}}) as running:
@@ -94,7 +97,9 @@ class TestClientsThatLeave:
         server.wait_until(lambda: pool(server) == IDLE)
 
     def test_while_they_wait_for_their_session(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server([*memory_options(tmp_path), "--atlas-pool-timeout-ms", "3600000"])
+        server = start_server(
+            [*memory_options(tmp_path), *self.NEVER_ENDING, "--atlas-pool-timeout-ms", "3600000"]
+        )
         atlas = {"atlas": {"session_id": "told", "history": "server"}}
         with server.client.stream("POST", CHAT, json={**user("a"), **ENDLESS, **atlas}) as running:
             lines = running.iter_lines()
@@ -110,7 +115,7 @@ class TestClientsThatLeave:
         server.wait_until(lambda: pool(server) == IDLE)
 
     def test_while_they_are_answered(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server(memory_options(tmp_path))
+        server = start_server([*memory_options(tmp_path), *self.NEVER_ENDING])
         for path in (CHAT, "/completion", "/v1/completions", "/v1/messages", "/v1/responses"):
             for stream in (True, False):
                 body = {
@@ -129,7 +134,7 @@ class TestClientsThatLeave:
                 server.wait_until(lambda: pool(server) == IDLE)
 
     def test_while_a_batch_goes_on(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server(memory_options(tmp_path))
+        server = start_server([*memory_options(tmp_path), *self.NEVER_ENDING])
         body = {**ENDLESS, "prompt": ["a"] * 20, "atlas": {"batch_size": 1}}
         with server.client.stream("POST", "/completion", json=body) as running:
             lines = running.iter_lines()
