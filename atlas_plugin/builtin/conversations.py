@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ class Recorder:
         # Who holds it has written all that was taken off the server's queue, in its order.
         self._lock = threading.Lock()
         self._taken: list[Conversation] = []
+        self._pause = threading.Event()  # never set; unlike sleep() it minds no jump of the clock
 
     def sync(self) -> None:
         """Write what clients sent whole, up to now: too much for a thread that a client waits for."""
@@ -43,7 +43,7 @@ class Recorder:
                     return
                 self._write(self._taken)
                 self._taken = []
-            time.sleep(_PAUSE_S)
+            self._pause.wait(_PAUSE_S)
 
     def sync_session(self, session_id: str) -> None:
         """The same for one session."""

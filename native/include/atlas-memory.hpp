@@ -47,6 +47,9 @@ struct memory_access {
     // What computing a token would take; layer 2 is left alone where reading takes longer. 0: not known.
     double seconds_per_token = 0;
 
+    // For find(): a checkpoint does as well for a prefix that ends up to so many tokens before it. 0 for recurrent state.
+    size_t rewind = 0;
+
     std::string session_id = {}; // for put(): whose next turn this is; empty: nobody's
 };
 
@@ -71,8 +74,9 @@ using memory_entry_ptr = std::shared_ptr<const memory_entry>; // holding one is 
 struct memory_match {
     size_t                        n_tokens = 0;
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
-    memory_entry_ptr              checkpoint; // exactly at n_tokens; set only when one was asked for
-    int                           layer = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
+    memory_entry_ptr              checkpoint; // set only when one was asked for
+    size_t                        n_beyond = 0; // tokens that the checkpoint has to be taken back by, to n_tokens
+    int                           layer    = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
 
     bool is_dear    = false; // more is on disk, but reading it would take longer than computing
     bool is_refused = false; // more is on disk, but others hold all that may be held

@@ -19,7 +19,8 @@ bool atlas_memory_active() { return atlas_setup.store != nullptr; }
 // Decodes one token and asks for the sizes of the parts of its state. Returns those of what a block has of a token, in
 // bytes, or nothing when that failed. Leaves the context empty.
 static std::optional<size_t> find_state_class(llama_context * ctx) {
-    const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(ctx));
+    const llama_model * model = llama_get_model(ctx);
+    const llama_vocab * vocab = llama_model_get_vocab(model);
     llama_token         token = std::max<llama_token>(0, llama_vocab_bos(vocab));
     if (llama_decode(ctx, llama_batch_get_one(&token, 1)) != 0) {
         return std::nullopt;
@@ -31,7 +32,9 @@ static std::optional<size_t> find_state_class(llama_context * ctx) {
     } else if (ranges == 0) {
         atlas_setup.parts = state_class::rest_only;
     } else {
-        atlas_setup.parts = all > ranges ? state_class::ranges_and_rest : state_class::ranges;
+        const bool has_recurrent = llama_model_is_hybrid(model) || llama_model_is_recurrent(model);
+        const auto with_rest     = has_recurrent ? state_class::ranges_and_rest : state_class::ranges_and_window;
+        atlas_setup.parts        = all > ranges ? with_rest : state_class::ranges;
     }
     llama_memory_clear(llama_get_memory(ctx), true);
     llama_synchronize(ctx);

@@ -14,7 +14,8 @@
 // What the state of a sequence consists of, found out by asking for the sizes of its parts.
 enum class state_class {
     ranges,          // plain KV, MLA: blocks hold everything
-    ranges_and_rest, // SWA, hybrid: blocks hold the part that can be cut, a checkpoint the rest
+    ranges_and_window, // SWA: blocks hold the part that can be cut, a checkpoint what the last tokens see of the rest
+    ranges_and_rest,   // hybrid: the same, but a checkpoint's state is that of one place
     rest_only,       // recurrent: a checkpoint holds everything
     whole_only,      // cannot be cut: a checkpoint of the whole state
 };

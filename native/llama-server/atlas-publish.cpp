@@ -126,9 +126,10 @@ static void publish_stock_checkpoints(server_prompt & prompt, size_t block_token
     const int64_t begin = state.n_published;
     const int64_t end   = std::min(state.n_published + block_tokens, prompt.tokens.size() + 1);
     for (const auto & checkpoint : prompt.checkpoints) {
-        const int64_t n_tokens = checkpoint.n_tokens;
-        const auto &  done     = state.checkpoints;
-        if (n_tokens >= begin && n_tokens < end && !checkpoint.data_tgt.empty() &&
+        const int64_t n_tokens  = checkpoint.n_tokens;
+        const auto &  done      = state.checkpoints;
+        const bool    is_beyond = checkpoint.pos_max >= n_tokens; // its state
+        if (n_tokens >= begin && n_tokens < end && !is_beyond && !checkpoint.data_tgt.empty() &&
             std::find(done.begin(), done.end(), n_tokens) == done.end()) {
             publish_checkpoint(prompt, n_tokens, {checkpoint.data_tgt.begin(), checkpoint.data_tgt.end()});
             state.checkpoints.push_back(n_tokens);

@@ -20,6 +20,9 @@ using atlas::restore_result;
 // State, from buffers into the context.
 static atlas::transfer_cost copying;
 
+// A window is saved with what any of its last 64 tokens sees, and the token that is computed next is one of them.
+static const size_t WINDOW_REWIND = 63;
+
 //
 // finding
 //
@@ -37,6 +40,7 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         // one token at least is computed, for its logits
         const auto &        tokens = task.tokens.get_tokens();
         const memory_root & root   = *atlas_setup.root;
+        ticket.access.rewind       = atlas_setup.parts == state_class::ranges_and_window ? WINDOW_REWIND : 0;
         ticket.match = atlas_setup.store->find(root.of(ticket.tenant), tokens.data(), tokens.size() - 1,
                                                atlas_setup.needs_checkpoint(), root.limit(ticket.access), patience);
         if (ticket.match.is_refused) {
@@ -176,8 +180,9 @@ static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt,
         const llama_pos pos_min = llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot);
         auto &          made    = prompt.checkpoints.emplace_back();
         // A window is all there is to have at this place, but upstream wants to see more than that; 0 is enough for it.
-        // It then computes the last token anew. Recurrent state cannot do that, and is only at one place.
-        made.update_pos(match.n_tokens, pos_min < last ? 0 : last, last);
+        // It then computes the last token anew. Recurrent state cannot do that, and is only at one place. One that reaches
+        // beyond can be cut less far than others, and is not published.
+        made.update_pos(match.n_tokens, pos_min < last ? 0 : last, match.n_beyond > 0 ? last + 1 : last);
         made.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
     }
 }

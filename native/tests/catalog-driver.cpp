@@ -35,6 +35,7 @@ match_plan catalog_driver::find(const memory_tokens & tokens, bool need_checkpoi
     search.n_tokens        = tokens.size();
     search.need_checkpoint = need_checkpoint;
     search.max_layer       = access.max_layer;
+    search.rewind          = access.rewind;
     while (catalog->choose(search, AT_ONCE)) {
     }
     match_plan & plan = search.plan;

@@ -2,6 +2,7 @@
 #include "memory-test.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -119,6 +120,53 @@ CASE(checkpoints) {
         edited[34]  = -1; // the checkpoint that matches is where no block goes on
         CHECK(find(*store, edited, true).n_tokens == 16);
     }
+}
+
+CASE(checkpoints_beyond) {
+    const auto    tokens = some_tokens(1, 3 * BLOCK + 5);
+    memory_store  store(options(dir));
+    const auto    keys = put_all(store, tokens);
+    const auto    tip  = put(store, entry_kind::checkpoint, keys[2], slice(tokens, 48, 52)); // at 52 tokens
+    memory_access access;
+    const auto    look = [&](size_t n, size_t rewind) {
+        auto wanted = slice(tokens, 0, n);
+        wanted.push_back(-1);
+        access.rewind = rewind;
+        return store.find(ROOT, wanted.data(), wanted.size(), true, access);
+    };
+    for (size_t n = 1; n <= tokens.size(); n++) {
+        for (const size_t rewind : {1, 3, 20, 40}) {
+            const auto match  = look(n, rewind);
+            const bool is_far = n + rewind < 52;
+            CHECK(match.n_tokens == (is_far ? 0 : n < 52 ? n : 52));
+            CHECK(match.n_beyond == (is_far || n >= 52 ? 0 : 52 - n));
+            CHECK(is_far ? !match.checkpoint : match.checkpoint->key == tip);
+            CHECK(match.blocks.size() == (match.n_tokens + BLOCK - 1) / BLOCK);
+        }
+    }
+    put(store, entry_kind::checkpoint, keys[1], {}); // at 32 tokens: what is exact is not passed over for nothing
+    CHECK(look(32, 40).n_beyond == 0 && look(40, 11).n_tokens == 32 && look(40, 12).n_tokens == 40);
+    CHECK(look(20, 40).n_tokens == 20 && look(20, 40).n_beyond == 12);
+}
+
+CASE(unreadable_checkpoint_beyond) {
+    const auto  tokens = some_tokens(1, 2 * BLOCK);
+    std::string beyond;
+    {
+        memory_store store(options(dir));
+        const auto   keys = put_all(store, tokens);
+        put(store, entry_kind::checkpoint, keys[0], {});
+        beyond = put(store, entry_kind::checkpoint, keys[1], {});
+        flush(store);
+    }
+    memory_store  store(options(dir, 0));
+    memory_access access;
+    access.rewind = 8;
+    wait_indexed(store);
+    CHECK(truncate(file_of(dir, beyond).c_str(), 10) == 0);
+    const auto match = store.find(ROOT, tokens.data(), 30, true, access);
+    CHECK(match.n_tokens == BLOCK && match.n_beyond == 0 && match.checkpoint);
+    CHECK(store.stats().bad_checksum == 1);
 }
 
 CASE(refuses_bad_entries) {

@@ -115,6 +115,43 @@ struct model {
         return found;
     }
 
+    // What leads to an entry that is stored nowhere is not known any more.
+    bool is_linked(const memory_entry & entry) const {
+        if (entry.parent == ROOT) {
+            return true;
+        }
+        const memory::index_node * parent = catalog_audit::node(*of.catalog, key_of(entry.parent));
+        return parent && parent->is_stored() && is_linked(of.known.at(key_of(entry.parent)));
+    }
+
+    // All tokens that lead to the end of an entry.
+    memory_tokens whole(const memory_entry & entry) const {
+        memory_tokens all = entry.tokens;
+        for (std::string parent = entry.parent; parent != ROOT;) {
+            const memory_entry & before = of.known.at(key_of(parent));
+            all.insert(all.begin(), before.tokens.begin(), before.tokens.end());
+            parent = before.parent;
+        }
+        return all;
+    }
+
+    // Whether the checkpoint does for the first n tokens.
+    bool does_for(const memory_entry & checkpoint, const memory_tokens & tokens, size_t n, size_t rewind) const {
+        const auto all = whole(checkpoint);
+        return all.size() >= n && all.size() <= n + rewind && slice(all, 0, n) == slice(tokens, 0, n);
+    }
+
+    size_t longest_with_rewind(const memory_tokens & tokens, int max_layer, size_t rewind) const {
+        const size_t n = longest(tokens, false, max_layer);
+        for (const auto & [key, entry] : of.known) {
+            if (n > 0 && entry.kind == entry_kind::checkpoint && usable(key, max_layer) && is_linked(entry) &&
+                does_for(entry, tokens, n, rewind)) {
+                return n;
+            }
+        }
+        return longest(tokens, true, max_layer);
+    }
+
     void find() {
         auto tokens = conversation();
         if (below(3) == 0) {
@@ -123,10 +160,20 @@ struct model {
         const bool    need_checkpoint = below(2);
         memory_access access;
         access.max_layer      = below(4) ? 2 : 1;
-        const size_t expected = longest(tokens, need_checkpoint, access.max_layer);
+        access.rewind         = need_checkpoint && below(2) ? below(2 * BLOCK) : 0;
+        const size_t expected = access.rewind > 0 ? longest_with_rewind(tokens, access.max_layer, access.rewind)
+                                                  : longest(tokens, need_checkpoint, access.max_layer);
         const auto   plan     = of.find(tokens, need_checkpoint, access);
         // among those next to it an entry of layer 2 may hide one of layer 1
-        CHECK(plan.n_tokens == expected || (access.max_layer == 1 && plan.n_tokens < expected));
+        const size_t most = access.rewind > 0 ? longest(tokens, false, access.max_layer) : expected;
+        CHECK(plan.n_tokens == expected || (access.max_layer == 1 && plan.n_tokens <= most));
+        if (plan.n_beyond > 0) {
+            const memory_entry & entry = *plan.checkpoint->entry;
+            CHECK(whole(entry).size() == plan.n_tokens + plan.n_beyond &&
+                  does_for(entry, tokens, plan.n_tokens, access.rewind));
+            CHECK(entry.key == memory::digest_hex(plan.checkpoint->key) &&
+                  whole(entry).size() == plan.checkpoint->begin + entry.tokens.size());
+        }
         std::string parent = ROOT;
         size_t      begin  = 0;
         const auto  check  = [&](const memory::match_piece & piece, size_t end) {
@@ -140,7 +187,7 @@ struct model {
             }
         };
         for (const auto & piece : plan.blocks) {
-            if (plan.checkpoint && plan.checkpoint->begin == begin) {
+            if (plan.checkpoint && plan.n_beyond == 0 && plan.checkpoint->begin == begin) {
                 check(*plan.checkpoint, plan.n_tokens);
             }
             check(piece, plan.n_tokens);

@@ -26,9 +26,6 @@ MEMORY = ["--atlas-block-tokens", "64"]
 ANSWER = [7] * 4
 # Stock computes other probabilities for one prompt in batches that are cut otherwise.
 TOLERANCE = 5e-2
-# Of a conversation that comes from disk and lost its last tokens, the checkpoint so far before the end is
-# found, not one behind the cut whose window would still do.
-CUT_AFTER_RESTART = 32
 # Fewer tokens than this are sooner computed than looked up.
 SHORTEST = 40
 
@@ -81,12 +78,6 @@ class Talk:
         return list(told)
 
 
-def common(one: list[int], other: list[int]) -> int:
-    """Tokens at the beginning of both."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((number for number, (left, right) in pairs if left != right), min(len(one), len(other)))
-
-
 class Pair:
     """Ours and stock, which get the same requests."""
 
@@ -98,9 +89,7 @@ class Pair:
 
     def begin(self) -> None:
         """Forget what was asked before."""
-        self.reached: list[tuple[list[int], int]] = []
         self.trace: list[str] = []
-        self.allowed = 0
 
     def ask(self, prompt: list[int], step: str = "") -> None:
         """One completion of each, compared."""
@@ -121,21 +110,13 @@ class Pair:
         self.trace.append(
             f"{step}: {len(prompt)} tokens, reused {reused}, by stock {expects}, {answer['atlas']}"
         )
-        assert reused >= expects - self.allowed or self.went_beyond(prompt, expects), self.trace
-        self.allowed = 0
+        assert reused >= expects, self.trace
         if answer["atlas"]["reason"] is None:
             assert reused > 0, self.trace
-        if reused > expects:
-            self.reached.append((prompt, reused))
-
-    def went_beyond(self, prompt: list[int], expects: int) -> bool:
-        """Whether ours had reached beyond the place: only stock then computed anew what leads there."""
-        return any(expects < reused and common(prompt, of) >= expects for of, reused in self.reached)
 
     def restart(self) -> None:
         """Both then have to bring the conversation back: from disk, and from stock's prompt cache."""
         self.trace.append("restart")
-        self.allowed = CUT_AFTER_RESTART
         flush(self.ours)
         self.ours.stop()
         self.ours.start()

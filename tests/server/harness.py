@@ -120,7 +120,17 @@ class Server:
             if not name.startswith("ATLAS_") and name != "VIRTUAL_ENV"
         } | dict(environment or {})
         self.client = http_client(self.url, headers)
-        self.process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        """None or one; shared with copies that are called with other keys."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The one that was started last."""
+        return self._processes[0] if self._processes else None
+
+    @process.setter
+    def process(self, process: subprocess.Popen[bytes] | None) -> None:
+        self._processes[:] = [process] if process else []
 
     def spawn(self) -> None:
         """Start the process and return at once."""

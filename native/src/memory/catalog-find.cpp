@@ -95,6 +95,44 @@ void catalog::walk(prefix_search & search) {
         plan.blocks.push_back(piece_of(*end.node, begin));
         plan.n_tokens += end.common;
     }
+    if (search.need_checkpoint && search.rewind > 0 && plan.n_tokens > 0 && last) {
+        look_beyond(search, *last, begin);
+    }
+}
+
+// For a checkpoint on another way that leaves the prefix at its end, and not much further on. Of several ways, and there may
+// be thousands, it tries some.
+void catalog::look_beyond(prefix_search & search, const index_node & last, size_t begin) {
+    struct place {
+        const index_node * parent;
+        size_t             begin;
+    };
+    constexpr size_t   MAX_TRIED = 64;
+    match_plan &       plan      = search.plan;
+    size_t             n_tried   = 0;
+    std::vector<place> places    = {{&last, begin}};
+    for (size_t i = 0; i < places.size(); i++) {
+        const auto      at     = places[i];
+        const size_t    common = at.begin < plan.n_tokens ? plan.n_tokens - at.begin : 0;
+        const int32_t * tokens = search.tokens + at.begin;
+        for (const entry_kind kind : {entry_kind::checkpoint, entry_kind::block}) {
+            index.visit_led_by(*at.parent, kind, tokens, common, [&](index_node & node) {
+                const size_t end     = at.begin + node.tokens.size();
+                const bool   is_near = end <= plan.n_tokens + search.rewind;
+                if (is_near && kind == entry_kind::block) {
+                    places.push_back({&node, end});
+                } else if (is_near && search.may_use(node)) {
+                    plan.checkpoint = piece_of(node, at.begin);
+                    plan.n_beyond   = end - plan.n_tokens;
+                    search.n_behind.reset();
+                }
+                return !plan.checkpoint && ++n_tried < MAX_TRIED;
+            });
+            if (plan.checkpoint || n_tried >= MAX_TRIED) {
+                return;
+            }
+        }
+    }
 }
 
 // Among the children of one block, the last first, and of the root.

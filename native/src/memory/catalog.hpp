@@ -39,6 +39,7 @@ struct match_plan {
     size_t                     n_tokens = 0;
     std::vector<match_piece>   blocks;
     std::optional<match_piece> checkpoint;
+    size_t                     n_beyond = 0; // tokens behind n_tokens that the checkpoint has
 
     size_t n_kept = 0, n_used = 0; // how far use() has come
 
@@ -53,6 +54,7 @@ struct prefix_search {
     size_t          n_tokens        = 0;
     bool            need_checkpoint = false;
     int             max_layer       = 0;
+    size_t          rewind          = 0; // tokens that a checkpoint can be taken back by
 
     match_plan plan; // once it has ended there may be more blocks than its n_tokens need
 
@@ -218,6 +220,7 @@ class catalog {
     void             settle_lease(index_node & node, bool was_in_ram) noexcept;
     index_node *     node_behind(const prefix_search & search, size_t n_blocks);
     void             walk(prefix_search & search);
+    void             look_beyond(prefix_search & search, const index_node & last, size_t begin);
     void             look_for_checkpoint(prefix_search & search);
     void             keep_read(match_piece & piece, lease_budget::hold & reading);
     void             use_piece(match_piece & piece, const memory_access & access);

@@ -4,6 +4,7 @@
 #include "atlas-memory.hpp"
 #include "digest.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <list>
 #include <set>
@@ -144,6 +145,21 @@ class entry_index {
     // The checkpoint with the most tokens of which all lead these, among those that `may` be used.
     index_node * checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens,
                             const std::function<bool(const index_node &)> & may) const;
+
+    // Calls visit(node) for the children of a kind that begin with these tokens, until it returns false. visit() may change
+    // no links.
+    template <typename F>
+    void visit_led_by(const index_node & parent, entry_kind kind, const int32_t * tokens, size_t n_tokens,
+                      F visit) const {
+        auto it = parent.children.lower_bound(by_tokens::place{true, kind, tokens, n_tokens});
+        for (; it != parent.children.end(); ++it) {
+            const memory_tokens & own = (*it)->tokens;
+            if (!(*it)->fits || (*it)->kind != kind || own.size() < n_tokens ||
+                !std::equal(tokens, tokens + n_tokens, own.begin()) || !visit(**it)) {
+                return;
+            }
+        }
+    }
 
   private:
     friend struct catalog_audit;

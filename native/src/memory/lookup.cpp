@@ -14,12 +14,13 @@ struct finding_guard {
 };
 
 match_plan lookup::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
-                          int max_layer) {
+                          size_t rewind, int max_layer) {
     prefix_search search;
     search.root            = root;
     search.tokens          = tokens;
     search.n_tokens        = n_tokens;
     search.need_checkpoint = need_checkpoint;
+    search.rewind          = rewind;
     search.max_layer       = max_layer;
     state.in_steps([&] { return state.entries.choose(search, AT_ONCE); });
     auto & found = search.plan.blocks;
@@ -46,11 +47,12 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     lease_budget::hold                 reading; // before the plan, which goes first
     match_plan                         plan;
     int                                max_layer = access.max_layer;
+    size_t                             rewind    = access.rewind;
     if (const std::lock_guard<std::mutex> lock(state.mutex); state.reading.is_waiting()) {
         max_layer = std::min(max_layer, 1);
     }
     while (true) {
-        plan                 = choose(root, tokens, n_tokens, need_checkpoint, max_layer);
+        plan                 = choose(root, tokens, n_tokens, need_checkpoint, rewind, max_layer);
         const uint64_t bytes = plan.bytes_to_read();
         if (held.empty() && source.is_dear(bytes, access.seconds_per_token * (double) plan.n_tokens)) {
             match.is_dear = true;
@@ -79,6 +81,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
             break;
         }
         n_tokens = *possible;
+        rewind   = 0; // the same checkpoint would be found again
     }
     held.clear();
     use(plan, reading, access);
@@ -98,6 +101,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     if (plan.checkpoint) {
         look_at(*plan.checkpoint);
         match.checkpoint = std::move(plan.checkpoint->entry);
+        match.n_beyond   = plan.n_beyond;
     }
     match.layer = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
     return match;

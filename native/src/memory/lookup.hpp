@@ -22,7 +22,7 @@ class lookup {
     const size_t   block_tokens;
 
     // Both take the lock, in turns.
-    match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+    match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint, size_t rewind,
                       int max_layer);
     void       use(match_plan & plan, lease_budget::hold & reading, const memory_access & access);
 };

@@ -143,7 +143,7 @@ std::optional<size_t> reader::read_missing(match_plan & plan, std::map<digest, m
         }
     }
     if (plan.checkpoint && !plan.checkpoint->entry) {
-        return plan.n_tokens - 1;
+        return plan.n_tokens - (plan.n_beyond > 0 ? 0 : 1);
     }
     for (const match_piece & piece : plan.blocks) {
         if (!piece.entry) {
