@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from atlas_plugin.eviction.simulation.replay import replay
-from atlas_plugin.eviction.simulation.trace import TraceRequest
+from atlas_cli.simulation.replay import replay
+from atlas_cli.simulation.trace import TraceRequest
 from tests.server.conftest import StartServer
 from tests.server.conversations import NO_PRELOADING
 from tests.server.gguf_files import WIDE_KV_BYTES, WIDE_VOCABULARY, write_wide_model

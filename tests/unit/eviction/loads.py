@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from atlas_cli.simulation import LOADS, TraceRequest, key_of
 from atlas_plugin.eviction import Kind, Strategy, Touch
-from atlas_plugin.eviction.simulation import LOADS, TraceRequest, key_of
 from tests.server.harness import REPOSITORY
 
 # Not part of the repository: it belongs to the Mooncake project and is only lent.

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from atlas_plugin.eviction.simulation import TraceRequest, read_trace, replay
+from atlas_cli.simulation import TraceRequest, read_trace, replay
 from tests.unit.eviction.loads import TRACE, generated
 
 # Contiguous-prefix hit rates by capacity in blocks: the least for adaptive, then lru, lfu and lfu-classic as

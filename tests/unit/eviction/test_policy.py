@@ -4,10 +4,10 @@ from itertools import count
 
 import pytest
 
+from atlas_cli.simulation import SimulatedLayer, key_of
 from atlas_plugin.eviction import Eviction, LayerPolicy, Strategy
 from atlas_plugin.eviction.policy import MAX_BRANCHES, MAX_LFU_TOUCHES
 from atlas_plugin.eviction.records import split_requests
-from atlas_plugin.eviction.simulation import SimulatedLayer, key_of
 from atlas_plugin.eviction.survival import EDGES, PERIOD
 from tests.unit.eviction.loads import chain
 

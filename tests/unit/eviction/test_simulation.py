@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from atlas_plugin.eviction.simulation import (
+from atlas_cli.simulation import (
     LOADS,
     POLICIES,
     MissingLibrary,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from math import log
 
-from atlas_plugin.cli.sizes import format_bytes
-from atlas_plugin.eviction.simulation import Result
+from atlas_cli.simulation import Result
+from atlas_cli.sizes import format_bytes
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#56b4e9", "#e69f00", "#8c564b", "#7f7f7f")
 _FRAME = 'viewBox="0 0 680 390" font-family="sans-serif" font-size="12"'

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
+from atlas_cli.simulation.baselines import Belady, ClassicLfu
+from atlas_cli.simulation.cache import Policy, SimulatedLayer
+from atlas_cli.simulation.external import ALGORITHMS, ExternalLayer
+from atlas_cli.simulation.trace import TraceRequest
 from atlas_plugin.eviction.policy import LayerPolicy
 from atlas_plugin.eviction.records import Eviction, Kind, Strategy, Touch
-from atlas_plugin.eviction.simulation.baselines import Belady, ClassicLfu
-from atlas_plugin.eviction.simulation.cache import Policy, SimulatedLayer
-from atlas_plugin.eviction.simulation.external import ALGORITHMS, ExternalLayer
-from atlas_plugin.eviction.simulation.trace import TraceRequest
 
 STRATEGIES = {"adaptive": Strategy.ADAPTIVE, "lru": Strategy.LRU, "lfu": Strategy.LFU}
 POLICIES = (*STRATEGIES, "lfu-classic", "belady", *ALGORITHMS)

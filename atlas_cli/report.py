@@ -6,8 +6,8 @@ from dataclasses import asdict
 import orjson
 from rich.table import Table
 
-from atlas_plugin.cli.sizes import format_bytes
-from atlas_plugin.eviction.simulation import Result
+from atlas_cli.simulation import Result
+from atlas_cli.sizes import format_bytes
 
 RATES = ("block_rate", "prefix_rate", "token_rate")
 

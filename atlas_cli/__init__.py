@@ -1,10 +1,10 @@
-"""The `atlas` command. Nothing in the server imports this."""
+"""The `atlas` command, of the extra `cli`. Nothing in the server imports this."""
 
 from typing import Annotated
 
 import typer
 
-from atlas_plugin.cli.simulate import generate_trace, simulate
+from atlas_cli.simulate import generate_trace, simulate
 from atlas_plugin.version import __version__
 
 app = typer.Typer(

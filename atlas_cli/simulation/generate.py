@@ -6,7 +6,7 @@ Each request is one document from its first block to its last, all blocks full.
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
-from atlas_plugin.eviction.simulation.trace import BLOCK_TOKENS
+from atlas_cli.simulation.trace import BLOCK_TOKENS
 
 DOCUMENT_BLOCKS = 20
 Requests = Iterator[tuple[list[int], int]]

@@ -1,10 +1,10 @@
 """Replays traces of requests against the policy that serves, and against others. Not for the server."""
 
-from atlas_plugin.eviction.simulation.cache import SimulatedLayer
-from atlas_plugin.eviction.simulation.external import MissingLibrary
-from atlas_plugin.eviction.simulation.generate import LOADS
-from atlas_plugin.eviction.simulation.replay import POLICIES, Result, replay, touches_of
-from atlas_plugin.eviction.simulation.trace import (
+from atlas_cli.simulation.cache import SimulatedLayer
+from atlas_cli.simulation.external import MissingLibrary
+from atlas_cli.simulation.generate import LOADS
+from atlas_cli.simulation.replay import POLICIES, Result, replay, touches_of
+from atlas_cli.simulation.trace import (
     BLOCK_TOKENS,
     TraceError,
     TraceRequest,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from atlas_cli.simulation.trace import TraceRequest
 from atlas_plugin.eviction.records import Eviction, Touch
-from atlas_plugin.eviction.simulation.trace import TraceRequest
 
 _DEPTHS = 1 << 24
 

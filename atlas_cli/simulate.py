@@ -8,10 +8,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from atlas_plugin.cli import report
-from atlas_plugin.cli.plot import plot_svg
-from atlas_plugin.cli.sizes import parse_bytes, parse_counts
-from atlas_plugin.eviction.simulation import (
+from atlas_cli import report
+from atlas_cli.plot import plot_svg
+from atlas_cli.simulation import (
     BLOCK_TOKENS,
     LOADS,
     POLICIES,
@@ -23,6 +22,7 @@ from atlas_plugin.eviction.simulation import (
     replay,
     write_trace,
 )
+from atlas_cli.sizes import parse_bytes, parse_counts
 
 DEFAULT_POLICIES = ("adaptive", "lru", "lfu", "belady")
 DEFAULT_BLOCKS = "1000,3000,10000,30000,50000"
