@@ -14,11 +14,11 @@ from atlas_plugin.errors import (
     ValidationError,
 )
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
+from atlas_plugin.host.manager import PluginInfo, PluginManager
+from atlas_plugin.host.settings import Settings
 from atlas_plugin.http import Request, Response, StreamResponse
-from atlas_plugin.manager import PluginInfo, PluginManager
 from atlas_plugin.routing import Routes
-from atlas_plugin.settings import Settings
 from atlas_plugin.version import ABI_VERSION, __version__
 
 __all__ = [

@@ -11,11 +11,11 @@ import orjson
 import pluggy
 
 from atlas_plugin.eviction.records import Eviction, Touch
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 hookspec = pluggy.HookspecMarker("atlas")
 hookimpl = pluggy.HookimplMarker("atlas")

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from atlas_plugin.errors import ValidationError
+from atlas_plugin.errors import Forbidden, ValidationError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -77,6 +77,12 @@ class Request:
         if not isinstance(value, dict):
             raise ValidationError("must be a JSON object", "body")
         return value
+
+
+def require_admin(request: Request, what: str, needed: bool = True) -> None:
+    """Raise Forbidden when it is needed, unless the request is an admin's; `what` completes "to …"."""
+    if needed and not request.is_admin:
+        raise Forbidden(f"to {what}, send the key of --atlas-admin-key or ATLAS_ADMIN_KEY")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +14,7 @@ from atlas_plugin.routing import Operation
 from atlas_plugin.version import __version__
 
 Json = dict[str, Any]
+_T = TypeVar("_T")
 
 COMPLETIONS = (
     "/v1/chat/completions",
@@ -31,6 +33,19 @@ _SECURITY = {
     "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
 }
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Success(Generic[_T]):
+    """The answer of what succeeded, of ATLAS's own routes."""
+
+    status: Literal["success"]
+    data: _T
+
+
+def success_of(data: Any) -> Any:
+    """The type of an answer whose data are of this type."""
+    return Success[data]
 
 
 class ErrorDetail(msgspec.Struct):

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from atlas_plugin.application import Application
-from atlas_plugin.host import LogLevel, SessionAction
-from atlas_plugin.memory_records import (
+from atlas_plugin.host.application import Application
+from atlas_plugin.host.host import LogLevel, SessionAction
+from atlas_plugin.host.settings import Settings, SettingsChange
+from atlas_plugin.metrics.families import Family
+from atlas_plugin.storage.memory_records import (
     MAX_CONVERSATIONS,
     MAX_SESSIONS,
     Conversation,
@@ -21,8 +23,6 @@ from atlas_plugin.memory_records import (
     Session,
     SessionEdit,
 )
-from atlas_plugin.metrics.families import Family
-from atlas_plugin.settings import Settings, SettingsChange
 
 __all__ = ["Application", "FakeHost"]
 

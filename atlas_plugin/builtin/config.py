@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
-from atlas_plugin import host_logging
 from atlas_plugin.bodies import value_must_be
-from atlas_plugin.builtin.answers import Success
-from atlas_plugin.builtin.tenants import require_admin
 from atlas_plugin.errors import Forbidden, ValidationError
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host import Host
-from atlas_plugin.http import Request
+from atlas_plugin.host import host_logging
+from atlas_plugin.host.host import Host
+from atlas_plugin.http import Request, require_admin
+from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 
 class ConfigBody(Struct, forbid_unknown_fields=True, frozen=True):

@@ -8,15 +8,14 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from atlas_plugin.builtin.tenants import require_admin
 from atlas_plugin.errors import Forbidden
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host import ServerCall
-from atlas_plugin.http import Request
+from atlas_plugin.host.host import ServerCall
+from atlas_plugin.http import Request, require_admin
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 
 class DebugPlugin:

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas_plugin import private_files
-from atlas_plugin.builtin.switches import why_no_conversations
 from atlas_plugin.eviction import Eviction, LayerPolicy, Touch
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host
-from atlas_plugin.memory_records import MAX_EVENTS, MemoryEvents
-from atlas_plugin.worker import Worker
+from atlas_plugin.host.host import Host
+from atlas_plugin.host.worker import Worker
+from atlas_plugin.memory.switches import why_no_conversations
+from atlas_plugin.storage import private_files
+from atlas_plugin.storage.memory_records import MAX_EVENTS, MemoryEvents
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 log = logging.getLogger("atlas")
 

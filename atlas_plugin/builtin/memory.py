@@ -6,25 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas_plugin.builtin.answers import success_of
-from atlas_plugin.builtin.conversations import Recorder
-from atlas_plugin.builtin.limits import Limits
-from atlas_plugin.builtin.memory_api import OPERATIONS, AnyBody
-from atlas_plugin.builtin.memory_operations import MemoryOperations
-from atlas_plugin.builtin.sessions import SessionKeeper
-from atlas_plugin.builtin.switches import why_no_conversations, why_nothing_is_saved
-from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.database import Database
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host, ServerCall
+from atlas_plugin.host.host import Host, ServerCall
 from atlas_plugin.http import Request
+from atlas_plugin.memory.api import OPERATIONS, AnyBody
+from atlas_plugin.memory.keeper import SessionKeeper
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.operations import MemoryOperations
+from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.memory.switches import why_no_conversations, why_nothing_is_saved
 from atlas_plugin.metrics.families import Family, Sample
+from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Routes
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sessions import SessionStore
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 log = logging.getLogger("atlas")
 

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from atlas_plugin.builtin.answers import Success
 from atlas_plugin.errors import UnavailableError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.metrics.python_side import python_families
 from atlas_plugin.metrics.readings import Counters, Current, HistoryEntry, count
 from atlas_plugin.metrics.sampler import Sampler
 from atlas_plugin.metrics.stream import EventStream
+from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 MIN_INTERVAL_MS = 10
 MAX_INTERVAL_MS = 3_600_000

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from atlas_plugin import openapi
-from atlas_plugin.builtin.answers import success_of
-from atlas_plugin.builtin.memory_api import FLUSH
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
+from atlas_plugin.memory.api import FLUSH
+from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Operation, Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 _FLUSH = Operation(
     method="POST",

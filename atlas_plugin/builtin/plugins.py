@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas_plugin.builtin.answers import Success
-from atlas_plugin.builtin.tenants import require_admin
 from atlas_plugin.errors import Forbidden
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.http import Request
+from atlas_plugin.http import Request, require_admin
+from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from atlas_plugin.builtin.answers import Success
 from atlas_plugin.errors import ValidationError
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
+from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
 
 # What a double of JavaScript holds exactly.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 _FOR_TENANTS = (
     "initialized",

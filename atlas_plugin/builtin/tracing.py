@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.tracing.environment import endpoint_variable, protocol_problem
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
     from atlas_plugin.tracing.follower import Follower
 
 log = logging.getLogger("atlas")

@@ -9,7 +9,7 @@ from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.metrics.sampler import Sampler
 
 if TYPE_CHECKING:
-    from atlas_plugin.manager import PluginManager
+    from atlas_plugin.host.manager import PluginManager
 
 
 def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:

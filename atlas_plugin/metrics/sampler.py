@@ -8,8 +8,8 @@ from collections.abc import Callable
 from math import floor
 
 from atlas_plugin.errors import RateLimitError, UnavailableError
+from atlas_plugin.host.worker import Worker
 from atlas_plugin.metrics.readings import Counters, Reading, Window
-from atlas_plugin.worker import Worker
 
 log = logging.getLogger("atlas")
 

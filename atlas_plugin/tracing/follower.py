@@ -3,10 +3,10 @@
 import logging
 import threading
 
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
+from atlas_plugin.host.worker import Worker
 from atlas_plugin.tracing.delivery import Delivery
 from atlas_plugin.tracing.spans import write_spans
-from atlas_plugin.worker import Worker
 
 log = logging.getLogger("atlas")
 

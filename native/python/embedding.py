@@ -11,7 +11,7 @@ import cffi
 
 INIT_CODE = """
 from _atlas_embedded import ffi, lib
-from atlas_plugin import embedding
+from atlas_plugin.host import embedding
 embedding.bind(ffi, lib)
 """
 

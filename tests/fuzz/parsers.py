@@ -12,13 +12,13 @@ import orjson
 
 from atlas_plugin.bodies import parse_body
 from atlas_plugin.builtin.config import ConfigBody
-from atlas_plugin.builtin.memory_api import FLUSH, OPERATIONS
-from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.database import Database
 from atlas_plugin.errors import AtlasError, MethodNotAllowed, NotFoundError, ValidationError
 from atlas_plugin.http import Request, parse_query
-from atlas_plugin.listing import page
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.memory.api import FLUSH, OPERATIONS
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.listing import page
+from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
 
 BODIES: list[type[Any]] = [ConfigBody, FLUSH.body, *(operation.body for operation in OPERATIONS)]

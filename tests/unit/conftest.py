@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import Response, worker
-from atlas_plugin.builtin import sessions as keeping
+from atlas_plugin import Response
+from atlas_plugin.host import worker
 from atlas_plugin.http import Request
+from atlas_plugin.memory import keeper as keeping
 from atlas_plugin.testing import Application, FakeHost
 
 

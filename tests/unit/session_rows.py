@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atlas_plugin.database import Database
-from atlas_plugin.memory_records import Session
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.memory_records import Session
+from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import FakeHost
 
 ROOT, OTHER_ROOT = "ab" * 32, "cd" * 32

@@ -8,9 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from atlas_plugin import Response, listing, worker
-from atlas_plugin.contexts import ContextStore
-from atlas_plugin.database import Database
+from atlas_plugin import Response
+from atlas_plugin.host import worker
+from atlas_plugin.storage import listing
+from atlas_plugin.storage.contexts import ContextStore
+from atlas_plugin.storage.database import Database
 from atlas_plugin.testing import Application, FakeHost
 
 Start = Callable[[FakeHost], Application]

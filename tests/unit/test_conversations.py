@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from atlas_plugin import PayloadTooLarge, Response, ValidationError
-from atlas_plugin.builtin import sessions as keeping
-from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.database import Database
-from atlas_plugin.host import ServerCall
-from atlas_plugin.memory_records import Conversation
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.host.host import ServerCall
+from atlas_plugin.memory import keeper as keeping
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.memory_records import Conversation
+from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
 
 Start = Callable[[FakeHost], Application]
@@ -191,7 +191,7 @@ class TestServer:
         host = new_host()
         application = start(host)
         with monkeypatch.context() as patch:
-            patch.setattr("atlas_plugin.conversations._INSERT", "no SQL")
+            patch.setattr("atlas_plugin.storage.conversations._INSERT", "no SQL")
             host.queue.extend(Conversation(f"{number}", exchange(number)) for number in range(100))
             eventually(lambda: b"is not saved yet: Failed to record" in status(application, call).body)
             assert len(host.queue) == 36, "no more is taken than can be kept"

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from atlas_plugin import ServerError, UnavailableError, listing
-from atlas_plugin import database as database_module
-from atlas_plugin.contexts import ContextStore
-from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.database import SCHEMA_VERSION, Database
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin import ServerError, UnavailableError
+from atlas_plugin.storage import database as database_module
+from atlas_plugin.storage import listing
+from atlas_plugin.storage.contexts import ContextStore
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.database import SCHEMA_VERSION, Database
+from atlas_plugin.storage.sessions import SessionStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -238,8 +239,8 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from atlas_plugin import ServerError
-from atlas_plugin.contexts import ContextStore
-from atlas_plugin.database import Database
+from atlas_plugin.storage.contexts import ContextStore
+from atlas_plugin.storage.database import Database
 
 database = Database(Path(sys.argv[1]))
 store = ContextStore(database)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_plugin import private_files
+from atlas_plugin.storage import private_files
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

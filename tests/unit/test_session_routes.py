@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from atlas_plugin import ServerError
-from atlas_plugin.memory_records import SessionEdit
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.storage.memory_records import SessionEdit
+from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
 from tests.unit.session_rows import rows, use
 

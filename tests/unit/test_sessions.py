@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from atlas_plugin import Response, ServerError
-from atlas_plugin.builtin import sessions as keeping
-from atlas_plugin.database import Database
-from atlas_plugin.memory_records import MAX_SESSIONS, Session
-from atlas_plugin.sessions import SessionStore
+from atlas_plugin.memory import keeper as keeping
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session
+from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
 from tests.unit.session_rows import KEYS, OTHER_ROOT, ROOT, rows, use
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from atlas_plugin import ServerError, worker
-from atlas_plugin.worker import Worker
+from atlas_plugin import ServerError
+from atlas_plugin.host import worker
+from atlas_plugin.host.worker import Worker
 
 Eventually = Callable[[Callable[[], object]], None]
 

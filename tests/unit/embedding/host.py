@@ -11,8 +11,9 @@ import cffi  # type: ignore[import-untyped]
 import msgspec
 import orjson
 
-from atlas_plugin import ABI_VERSION, embedding
-from atlas_plugin.host import LogLevel
+from atlas_plugin import ABI_VERSION
+from atlas_plugin.host import embedding
+from atlas_plugin.host.host import LogLevel
 from atlas_plugin.testing import FakeHost
 
 HEADER = Path(__file__).parents[3] / "native/include/atlas-abi.h"

@@ -2,7 +2,7 @@
 
 import orjson
 
-from atlas_plugin.host import ServerCall
+from atlas_plugin.host.host import ServerCall
 from atlas_plugin.testing import FakeHost
 from tests.unit.embedding.host import Server
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from atlas_plugin import ABI_VERSION, embedding
-from atlas_plugin.host import LogLevel, ServerCall
+from atlas_plugin import ABI_VERSION
+from atlas_plugin.host import embedding
+from atlas_plugin.host.host import LogLevel, ServerCall
 from atlas_plugin.testing import FakeHost
 from tests.unit.embedding.host import Server, declarations
 

@@ -4,8 +4,8 @@ import logging
 import threading
 import warnings
 
-from atlas_plugin.host import LogLevel
-from atlas_plugin.host_logging import HostHandler
+from atlas_plugin.host.host import LogLevel
+from atlas_plugin.host.host_logging import HostHandler
 from tests.unit.embedding.host import Server
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from atlas_plugin import ServerError
 from atlas_plugin.eviction import Eviction, Kind, Strategy, Touch
-from atlas_plugin.host import EmbeddedHost
-from atlas_plugin.memory_records import (
+from atlas_plugin.host.host import EmbeddedHost
+from atlas_plugin.host.settings import SettingsChange
+from atlas_plugin.storage.memory_records import (
     EVENT,
     EVICTED,
     MAX_EVENTS,
@@ -15,7 +16,6 @@ from atlas_plugin.memory_records import (
     Session,
     SessionEdit,
 )
-from atlas_plugin.settings import SettingsChange
 from atlas_plugin.testing import FakeHost
 from tests.unit.embedding.host import Server
 

@@ -7,7 +7,7 @@ import time
 import orjson
 import pytest
 
-from atlas_plugin.host import LogLevel
+from atlas_plugin.host.host import LogLevel
 from tests.unit.embedding.host import Server, Sink
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from atlas_plugin import worker
 from atlas_plugin.builtin import eviction
+from atlas_plugin.host import worker
 from atlas_plugin.testing import FakeHost
 from tests.unit.eviction_plugin.driving import HostWith
 

@@ -7,7 +7,7 @@ import orjson
 
 from atlas_plugin import Response
 from atlas_plugin.eviction import Eviction, LayerPolicy, Strategy, Touch
-from atlas_plugin.memory_records import MemoryEvents
+from atlas_plugin.storage.memory_records import MemoryEvents
 from atlas_plugin.testing import Application, FakeHost
 from tests.unit.eviction.loads import chain
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atlas_plugin.eviction import Eviction, Kind
-from atlas_plugin.memory_records import MemoryEvents
+from atlas_plugin.storage.memory_records import MemoryEvents
 from tests.unit.eviction.loads import chain
 from tests.unit.eviction_plugin.driving import (
     BATCH,

@@ -8,7 +8,7 @@ import pytest
 from atlas_plugin import ServerError
 from atlas_plugin.builtin import eviction
 from atlas_plugin.eviction import Eviction, LayerPolicy
-from atlas_plugin.memory_records import MAX_EVENTS, MemoryEvents
+from atlas_plugin.storage.memory_records import MAX_EVENTS, MemoryEvents
 from atlas_plugin.testing import FakeHost
 from tests.unit.eviction.loads import chain
 from tests.unit.eviction_plugin.driving import BATCH, LFU, Call, Eventually, HostWith, Start, status_of

@@ -9,7 +9,7 @@ import pytest
 from atlas_plugin.builtin import eviction
 from atlas_plugin.eviction import LayerPolicy
 from atlas_plugin.eviction.survival import PERIOD
-from atlas_plugin.memory_records import MemoryEvents
+from atlas_plugin.storage.memory_records import MemoryEvents
 from atlas_plugin.testing import FakeHost
 from tests.unit.eviction.loads import chain
 from tests.unit.eviction_plugin.driving import (

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from atlas_plugin import Request, Response, ServerError, StreamResponse
 from atlas_plugin.builtin import BUILTIN_PLUGINS
-from atlas_plugin.host import EmbeddedHost
+from atlas_plugin.host.host import EmbeddedHost
 from atlas_plugin.http import Headers
 from atlas_plugin.metrics import Family, stream
 from atlas_plugin.metrics.calls import CallWaits

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import orjson
 
-from atlas_plugin import host_logging
 from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
-from atlas_plugin.host import Host
+from atlas_plugin.host import host_logging
+from atlas_plugin.host.host import Host
+from atlas_plugin.host.manager import PluginInfo, PluginManager
 from atlas_plugin.http import Request, Response, StreamResponse, to_response
-from atlas_plugin.manager import PluginInfo, PluginManager
 
 log = logging.getLogger("atlas")
 

@@ -7,7 +7,9 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from atlas_plugin.errors import ServerError
-from atlas_plugin.memory_records import (
+from atlas_plugin.host.settings import Settings, SettingsChange
+from atlas_plugin.metrics.families import Family, decode_families
+from atlas_plugin.storage.memory_records import (
     Conversation,
     MemoryEvents,
     Session,
@@ -16,8 +18,6 @@ from atlas_plugin.memory_records import (
     session_of,
     unpack_events,
 )
-from atlas_plugin.metrics.families import Family, decode_families
-from atlas_plugin.settings import Settings, SettingsChange
 
 SessionAction = Literal["restore", "pin", "unpin", "forget", "expire"]
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from atlas_plugin.builtin.conversations import Recorder
-from atlas_plugin.builtin.limits import Limits
-from atlas_plugin.clock import wall_ahead
 from atlas_plugin.errors import AtlasError
-from atlas_plugin.host import Host
-from atlas_plugin.memory_records import MAX_SESSIONS, Session, SessionEdit
-from atlas_plugin.sessions import SessionStore
-from atlas_plugin.worker import Worker
+from atlas_plugin.host.clock import wall_ahead
+from atlas_plugin.host.host import Host
+from atlas_plugin.host.worker import Worker
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session, SessionEdit
+from atlas_plugin.storage.sessions import SessionStore
 
 log = logging.getLogger("atlas")
 

@@ -11,14 +11,15 @@ from typing import Any, Literal, TypeVar
 
 import pluggy
 
-from atlas_plugin import discovery, hookspecs
-from atlas_plugin.discovery import Candidate
+from atlas_plugin import hookspecs
 from atlas_plugin.errors import PluginError
 from atlas_plugin.hookspecs import StatusReport
-from atlas_plugin.host import Host, ServerCall
+from atlas_plugin.host import discovery
+from atlas_plugin.host.discovery import Candidate
+from atlas_plugin.host.host import Host, ServerCall
+from atlas_plugin.host.settings import Settings
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Router, Routes
-from atlas_plugin.settings import Settings
 
 log = logging.getLogger("atlas")
 

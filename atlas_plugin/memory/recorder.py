@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from atlas_plugin.builtin.limits import Limits
-from atlas_plugin.conversations import ConversationStore
-from atlas_plugin.host import Host
-from atlas_plugin.memory_records import MAX_CONVERSATIONS, Conversation
+from atlas_plugin.host.host import Host
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.memory_records import MAX_CONVERSATIONS, Conversation
 
 log = logging.getLogger("atlas")
 

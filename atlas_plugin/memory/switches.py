@@ -1,6 +1,6 @@
 """What the settings turn off, as sentences that say how to turn it on."""
 
-from atlas_plugin.settings import Settings
+from atlas_plugin.host.settings import Settings
 
 
 def why_nothing_is_saved(settings: Settings) -> str:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from atlas_plugin.application import Application
 from atlas_plugin.errors import AtlasError, PluginError
-from atlas_plugin.host import EmbeddedHost
+from atlas_plugin.host.application import Application
+from atlas_plugin.host.host import EmbeddedHost
+from atlas_plugin.host.streams import Streams
 from atlas_plugin.http import Headers, Request, StreamResponse, parse_query
 from atlas_plugin.metrics.calls import CallWaits
-from atlas_plugin.streams import Streams
 from atlas_plugin.version import ABI_VERSION
 
 log = logging.getLogger("atlas")

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from atlas_plugin.database import Database
+from atlas_plugin.storage.database import Database
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from atlas_plugin.bodies import value_must_be
-from atlas_plugin.contexts import ContextInfo
 from atlas_plugin.errors import AtlasError, Forbidden, NotFoundError, PayloadTooLarge, UnavailableError
+from atlas_plugin.storage.contexts import ContextInfo
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from atlas_plugin import private_files
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
+from atlas_plugin.storage import private_files
 
 log = logging.getLogger("atlas")
 

@@ -1,6 +1,6 @@
 """The limits on what is stored, which may change while the server runs."""
 
-from atlas_plugin.host import Host
+from atlas_plugin.host.host import Host
 
 
 class Limits:

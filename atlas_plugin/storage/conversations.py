@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from atlas_plugin.database import Database
 from atlas_plugin.errors import PayloadTooLarge, ValidationError
+from atlas_plugin.storage.database import Database
 
 Message = Mapping[str, Any]
 

@@ -1,7 +1,6 @@
 """Whose names a request may use. A tenant's are stored as TENANT/NAME, which no name can look like."""
 
-from atlas_plugin.errors import Forbidden
-from atlas_plugin.http import Request
+from atlas_plugin.http import Request, require_admin
 
 
 def tenant_of(request: Request, wanted: str | None) -> str:
@@ -17,12 +16,6 @@ def tenant_to_list(request: Request, wanted: str | None) -> str | None:
     """The same for a list, where an admin who does not ask for one tenant sees all: None."""
     tenant = tenant_of(request, wanted)
     return None if request.is_admin and wanted is None else tenant
-
-
-def require_admin(request: Request, what: str, needed: bool = True) -> None:
-    """Raise Forbidden when it is needed, unless the request is an admin's; `what` completes "to …"."""
-    if needed and not request.is_admin:
-        raise Forbidden(f"to {what}, send the key of --atlas-admin-key or ATLAS_ADMIN_KEY")
 
 
 def full_name(tenant: str, name: str) -> str:

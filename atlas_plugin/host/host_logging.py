@@ -5,8 +5,8 @@ import sys
 import threading
 from contextlib import suppress
 
-from atlas_plugin.host import Host, LogLevel
-from atlas_plugin.settings import Settings
+from atlas_plugin.host.host import Host, LogLevel
+from atlas_plugin.host.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from atlas_plugin.database import Database
+from atlas_plugin.storage.database import Database
 
 # A damaged row may hold anything.
 _COLUMNS = """

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from atlas_plugin.database import Database
-from atlas_plugin.memory_records import MAX_SESSIONS, Session
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session
 
 _KEY_BYTES = 32
 _MAX_CHAINS = 4

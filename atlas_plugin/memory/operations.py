@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 from msgspec import UNSET
 
-from atlas_plugin import listing
-from atlas_plugin.builtin.conversations import Recorder
-from atlas_plugin.builtin.limits import Limits
-from atlas_plugin.builtin.memory_api import (
+from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
+from atlas_plugin.host.host import Host
+from atlas_plugin.http import Request
+from atlas_plugin.memory.api import (
     ID_PATTERN,
     AnyBody,
     ListBody,
@@ -24,14 +24,14 @@ from atlas_plugin.builtin.memory_api import (
     SaveBody,
     SessionInfo,
 )
-from atlas_plugin.builtin.sessions import SessionKeeper
-from atlas_plugin.builtin.tenants import full_name, split_name, tenant_of, tenant_to_list
-from atlas_plugin.contexts import ContextStore
-from atlas_plugin.database import Database
-from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
-from atlas_plugin.host import Host
-from atlas_plugin.http import Request
-from atlas_plugin.memory_records import Session
+from atlas_plugin.memory.keeper import SessionKeeper
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.memory.tenants import full_name, split_name, tenant_of, tenant_to_list
+from atlas_plugin.storage import listing
+from atlas_plugin.storage.contexts import ContextStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.memory_records import Session
 
 log = logging.getLogger("atlas")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atlas_plugin.builtin import BUILTIN_PLUGINS
 from atlas_plugin.errors import PluginError
-from atlas_plugin.settings import Settings
+from atlas_plugin.host.settings import Settings
 from atlas_plugin.version import __version__
 
 ENTRY_POINT_GROUP = "atlas.plugins"
