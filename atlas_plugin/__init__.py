@@ -13,9 +13,8 @@ from atlas_plugin.errors import (
     UnavailableError,
     ValidationError,
 )
-from atlas_plugin.hookspecs import StatusReport, hookimpl
+from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport, hookimpl
 from atlas_plugin.host.host import Host
-from atlas_plugin.host.manager import PluginInfo, PluginManager
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.routing import Routes
@@ -32,7 +31,7 @@ __all__ = [
     "PayloadTooLarge",
     "PluginError",
     "PluginInfo",
-    "PluginManager",
+    "Plugins",
     "RateLimitError",
     "Request",
     "Response",

@@ -3,19 +3,17 @@
 An implementation names the arguments that it wants; the others can be left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import orjson
 import pluggy
 
 from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.host import Host
+from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 hookspec = pluggy.HookspecMarker("atlas")
 hookimpl = pluggy.HookimplMarker("atlas")
@@ -36,8 +34,48 @@ class StatusReport:
         orjson.dumps([dict(self.data), [*self.problems]])
 
 
+@dataclass(frozen=True)
+class PluginInfo:
+    """A plugin and what became of it. `error` is the last line of its traceback.
+
+    `hook_failures` counts, for each hook that is asked while the server runs, how often it failed.
+    """
+
+    name: str
+    source: str
+    location: str
+    version: str | None
+    explicit: bool
+    state: Literal["active", "disabled", "failed"] = "active"
+    error: str | None = None
+    routes: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    hook_failures: Mapping[str, int] = field(default_factory=dict)
+
+
+class Plugins(Protocol):
+    """What plugins are told of each other. Any thread may call all of it."""
+
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin found, in load order."""
+
+    @property
+    def failed(self) -> list[PluginInfo]:
+        """The plugins that were asked for and are not running."""
+
+    @property
+    def failing(self) -> list[str]:
+        """A sentence for each hook that failed when it was last asked."""
+
+    def reports(self) -> list[StatusReport]:
+        """What the plugins say about themselves now."""
+
+    def problems(self, reports: Iterable[StatusReport]) -> list[str]:
+        """A sentence for each thing that is wrong now; `reports` are those of `reports()`."""
+
+
 @hookspec
-def startup(host: Host, plugins: "PluginManager") -> None:
+def startup(host: Host, plugins: Plugins) -> None:
     """Get ready; called once, before the first request, after the plugins loaded earlier."""
 
 
@@ -52,11 +90,16 @@ def report_status() -> StatusReport | None:
 
 
 @hookspec
+def report_metrics() -> Iterable[Family] | None:
+    """Add to the metrics for Prometheus; called for each scrape, on its thread, so it must be quick."""
+
+
+@hookspec(firstresult=True)
 def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Eviction]) -> Sequence[int] | None:
     """Give the entries touched in a layer their priorities, one for each touch; the smallest goes first."""
 
 
-@hookspec
+@hookspec(firstresult=True)
 def admit(layer: int, touch: Touch) -> bool | None:
     """Say whether a layer should keep the entry just touched; after False it goes before all others."""
 

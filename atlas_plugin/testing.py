@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from atlas_plugin.host.application import Application
-from atlas_plugin.host.host import LogLevel, SessionAction
+from atlas_plugin.builtin import make_builtins
+from atlas_plugin.host import application
+from atlas_plugin.host.host import LogLevel, ServerHost, SessionAction
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.storage.memory_records import (
@@ -57,6 +58,13 @@ _LIVE = {
     "verbose_logging",
 }
 _SECRET = {"admin_key"}
+
+
+class Application(application.Application):
+    """What the server runs, with the plugins that come with ATLAS."""
+
+    def __init__(self, host: ServerHost) -> None:
+        super().__init__(host, make_builtins)
 
 
 class FakeHost:

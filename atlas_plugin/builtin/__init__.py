@@ -1,6 +1,6 @@
-"""The plugins that come with ATLAS. They use the public hooks only."""
+"""The plugins that come with ATLAS. They use the public hooks, and what `Services` gives to them alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from atlas_plugin.builtin.config import ConfigPlugin
 from atlas_plugin.builtin.dashboard import DashboardPlugin
@@ -13,18 +13,22 @@ from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.requests import RequestsPlugin
 from atlas_plugin.builtin.status import StatusPlugin
 from atlas_plugin.builtin.tracing import TracingPlugin
+from atlas_plugin.host.services import Services
 
-BUILTIN_PLUGINS: Mapping[str, Callable[[], object]] = {
-    "status": StatusPlugin,
-    "plugins": PluginsPlugin,
-    "config": ConfigPlugin,
-    "debug": DebugPlugin,
-    # Stopped in reverse order: a collector may take its time once all else is durable.
-    "tracing": TracingPlugin,
-    "memory": MemoryPlugin,
-    "eviction": EvictionPlugin,
-    "metrics": MetricsPlugin,
-    "requests": RequestsPlugin,
-    "dashboard": DashboardPlugin,
-    "openapi": OpenApiPlugin,
-}
+
+def make_builtins(services: Services) -> Mapping[str, object]:
+    """All of them by name, in load order."""
+    return {
+        "status": StatusPlugin(),
+        "plugins": PluginsPlugin(),
+        "config": ConfigPlugin(services),
+        "debug": DebugPlugin(services),
+        # Stopped in reverse order: a collector may take its time once all else is durable.
+        "tracing": TracingPlugin(),
+        "memory": MemoryPlugin(services),
+        "eviction": EvictionPlugin(services),
+        "metrics": MetricsPlugin(services),
+        "requests": RequestsPlugin(),
+        "dashboard": DashboardPlugin(),
+        "openapi": OpenApiPlugin(services),
+    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -10,13 +10,10 @@ from atlas_plugin.bodies import value_must_be
 from atlas_plugin.errors import Forbidden, ValidationError
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.host import host_logging
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request, require_admin
 from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 
 class ConfigBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,10 +41,9 @@ class Changed:
 class ConfigPlugin:
     """Shows the settings in effect and where each came from; changes those that need no restart."""
 
-    @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
-        self._host = host
-        self._plugins = plugins
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
+        self._hooks = services.plugins.hooks
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
@@ -76,7 +72,7 @@ class ConfigPlugin:
         if change.problems:
             raise _refusal(change.problems)
         host_logging.set_level(self._host.settings())
-        self._plugins.reload(change.changed)
+        self._hooks.ask.reload(changed=change.changed)
         shown = {entry["name"]: entry["value"] for entry in self._host.settings().redacted()}
         return {"status": "success", "data": {"changed": {name: shown[name] for name in change.changed}}}
 

@@ -6,24 +6,25 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_plugin.errors import Forbidden
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.host.host import ServerCall
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request, require_admin
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 
 class DebugPlugin:
     """Tells where Python is, also while it is stuck."""
 
+    def __init__(self, services: Services) -> None:
+        self._calls = services.calls
+
     @hookimpl
-    def startup(self, plugins: "PluginManager") -> None:
-        plugins.calls[ServerCall.STACKS] = self._answer
+    def startup(self) -> None:
+        self._calls.answer(ServerCall.STACKS, self._answer)
         # The server takes the signal over; it needs this handler while a thread keeps the interpreter lock.
         if sys.__stderr__ is not None:
             faulthandler.register(signal.SIGUSR1, sys.__stderr__)

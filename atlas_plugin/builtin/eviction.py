@@ -5,20 +5,17 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_plugin.eviction import Eviction, LayerPolicy, Touch
+from atlas_plugin.eviction.records import PRIORITY_LIMIT
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.memory.switches import why_no_conversations
 from atlas_plugin.storage import private_files
 from atlas_plugin.storage.memory_records import MAX_EVENTS, MemoryEvents
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 log = logging.getLogger("atlas")
 
@@ -26,8 +23,6 @@ POLL_S = 0.2
 WAIT_FOR_MEMORY_S = 1.0
 SAVE_S = 60.0
 
-PRIORITY_LIMIT = 1 << 62
-"""Priorities are smaller than this, up and down: the server adds as much to them."""
 # Below that of entries from before the server's start; among themselves in the order of touches.
 _NOT_ADMITTED = 1 - PRIORITY_LIMIT
 _MAX_MODELS = 16
@@ -38,7 +33,9 @@ _LAYERS = {1: "ram", 2: "disk"}
 class EvictionPlugin:
     """One policy for each layer that has a budget, used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
+        self._hooks = services.plugins.hooks
         self._worker: Worker | None = None
         self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
@@ -49,16 +46,15 @@ class EvictionPlugin:
         self._save_problem: str | None = None
 
     @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
-        settings = host.settings()
+    def startup(self) -> None:
+        settings = self._host.settings()
         if why_no_conversations(settings):
             return
-        self._host, self._plugins = host, plugins
         self._parent = Path(settings.text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
         self._worker.start()
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def evict_order(
         self, layer: int, touches: Sequence[Touch], evictions: Sequence[Eviction]
     ) -> list[int] | None:
@@ -121,25 +117,24 @@ class EvictionPlugin:
 
     def _order(self, layer: int, events: MemoryEvents) -> None:
         touches, evictions = events.touches, events.evictions.get(layer, ())
-        check = partial(_check_order, count=len(touches))
-        order = self._plugins.ask("evict_order", check, layer=layer, touches=touches, evictions=evictions)
+        order = self._hooks.ask.evict_order(layer=layer, touches=touches, evictions=evictions)
         # Without an answer, the server's own order holds.
         if order:
             self._host.set_priorities(layer, self._admit(layer, touches, order))
 
     def _admit(self, layer: int, touches: Sequence[Touch], order: Sequence[int]) -> Sequence[int]:
-        if not self._plugins.implements("admit"):
+        if not self._hooks.implements("admit"):
             return order
         return [
             _NOT_ADMITTED + touch.now
-            if self._plugins.ask("admit", _check_admission, layer=layer, touch=touch) is False
+            if self._hooks.ask.admit(layer=layer, touch=touch) is False
             else priority
             for touch, priority in zip(touches, order, strict=True)
         ]
 
     def _find_layers(self) -> dict[int, LayerPolicy]:
         """A policy for each layer with a budget; none until plugins are up, and the memory knows its root."""
-        if not self._plugins.implements("evict_order"):
+        if not self._hooks.implements("evict_order"):
             return {}
         memory = self._host.status().get("memory") or {}
         if not memory.get("root"):
@@ -212,22 +207,3 @@ def _restored(path: Path, budget: int) -> LayerPolicy:
     else:
         return policy
     return LayerPolicy(budget)
-
-
-def _check_order(order: Any, count: int) -> Sequence[int]:
-    if not isinstance(order, Sequence):
-        raise TypeError(f"evict_order returned {type(order).__name__}, not a sequence of int or None")
-    if len(order) != count:
-        raise ValueError(f"evict_order returned {len(order)} priorities for {count} touches")
-    for priority in order:
-        if type(priority) is not int:
-            raise TypeError(f"evict_order returned the priority {priority!r}, which is not an int")
-        if not -PRIORITY_LIMIT < priority < PRIORITY_LIMIT:
-            raise ValueError(f"evict_order returned the priority {priority}, which has more than 62 bits")
-    return order
-
-
-def _check_admission(answer: Any) -> bool:
-    if not isinstance(answer, bool):
-        raise TypeError(f"admit returned {type(answer).__name__}, not bool or None")
-    return answer

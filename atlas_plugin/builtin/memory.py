@@ -4,11 +4,12 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host.host import Host, ServerCall
+from atlas_plugin.host.host import ServerCall, ServerHost
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request
 from atlas_plugin.memory.api import OPERATIONS, AnyBody
 from atlas_plugin.memory.keeper import SessionKeeper
@@ -23,30 +24,29 @@ from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.sessions import SessionStore
 
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
-
 log = logging.getLogger("atlas")
 
 
 class MemoryPlugin:
     """Keeps one database open while the server runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
+        self._calls = services.calls
         self._off = "the memory plugin has not started"
         self._parts: _Parts | None = None
 
     @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
-        self._off = why_nothing_is_saved(host.settings())
+    def startup(self) -> None:
+        self._off = why_nothing_is_saved(self._host.settings())
         if self._off:
             log.info("%s", self._off)
         else:
-            self._parts = _Parts(host)
-            plugins.families.append(self._parts.families)
-        plugins.calls[ServerCall.HISTORY] = lambda argument: self._running().recorder.answer_history(argument)
-        plugins.calls[ServerCall.RECORD] = lambda argument: self._running().recorder.answer_record(argument)
-        plugins.calls[ServerCall.SYNC] = self._answer_sync
+            self._parts = _Parts(self._host)
+        answer = self._calls.answer
+        answer(ServerCall.HISTORY, lambda argument: self._running().recorder.answer_history(argument))
+        answer(ServerCall.RECORD, lambda argument: self._running().recorder.answer_record(argument))
+        answer(ServerCall.SYNC, self._answer_sync)
 
     @hookimpl
     def shutdown(self) -> None:
@@ -77,6 +77,10 @@ class MemoryPlugin:
         late = keeper.problem and f"what sessions did and said is not saved yet: {keeper.problem}"
         disk = self._parts.disk_problem()
         return StatusReport(data, [text for text in (problem, database.damage, late, disk) if text])
+
+    @hookimpl
+    def report_metrics(self) -> list[Family] | None:
+        return None if self._parts is None else self._parts.families()
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
@@ -116,7 +120,7 @@ class MemoryPlugin:
 class _Parts:
     """What there is while things are saved."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ServerHost) -> None:
         self._host = host
         settings = host.settings()
         self.database = Database(Path(settings.text("memory_save_path")))

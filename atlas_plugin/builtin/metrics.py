@@ -1,21 +1,19 @@
 """GET /v1/atlas/metrics, live and for Prometheus too: numbers of all tenants together, and no names."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from atlas_plugin.errors import UnavailableError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request, Response, StreamResponse
+from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.python_side import python_families
 from atlas_plugin.metrics.readings import Counters, Current, HistoryEntry, count
 from atlas_plugin.metrics.sampler import Sampler
 from atlas_plugin.metrics.stream import EventStream
 from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 MIN_INTERVAL_MS = 10
 MAX_INTERVAL_MS = 3_600_000
@@ -34,15 +32,16 @@ class Metrics(TypedDict):
 class MetricsPlugin:
     """What the server measures: now, live, and for Prometheus."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
+        self._plugins = services.plugins
+        self._own_families = services.families
         self._running: Sampler | None = None
         self._off = ""
 
     @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
-        self._host = host
-        self._plugins = plugins
-        settings = host.settings()
+    def startup(self) -> None:
+        settings = self._host.settings()
         if not settings.flag("enable_metrics_collection"):
             switches = settings.switches("enable_metrics_collection")
             self._off = f"metrics are not collected: turn that on with {switches}"
@@ -119,8 +118,12 @@ class MetricsPlugin:
         # Imported here, as most servers are never scraped and it takes longer than the rest of this package.
         from atlas_plugin.metrics.exposition import expose
 
-        families = [*self._host.metrics(), *python_families(self._plugins, self._sampler)]
-        text, content_type = expose(families, request.headers.get("accept", ""))
+        python = python_families(self._plugins, self._sampler)
+        families: dict[str, Family] = {}
+        # Of a name that a plugin takes, too, the server's family counts.
+        for family in (*self._host.metrics(), *python, *self._own_families(), *self._plugins.metrics()):
+            families.setdefault(family.name, family)
+        text, content_type = expose(families.values(), request.headers.get("accept", ""))
         return Response(body=text, content_type=content_type)
 
     @property

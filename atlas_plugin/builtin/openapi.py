@@ -1,17 +1,14 @@
 """GET /v1/atlas/openapi.json."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_plugin import openapi
 from atlas_plugin.hookspecs import hookimpl
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request
 from atlas_plugin.memory.api import FLUSH
 from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Operation, Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 _FLUSH = Operation(
     method="POST",
@@ -27,10 +24,9 @@ _FLUSH = Operation(
 class OpenApiPlugin:
     """Describes every route, those of plugins too, and the `atlas` object of completions."""
 
-    @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
-        self._host = host
-        self._plugins = plugins
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
+        self._plugins = services.plugins
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:

@@ -1,16 +1,13 @@
 """GET /v1/atlas/plugins."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_plugin.errors import Forbidden
-from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.hookspecs import Plugins, hookimpl
 from atlas_plugin.http import Request, require_admin
 from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class PluginsPlugin:
     """Lists the plugins, those that failed or are disabled too."""
 
     @hookimpl
-    def startup(self, plugins: "PluginManager") -> None:
+    def startup(self, plugins: Plugins) -> None:
         self._plugins = plugins
 
     @hookimpl

@@ -3,15 +3,12 @@
 import platform
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from atlas_plugin.hookspecs import hookimpl
+from atlas_plugin.hookspecs import Plugins, hookimpl
 from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
-
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
 _FOR_TENANTS = (
     "initialized",
@@ -42,7 +39,7 @@ class StatusPlugin:
     """The server's own facts, and what the plugins report."""
 
     @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
+    def startup(self, host: Host, plugins: Plugins) -> None:
         self._host = host
         self._plugins = plugins
 

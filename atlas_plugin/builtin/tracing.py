@@ -11,7 +11,6 @@ from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.tracing.environment import endpoint_variable, protocol_problem
 
 if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
     from atlas_plugin.tracing.follower import Follower
 
 log = logging.getLogger("atlas")
@@ -25,9 +24,8 @@ class TracingPlugin:
         self._problem = ""
 
     @hookimpl
-    def startup(self, host: Host, plugins: "PluginManager") -> None:
+    def startup(self, host: Host) -> None:
         self._host = host
-        plugins.families.append(self._families)
         variable = endpoint_variable(os.environ)
         if variable is None:
             return
@@ -63,7 +61,8 @@ class TracingPlugin:
             # Other plugins and calls may have used up as much.
             self._follower.stop(self._host.settings().number("shutdown_timeout_s") / 2)
 
-    def _families(self) -> list[Family]:
+    @hookimpl
+    def report_metrics(self) -> list[Family]:
         follower = self._follower
         missed, undelivered = (follower.missed, follower.undelivered) if follower else (0, 0)
         return [

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+PRIORITY_LIMIT = 1 << 62
+"""Priorities are smaller than this, up and down: the server adds as much to them."""
+
 
 class Kind(IntEnum):
     """What an entry holds. Only blocks have children."""

@@ -2,33 +2,43 @@
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import orjson
 
 from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
+from atlas_plugin.hookspecs import PluginInfo
 from atlas_plugin.host import host_logging
-from atlas_plugin.host.host import Host
-from atlas_plugin.host.manager import PluginInfo, PluginManager
+from atlas_plugin.host.host import ServerHost
+from atlas_plugin.host.manager import PluginManager
+from atlas_plugin.host.services import Builtins, ServerCalls, Services
 from atlas_plugin.http import Request, Response, StreamResponse, to_response
+from atlas_plugin.metrics.families import Family
 
 log = logging.getLogger("atlas")
 
 
 class Application:
-    """Plugins over a host. `handle` may be called from any thread between `start` and `stop`."""
+    """Plugins over a host. `handle` may be called from any thread between `start` and `stop`.
 
-    def __init__(self, host: Host) -> None:
+    `builtins` makes the plugins that come with ATLAS; `families` are metrics of who made the application.
+    """
+
+    def __init__(
+        self, host: ServerHost, builtins: Builtins, families: Callable[[], Iterable[Family]] = tuple
+    ) -> None:
         self.plugins = PluginManager()
         self._host = host
+        self._calls = ServerCalls()
+        self._builtins = builtins(Services(host, self.plugins, self._calls, families))
         self._running = False
 
     def start(self) -> None:
         """Load and start the plugins. Raises PluginError when one that the settings require fails."""
         settings = self._host.settings()
         host_logging.install(self._host)
-        self.plugins.load(settings)
+        self.plugins.load(settings, self._builtins)
         self.plugins.start(self._host)
         required = [info for info in self.plugins.failed if info.explicit]
         if required and settings.flag("require_python"):
@@ -55,9 +65,7 @@ class Application:
         try:
             if not self._running:
                 raise UnavailableError("the server is shutting down")
-            if what not in self.plugins.calls:
-                raise UnavailableError("conversations are not recorded: the plugin 'memory' is not running")
-            return orjson.dumps(self.plugins.calls[what](orjson.loads(argument)))
+            return orjson.dumps(self._calls.ask(what, orjson.loads(argument)))
         except AtlasError:
             raise
         except BaseException:

@@ -4,12 +4,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from atlas_plugin.builtin import BUILTIN_PLUGINS
 from atlas_plugin.errors import PluginError
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.version import __version__
@@ -38,10 +37,10 @@ def disabled_names(settings: Settings) -> list[str]:
     return [entry[len(_DISABLE) :] for entry in settings.texts("plugins") if entry.startswith(_DISABLE)]
 
 
-def find(settings: Settings) -> Iterator[Candidate]:
-    """All plugins in load order, without loading any."""
-    for name, factory in BUILTIN_PLUGINS.items():
-        yield Candidate(name, "builtin", factory.__module__, factory, __version__)
+def find(settings: Settings, builtins: Mapping[str, object]) -> Iterator[Candidate]:
+    """All plugins in load order, first those given, without loading any."""
+    for name, plugin in builtins.items():
+        yield Candidate(name, "builtin", type(plugin).__module__, partial(_given, plugin), __version__)
     for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
         version = entry_point.dist.version if entry_point.dist else None
         yield Candidate(entry_point.name, "entry_point", entry_point.value, entry_point.load, version)
@@ -98,6 +97,10 @@ def _load_file(path: Path) -> object:
         del sys.modules[name]
         raise
     return module
+
+
+def _given(plugin: object) -> object:
+    return plugin
 
 
 def _refuse(name: str, message: str) -> object:

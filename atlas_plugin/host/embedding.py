@@ -9,6 +9,7 @@ from typing import Any
 from atlas_plugin.errors import AtlasError, PluginError
 from atlas_plugin.host.application import Application
 from atlas_plugin.host.host import EmbeddedHost
+from atlas_plugin.host.services import Builtins
 from atlas_plugin.host.streams import Streams
 from atlas_plugin.http import Headers, Request, StreamResponse, parse_query
 from atlas_plugin.metrics.calls import CallWaits
@@ -17,14 +18,17 @@ from atlas_plugin.version import ABI_VERSION
 log = logging.getLogger("atlas")
 
 
-def bind(ffi: Any, lib: Any) -> None:
-    """Install the functions; called once by the embedding module. Raises ImportError if versions differ."""
+def bind(ffi: Any, lib: Any, builtins: Builtins) -> None:
+    """Install the functions; called once, by the embedding module. `builtins` makes ATLAS's own plugins.
+
+    Raises ImportError if versions differ.
+    """
     if lib.ATLAS_ABI_VERSION != ABI_VERSION:
         raise ImportError(
             f"atlas_plugin in {sys.prefix} has ABI version {ABI_VERSION}, "
             f"this server {lib.ATLAS_ABI_VERSION}: install the atlas_plugin of the server's own source tree"
         )
-    entry = _EntryPoints(ffi, lib)
+    entry = _EntryPoints(ffi, lib, builtins)
     for function in (entry.start, entry.request, entry.call, entry.stream_next, entry.stop):
         ffi.def_extern(f"atlas_python_{function.__name__}", error=lib.ATLAS_FAILED, onerror=_report)(
             _contained(function, lib.ATLAS_FAILED)
@@ -54,9 +58,10 @@ class _EntryPoints:
     _api: Any
     _application: Application
 
-    def __init__(self, ffi: Any, lib: Any) -> None:
+    def __init__(self, ffi: Any, lib: Any, builtins: Builtins) -> None:
         self._ffi = ffi
         self._lib = lib
+        self._builtins = builtins
         self._streams = Streams()
         self._waits = CallWaits()
 
@@ -67,8 +72,7 @@ class _EntryPoints:
             return self._failed()
         self._api = api
         self._host = EmbeddedHost(self._ffi, self._lib, api)
-        self._application = Application(self._host)
-        self._application.plugins.families.append(self._waits.families)
+        self._application = Application(self._host, self._builtins, self._waits.families)
         try:
             self._application.start()
         except BaseException as error:

@@ -55,6 +55,25 @@ class Host(Protocol):
     def settings(self) -> Settings:
         """The settings in effect now."""
 
+    def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
+        """Those that changed after version `since`, least version first, or those of `ids` that there are.
+
+        MAX_SESSIONS at most; then ask again, from the version of the last.
+        """
+
+    def metrics(self) -> list[Family]:
+        """What the server has counted and measured so far, as families of Prometheus."""
+
+    def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """The number of the newest completion that ended, and those after number `since`, oldest first.
+
+        At most 256: ask again from the last one's number. `atlas-abi.h` lists what each has.
+        """
+
+
+class ServerHost(Host, Protocol):
+    """What the server offers to ATLAS's own plugins besides, by the same rules."""
+
     def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
         """Change all of these, as `Settings` has their values, or none."""
 
@@ -70,12 +89,6 @@ class Host(Protocol):
         For the thread that called `memory_events`. An entry touched again since keeps what it has.
         """
 
-    def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
-        """Those that changed after version `since`, least version first, or those of `ids` that there are.
-
-        MAX_SESSIONS at most; then ask again, from the version of the last.
-        """
-
     def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
         """Change a session at once. `state` is for restore: tokens, chain, last_used and pinned.
 
@@ -86,15 +99,6 @@ class Host(Protocol):
         """Take those off the queue that clients sent whole, the oldest first.
 
         All of one session; without one MAX_CONVERSATIONS at most: ask again until there are none.
-        """
-
-    def metrics(self) -> list[Family]:
-        """What the server has counted and measured so far, as families of Prometheus."""
-
-    def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
-        """The number of the newest completion that ended, and those after number `since`, oldest first.
-
-        At most 256: ask again from the last one's number. `atlas-abi.h` lists what each has.
         """
 
 

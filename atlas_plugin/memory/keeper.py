@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from atlas_plugin.errors import AtlasError
 from atlas_plugin.host.clock import wall_ahead
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.recorder import Recorder
@@ -32,7 +32,7 @@ class SessionKeeper:
     """
 
     def __init__(
-        self, host: Host, store: SessionStore, limits: Limits, recorder: Recorder, off: str = ""
+        self, host: ServerHost, store: SessionStore, limits: Limits, recorder: Recorder, off: str = ""
     ) -> None:
         self.written = self.expired = self.stored = 0
         self.off = off

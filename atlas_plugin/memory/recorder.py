@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.host import ServerHost
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.memory_records import MAX_CONVERSATIONS, Conversation
@@ -22,7 +22,7 @@ _PAUSE_S = 0.001
 class Recorder:
     """Any thread may call all methods; they raise what the host and the database raise."""
 
-    def __init__(self, host: Host, store: ConversationStore, limits: Limits) -> None:
+    def __init__(self, host: ServerHost, store: ConversationStore, limits: Limits) -> None:
         self.recorded = 0
         self._host = host
         self._store = store

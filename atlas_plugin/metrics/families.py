@@ -1,11 +1,15 @@
 """Families of metrics, in the form that ATLAS_QUERY_METRICS has for them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import msgspec
+
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -34,6 +38,25 @@ class Family(msgspec.Struct, frozen=True):
     type: Literal["counter", "gauge", "histogram"]
     help: str
     samples: list[Sample]
+
+
+def check_families(families: Iterable[Family]) -> list[Family]:
+    """The families, if Prometheus can read them. Raises TypeError or ValueError."""
+    checked = msgspec.convert(msgspec.to_builtins([*families]), list[Family])
+    for family in checked:
+        labels = {frozenset(sample.labels) for sample in family.samples}
+        names = {name for some in labels for name in some}
+        if not _NAME.fullmatch(family.name) or not all(map(_LABEL.fullmatch, names)):
+            raise ValueError(f"{family.name!r} or one of its labels is no name that Prometheus reads")
+        if len(labels) > 1:
+            raise ValueError(f"the samples of {family.name} have different labels")
+        if family.type == "counter" and not family.name.endswith("_total"):
+            raise ValueError(f"{family.name} is a counter and does not end in _total")
+        bounds = [[bound for bound, _ in sample.buckets] for sample in family.samples]
+        if family.type == "histogram" and not all(some and some[-1] is None for some in bounds):
+            raise ValueError(f"the buckets of {family.name} do not go up to None, for infinity")
+        "".join([family.help, *(text for one in family.samples for text in one.labels.values())]).encode()
+    return checked
 
 
 class _Answer(msgspec.Struct):

@@ -3,18 +3,15 @@
 import gc
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
+from atlas_plugin.host.manager import PluginManager
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.metrics.sampler import Sampler
 
-if TYPE_CHECKING:
-    from atlas_plugin.host.manager import PluginManager
 
-
-def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:
-    """Plugins and their hooks, the interpreter, who follows the metrics, and what others added."""
-    hooks = [({"plugin": one.plugin, "hook": one.hook}, one) for one in plugins.hook_calls()]
+def python_families(plugins: PluginManager, sampler: Sampler) -> list[Family]:
+    """Plugins and their hooks, the interpreter, and who follows the metrics."""
+    hooks = [({"plugin": one.plugin, "hook": one.hook}, one) for one in plugins.hooks.calls()]
     states = Counter(info.state for info in plugins.infos())
     return [
         Family(
@@ -59,5 +56,4 @@ def python_families(plugins: "PluginManager", sampler: Sampler) -> list[Family]:
             "Runs of the garbage collector, by generation.",
             [Sample({"generation": str(i)}, one["collections"]) for i, one in enumerate(gc.get_stats())],
         ),
-        *(family for add in plugins.families for family in add()),
     ]

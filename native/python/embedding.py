@@ -11,8 +11,9 @@ import cffi
 
 INIT_CODE = """
 from _atlas_embedded import ffi, lib
+from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import embedding
-embedding.bind(ffi, lib)
+embedding.bind(ffi, lib, make_builtins)
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atlas_plugin.builtin import BUILTIN_PLUGINS
+from tests.builtins import BUILTIN
 from tests.server.conftest import StartServer
 from tests.server.harness import REPOSITORY, Server, write_plugin
 
@@ -277,7 +277,7 @@ class TestPluginsThatFail:
         server = start_server(options)
         document = server.get("/v1/atlas/status").json()
         assert document["status"] == "degraded"
-        assert document["data"]["plugins"] == {"active": len(BUILTIN_PLUGINS), "failed": 1}
+        assert document["data"]["plugins"] == {"active": len(BUILTIN), "failed": 1}
         assert document["problems"] == [f"plugin 'probe' failed: {error}"]
 
         listing = server.get("/v1/atlas/plugins")

@@ -267,7 +267,7 @@ class TestServer:
         loaded = ask(application, "load", context_id="a")[1]
         assert (loaded["session"]["bytes"], loaded["session"]["conversation_history"]) == (0, exchange(0))
         host.change_settings({"session_ttl_s": 0.001})
-        application.plugins.reload({"session_ttl_s": 0.001})
+        application.plugins.hooks.ask.reload(changed={"session_ttl_s": 0.001})
         eventually(lambda: ask(application, "load", context_id="a")[0] == 404)
 
     def test_sessions_beyond_the_number(
@@ -285,7 +285,7 @@ class TestServer:
         assert names == ["0", "1", "4", "5"], "what a user saved stays"
         assert history(application, "5") == exchange(5)
         host.change_settings({"max_sessions": 1})
-        application.plugins.reload({"max_sessions": 1})
+        application.plugins.hooks.ask.reload(changed={"max_sessions": 1})
         eventually(lambda: sorted(host.live_sessions) == ["0"])
         assert history(application, "5") == []
 

@@ -14,11 +14,10 @@ import pytest
 
 import atlas_plugin
 from atlas_plugin import PluginError, PluginInfo, Response, hookspecs
-from atlas_plugin.builtin import BUILTIN_PLUGINS
 from atlas_plugin.testing import Application, FakeHost
+from tests.builtins import BUILTIN
 
 ROOT = Path(__file__).parents[2]
-BUILTIN = list(BUILTIN_PLUGINS)
 
 ROUTE = """
     from atlas_plugin import hookimpl
@@ -252,11 +251,11 @@ class TestHooks:
         ("result", "problem"),
         [
             ("StatusReport({'initialized': False, 'queue': 3}, ['slow'])", "slow"),
-            ("1 / 0", "plugin 'mine' failed in report_status: ZeroDivisionError: division by zero"),
-            ("{'queue': 3}", "plugin 'mine' failed in report_status: TypeError: report_status returned dict"),
+            ("1 / 0", "plugin 'mine' fails in report_status: ZeroDivisionError: division by zero"),
+            ("{'queue': 3}", "plugin 'mine' fails in report_status: TypeError: report_status returned dict"),
             (
                 "StatusReport({'queue': object()})",
-                "plugin 'mine' failed in report_status: TypeError: Type is not",
+                "plugin 'mine' fails in report_status: TypeError: Type is not",
             ),
         ],
     )

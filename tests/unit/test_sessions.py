@@ -248,7 +248,7 @@ class TestExpiry:
         assert status["data"]["sessions"] == {"written": 3, "expired": 1, "failures": 0, "recorded": 0}
 
         def measured() -> dict[str, float]:
-            families = (family for add in application.plugins.families for family in add())
+            families = application.plugins.metrics()
             return {family.name: family.samples[0].number for family in families}
 
         eventually(lambda: measured()["atlas_sessions_stored"] == 2)

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 
 from atlas_plugin import ABI_VERSION
+from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import embedding
 from atlas_plugin.host.host import LogLevel
 from atlas_plugin.testing import FakeHost
@@ -56,7 +57,7 @@ class Server:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.externs: dict[str, dict[str, Any]] = {}
         self._handles: dict[Any, Any] = {}
-        embedding.bind(self, self.lib)
+        embedding.bind(self, self.lib, make_builtins)
         self.api = self.ffi.new("atlas_host_api *")
         self.api.abi_version = ABI_VERSION
         self._callbacks = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from atlas_plugin import ABI_VERSION
+from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import embedding
 from atlas_plugin.host.host import LogLevel, ServerCall
 from atlas_plugin.testing import FakeHost
@@ -37,7 +38,7 @@ def test_another_version_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
         ATLAS_ABI_VERSION = ABI_VERSION + 1
 
     with pytest.raises(ImportError, match=f"has ABI version {ABI_VERSION}, this server {ABI_VERSION + 1}"):
-        embedding.bind(None, OtherLib())
+        embedding.bind(None, OtherLib(), make_builtins)
     server = Server(FakeHost())
     server.api.abi_version = ABI_VERSION + 1
     assert server.start()[0] == server.lib.ATLAS_FAILED

@@ -9,13 +9,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas_plugin import Request, Response, ServerError, StreamResponse
-from atlas_plugin.builtin import BUILTIN_PLUGINS
 from atlas_plugin.host.host import EmbeddedHost
 from atlas_plugin.http import Headers
 from atlas_plugin.metrics import Family, stream
 from atlas_plugin.metrics.calls import CallWaits
 from atlas_plugin.metrics.stream import EventStream
 from atlas_plugin.testing import Application, FakeHost
+from tests.builtins import BUILTIN
 from tests.unit.embedding.host import Server
 
 Start = Callable[[FakeHost], Application]
@@ -229,7 +229,7 @@ class TestPrometheus:
         assert [one.value for one in parsed["atlas_hook_errors"] if one.labels == mine] == [1.0]
         assert [one.value > 0 for one in parsed["atlas_hook_seconds"] if one.labels == mine] == [True]
         states = {one.labels["state"]: one.value for one in parsed["atlas_plugins"]}
-        assert states == {"active": len(BUILTIN_PLUGINS), "disabled": 1.0, "failed": 0.0}
+        assert states == {"active": len(BUILTIN), "disabled": 1.0, "failed": 0.0}
         assert parsed["atlas_python_allocated_blocks"][0].value > 0
         generations = [one.labels["generation"] for one in parsed["atlas_python_gc_collections"]]
         assert generations == ["0", "1", "2"]

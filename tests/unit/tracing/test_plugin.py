@@ -45,8 +45,7 @@ Status = Callable[[Application], dict[str, Any]]
 
 def lost(application: Application) -> dict[str, float]:
     """`atlas_traces_lost_total` by reason."""
-    (ask,) = application.plugins.families
-    (family,) = ask()
+    (family,) = (one for one in application.plugins.metrics() if one.name == "atlas_traces_lost_total")
     return {sample.labels["reason"]: sample.number for sample in family.samples}
 
 

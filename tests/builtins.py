@@ -1,0 +1,15 @@
+"""The names of the plugins that come with ATLAS, in load order."""
+
+BUILTIN = [
+    "status",
+    "plugins",
+    "config",
+    "debug",
+    "tracing",
+    "memory",
+    "eviction",
+    "metrics",
+    "requests",
+    "dashboard",
+    "openapi",
+]
