@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import orjson
+import msgspec
 from rich.table import Table
 
 from atlas_cli.simulation import Result
@@ -35,4 +35,4 @@ def to_table(results: Sequence[Result], in_bytes: bool) -> Table:
 def to_json(results: Sequence[Result]) -> str:
     """An array of objects: the fields of each result, and its rates."""
     rows = [asdict(result) | {rate: getattr(result, rate) for rate in RATES} for result in results]
-    return orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()
+    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()

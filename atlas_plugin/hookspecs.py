@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import orjson
 import pluggy
 
+from atlas_plugin import json_text
 from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.host import Host
 from atlas_plugin.metrics.families import Family
@@ -31,7 +31,7 @@ class StatusReport:
 
     def __post_init__(self) -> None:
         # A report that JSON cannot hold is to fail in the plugin that makes it, not in the answer.
-        orjson.dumps([dict(self.data), [*self.problems]])
+        json_text.encode_strictly([dict(self.data), [*self.problems]])
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.errors import Forbidden, ValidationError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -67,8 +66,8 @@ class Request:
     def json(self) -> Any:
         """The body parsed as JSON. Raises ValidationError when it is not JSON."""
         try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
+            return json_text.decode(self.body)
+        except ValueError as error:
             raise ValidationError(f"not valid JSON: {error}", "body") from None
 
     def json_object(self) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def require_admin(request: Request, what: str, needed: bool = True) -> None:
 class Response:
     """An answer.
 
-    `body` is bytes, text, or what orjson serialises; once constructed it is bytes, and `content_type` is set
+    `body` is bytes, text, or what msgspec serialises; once constructed it is bytes, and `content_type` is set
     by what it was. Raises ValueError for a status outside 200 to 599, a body with 204 or 304 and for headers
     that are malformed or the server's own; TypeError for a body that JSON cannot hold.
     """
@@ -151,7 +150,7 @@ def _encode(body: Any) -> tuple[bytes, str]:
         return body, "application/octet-stream"
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8"
-    return orjson.dumps(body), "application/json; charset=utf-8"
+    return json_text.encode_strictly(body), "application/json; charset=utf-8"
 
 
 def _check_head(status: int, content_type: str | None, headers: Mapping[str, str]) -> None:

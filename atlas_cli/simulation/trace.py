@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
-import orjson
+from atlas_plugin import json_text
 
 BLOCK_TOKENS = 512
 """Tokens of a block in the traces that Mooncake published."""
@@ -71,7 +71,7 @@ def write_trace(path: Path, requests: Iterable[tuple[list[int], int]]) -> None:
     with _open(path, "wb") as file:
         for number, (blocks, tokens) in enumerate(requests):
             row = {"timestamp": number, "input_length": tokens, "output_length": 1, "hash_ids": blocks}
-            file.write(orjson.dumps(row) + b"\n")
+            file.write(json_text.encode(row) + b"\n")
 
 
 def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
@@ -110,8 +110,8 @@ def _follows(parent: int) -> str:
 
 def _parse(line: bytes, block_tokens: int) -> tuple[list[int], int]:
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        row = json_text.decode(line)
+    except ValueError as error:
         raise _LineError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise _LineError("must be a JSON object")

@@ -11,8 +11,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Any
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.eviction.directory import UNTRACKED, Directory
 from atlas_plugin.eviction.plan import BANDS, Flows
 from atlas_plugin.eviction.survival import BUCKETS, CLASSES, Cohort, LifeTable
@@ -42,7 +41,7 @@ def dump(tally: dict[str, Any], directory: Directory, table: LifeTable, flows: F
         "sizes": flows.sizes,
         "savings": flows.savings,
     }
-    text = orjson.dumps(document)
+    text = json_text.encode(document)
     body = b"".join(
         [_SIZE.pack(len(text)), text, *(_little(getattr(directory, name)).tobytes() for name in _COLUMNS)]
     )
@@ -61,7 +60,7 @@ def load(data: bytes) -> tuple[dict[str, Any], Directory, LifeTable, Flows]:
         raise StateError("the state is damaged: its checksum is wrong")
     try:
         (size,) = _SIZE.unpack_from(body)
-        document = orjson.loads(body[_SIZE.size : _SIZE.size + size])
+        document = json_text.decode(body[_SIZE.size : _SIZE.size + size])
         table, flows = _table(document), _flows(document)
         directory = _directory(memoryview(body)[_SIZE.size + size :], document["rows"], table)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:

@@ -5,8 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import PluginInfo
 from atlas_plugin.host import host_logging
@@ -65,7 +64,7 @@ class Application:
         try:
             if not self._running:
                 raise UnavailableError("the server is shutting down")
-            return orjson.dumps(self._calls.ask(what, orjson.loads(argument)))
+            return json_text.encode(self._calls.ask(what, json_text.decode(argument)))
         except AtlasError:
             raise
         except BaseException:

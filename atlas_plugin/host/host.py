@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.errors import ServerError
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.metrics.families import Family, decode_families
@@ -114,18 +113,18 @@ class EmbeddedHost:
         self._api.log(int(level), self.borrow(text.encode(errors="replace")))
 
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = orjson.loads(self._query(self._lib.ATLAS_QUERY_STATUS))
+        status: dict[str, Any] = json_text.decode(self._query(self._lib.ATLAS_QUERY_STATUS))
         return status
 
     def settings(self) -> Settings:
-        return Settings(orjson.loads(self._query(self._lib.ATLAS_QUERY_SETTINGS)))
+        return Settings(json_text.decode(self._query(self._lib.ATLAS_QUERY_SETTINGS)))
 
     def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
-        answer = self._query(self._lib.ATLAS_QUERY_SETTINGS_CHANGE, orjson.dumps(dict(values)))
-        return SettingsChange(**orjson.loads(answer))
+        answer = self._query(self._lib.ATLAS_QUERY_SETTINGS_CHANGE, json_text.encode(dict(values)))
+        return SettingsChange(**json_text.decode(answer))
 
     def request_schema(self) -> dict[str, Any]:
-        schemas: dict[str, Any] = orjson.loads(self._query(self._lib.ATLAS_QUERY_REQUEST_SCHEMA))
+        schemas: dict[str, Any] = json_text.decode(self._query(self._lib.ATLAS_QUERY_REQUEST_SCHEMA))
         return schemas
 
     def memory_events(self) -> MemoryEvents:
@@ -136,23 +135,25 @@ class EmbeddedHost:
 
     def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
         argument = {"since": since} if ids is None else {"ids": list(ids)}
-        answer = self._query(self._lib.ATLAS_QUERY_SESSIONS, orjson.dumps(argument))
-        return [session_of(document) for document in orjson.loads(answer)["sessions"]]
+        answer = self._query(self._lib.ATLAS_QUERY_SESSIONS, json_text.encode(argument))
+        return [session_of(document) for document in json_text.decode(answer)["sessions"]]
 
     def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
         argument = {"action": action, "session_id": session_id, **state}
-        answer = self._query(self._lib.ATLAS_QUERY_SESSION_EDIT, orjson.dumps(argument))
-        return SessionEdit(**orjson.loads(answer))
+        answer = self._query(self._lib.ATLAS_QUERY_SESSION_EDIT, json_text.encode(argument))
+        return SessionEdit(**json_text.decode(answer))
 
     def conversations(self, session_id: str = "") -> list[Conversation]:
-        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS, session_id.encode()))
+        answer = json_text.decode(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS, session_id.encode()))
         return [Conversation(**document) for document in answer]
 
     def metrics(self) -> list[Family]:
         return decode_families(self._query(self._lib.ATLAS_QUERY_METRICS))
 
     def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
-        answer = orjson.loads(self._query(self._lib.ATLAS_QUERY_REQUESTS, orjson.dumps({"since": since})))
+        answer = json_text.decode(
+            self._query(self._lib.ATLAS_QUERY_REQUESTS, json_text.encode({"since": since}))
+        )
         return answer["last"], answer["requests"]
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:

@@ -1,10 +1,9 @@
 """Work that goes on beside the requests, on a thread of its own."""
 
 import logging
+import random
 import threading
 from collections.abc import Callable
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential, wait_random
 
 from atlas_plugin.errors import AtlasError
 
@@ -50,21 +49,19 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        retrying = Retrying(
-            retry=retry_if_exception_type(BaseException),
-            wait=wait_exponential(RETRY_S, MAX_RETRY_S) + wait_random(0, RETRY_S),
-            before_sleep=self._note,
-            sleep=self._sleep,
-            stop=lambda state: self._stopping,
-            retry_error_callback=lambda state: 0.0,
-        )
+        failed = 0
         while not self._stopping:
-            delay_s = retrying(self._work)
-            self.problem = None
+            try:
+                delay_s = self._work()
+            except BaseException as error:
+                self._note(error)
+                delay_s = min(RETRY_S * 2 ** min(failed, 32), MAX_RETRY_S) + random.uniform(0, RETRY_S)
+                failed += 1
+            else:
+                failed, self.problem = 0, None
             self._sleep(delay_s)
 
-    def _note(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
+    def _note(self, error: BaseException) -> None:
         self.failures += 1
         if self.problem is None:
             # An AtlasError says all there is to say.

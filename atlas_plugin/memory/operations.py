@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-import orjson
+import msgspec
 from msgspec import UNSET
 
+from atlas_plugin import json_text
 from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
 from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
@@ -77,8 +78,8 @@ class MemoryOperations:
     def _save(self, request: Request, body: SaveBody) -> dict[str, Any]:
         name = _full(request, body, body.context_id)
         try:
-            data = orjson.dumps(body.state)
-        except orjson.JSONEncodeError as error:
+            data = json_text.encode(body.state)
+        except TypeError as error:
             raise ValidationError(f"cannot be stored: {error}", "state") from None
         if len(data) > self._limits.max_state_bytes:
             raise self._too_large(f"the state has {len(data)} bytes")
@@ -100,7 +101,7 @@ class MemoryOperations:
         state: Any = {"conversation_history": history, "user_preferences": {}, "context_memory": {}}
         if saved is not None:
             # Already JSON: parsing it only to serialise it again would take time and the GIL.
-            info, state = asdict(saved[0]), orjson.Fragment(saved[1])
+            info, state = asdict(saved[0]), msgspec.Raw(saved[1])
         if session is not None:
             session["conversation_history"] = history
         return {**info, "context_id": body.context_id, "state": state, "session": session}

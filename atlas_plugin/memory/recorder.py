@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
+import msgspec
 
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.memory.limits import Limits
@@ -63,10 +63,10 @@ class Recorder:
             log.warning("session %s: %s", session_id, problem.message)
         self.recorded += sum(one.session_id not in problems for one in conversations)
 
-    def history(self, session_id: str) -> orjson.Fragment:
+    def history(self, session_id: str) -> msgspec.Raw:
         """A session's record as a JSON array, what is in the queue included."""
         self.sync_session(session_id)
-        return orjson.Fragment(b"[" + b",".join(self._store.load(session_id)) + b"]")
+        return msgspec.Raw(b"[" + b",".join(self._store.load(session_id)) + b"]")
 
     def size(self, session_id: str) -> int:
         """The bytes of a session's record."""

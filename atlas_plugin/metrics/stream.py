@@ -2,8 +2,7 @@
 
 import time
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.metrics.sampler import Subscription
 
 HEARTBEAT_S = 15.0
@@ -37,7 +36,7 @@ class EventStream:
             raise StopIteration
         if found is not None:
             number, reading = found
-            piece = b"id: %d\ndata: %s\n\n" % (number, orjson.dumps(reading.event()))
+            piece = b"id: %d\ndata: %s\n\n" % (number, json_text.encode(reading.event()))
         elif time.monotonic() - self._written_at >= HEARTBEAT_S:
             piece = b": heartbeat\n\n"
         else:

@@ -6,8 +6,7 @@ from itertools import pairwise
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-import orjson
-
+from atlas_plugin import json_text
 from atlas_plugin.errors import PayloadTooLarge, ValidationError
 from atlas_plugin.storage.database import Database
 
@@ -114,8 +113,8 @@ def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed]) -
 
 def _pack(messages: Sequence[Message]) -> list[_Packed]:
     try:
-        return [_Packed(message.get("role") == "user", orjson.dumps(message)) for message in messages]
-    except (AttributeError, orjson.JSONEncodeError) as error:
+        return [_Packed(message.get("role") == "user", json_text.encode(message)) for message in messages]
+    except (AttributeError, TypeError) as error:
         raise ValidationError(f"cannot be recorded: {error}", "messages") from None
 
 

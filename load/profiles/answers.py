@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import httpx
-import orjson
+import msgspec
 
 T = TypeVar("T")
 Reader = Callable[[httpx.Response, float], T]
@@ -39,7 +39,7 @@ class Stream:
 def read_json(response: httpx.Response, _: float) -> dict[str, Any]:
     """The JSON object of an answer with status 200."""
     _expect_status(response, 200)
-    document: dict[str, Any] = orjson.loads(response.read())
+    document: dict[str, Any] = msgspec.json.decode(response.read())
     return document
 
 
@@ -61,7 +61,7 @@ def read_stream(response: httpx.Response, sent: float) -> Stream:
     times: list[float] = []
     event: dict[str, Any] = {}
     for when, data in timed[:-1]:
-        event = orjson.loads(data)
+        event = msgspec.json.decode(data)
         if "error" in event:
             raise UnexpectedAnswerError(f"the stream holds an error: {event['error'].get('type')}")
         for choice in event["choices"]:
@@ -89,7 +89,7 @@ def error_reader(status: int, kind: str, fields: set[str]) -> Reader[None]:
 
     def read(response: httpx.Response, _: float) -> None:
         _expect_status(response, status)
-        error = orjson.loads(response.read())["error"]
+        error = msgspec.json.decode(response.read())["error"]
         if error.keys() != fields:
             raise UnexpectedAnswerError(f"the error has the fields {', '.join(sorted(error))}")
         if (error["code"], error["type"]) != (status, kind):

@@ -1,7 +1,7 @@
 """Those who watch: dashboards, scrapers, health checks."""
 
 import httpx
-import orjson
+import msgspec
 from locust import task
 
 from load.profiles.answers import UnexpectedAnswerError, read_events, read_json, read_text
@@ -42,7 +42,7 @@ def _read_samples(response: httpx.Response, sent: float) -> None:
     if response.status_code != 200:
         read_text(response, sent)
     for count, data in enumerate(read_events(response), start=1):
-        if "timestamp" not in orjson.loads(data):
+        if "timestamp" not in msgspec.json.decode(data):
             raise UnexpectedAnswerError("a sample has no timestamp")
         if count == SAMPLES:
             return

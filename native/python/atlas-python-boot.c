@@ -21,7 +21,7 @@ static int32_t fail(char * reason, size_t reason_size, const char * what, const 
     return ATLAS_FAILED;
 }
 
-/* "ModuleNotFoundError: No module named 'orjson'", and clears the error. */
+/* "ModuleNotFoundError: No module named 'msgspec'", and clears the error. */
 static void describe_exception(char * text, size_t size) {
     PyObject * type;
     PyObject * value;

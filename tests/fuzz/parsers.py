@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import orjson
+import msgspec
 
 from atlas_plugin.bodies import parse_body
 from atlas_plugin.builtin.config import ConfigBody
@@ -32,7 +32,10 @@ def body(data: bytes) -> None:
         try:
             assert isinstance(parse_body(Request("POST", "/v1/atlas", body=data[1:]), kind), kind)
         except ValidationError as error:
-            assert orjson.loads(orjson.dumps(error.to_body()))["error"]["type"] == "validation_error"
+            assert (
+                msgspec.json.decode(msgspec.json.encode(error.to_body()))["error"]["type"]
+                == "validation_error"
+            )
 
 
 @cache
@@ -51,7 +54,7 @@ def path(data: bytes) -> None:
         assert route.method == "GET"
         assert all(parameters.values())
     except (NotFoundError, MethodNotAllowed) as error:
-        assert orjson.loads(orjson.dumps(error.to_body()))["error"]["code"] == error.status
+        assert msgspec.json.decode(msgspec.json.encode(error.to_body()))["error"]["code"] == error.status
 
 
 @cache
@@ -80,7 +83,7 @@ def rows(data: bytes) -> None:
             assert isinstance(one.last_used, float)
             assert all(len(key) == 64 for chain in one.chains.values() for key in chain)
             assert all(isinstance(root, str) for root in one.chains)
-        assert orjson.dumps(page(database, 10))
+        assert msgspec.json.encode(page(database, 10))
         assert all(isinstance(message, bytes) for message in ConversationStore(database).load("sound"))
         raise _UndoneError("undone")
 

@@ -12,12 +12,12 @@ from tests.builtins import BUILTIN
 from tests.server.conftest import StartServer
 from tests.server.harness import REPOSITORY, Server, write_plugin
 
-NEEDED = ("orjson", "pluggy", "msgspec", "tenacity", "cffi", "_cffi_backend")
+NEEDED = ("pluggy", "msgspec", "cffi", "_cffi_backend")
 MakeEnvironment = Callable[..., Path]
 
 PROBE = """
 import os, sys, threading
-import _ctypes, _decimal, _sqlite3, _ssl, orjson.orjson
+import _ctypes, _decimal, _sqlite3, _ssl, msgspec._core
 from atlas_plugin import hookimpl
 
 @hookimpl
@@ -146,11 +146,11 @@ class TestEnvironmentsThatDoNotWork:
     @pytest.mark.parametrize(
         ("modules", "reason"),
         [
-            (("pluggy", "cffi", "_cffi_backend"), "No module named 'orjson'"),
-            (("orjson", "cffi", "_cffi_backend"), "No module named 'pluggy'"),
-            (("orjson", "pluggy", "msgspec", "tenacity"), "No module named '_cffi_backend'"),
+            (("pluggy", "cffi", "_cffi_backend"), "No module named 'msgspec'"),
+            (("msgspec", "cffi", "_cffi_backend"), "No module named 'pluggy'"),
+            (("pluggy", "msgspec"), "No module named '_cffi_backend'"),
         ],
-        ids=["orjson", "pluggy", "cffi"],
+        ids=["msgspec", "pluggy", "cffi"],
     )
     def test_an_environment_without_a_dependency(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Response
@@ -96,8 +96,10 @@ def ask(call: Callable[..., Response]) -> Callable[..., tuple[int, Any]]:
     """ask(application, operation, **fields): the status, and the data or the error of the answer."""
 
     def asked(application: Application, operation: str, **fields: Any) -> tuple[int, Any]:
-        response = call(application, "POST", f"/v1/atlas/memory/{operation}", body=orjson.dumps(fields))
-        document = orjson.loads(response.body)
+        response = call(
+            application, "POST", f"/v1/atlas/memory/{operation}", body=msgspec.json.encode(fields)
+        )
+        document = msgspec.json.decode(response.body)
         return response.status, document["data" if response.status == 200 else "error"]
 
     return asked

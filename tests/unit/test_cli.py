@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-import orjson
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -60,7 +60,7 @@ def test_table(run: Run, trace: Path) -> None:
 
 def test_json(run: Run, trace: Path) -> None:
     status, text = run("simulate", trace, "--blocks", "100", "--format", "json")
-    rows = orjson.loads(text)
+    rows = msgspec.json.decode(text)
     assert status == 0
     assert [row["policy"] for row in rows] == ["adaptive", "lru", "lfu", "belady"]
     for row in rows:
@@ -71,7 +71,9 @@ def test_json(run: Run, trace: Path) -> None:
 
 def test_bytes_are_blocks_times_their_size(run: Run, trace: Path) -> None:
     by_size, by_number = (
-        orjson.loads(run("simulate", trace, "--format", "json", "--policy", "adaptive", *options)[1])[0]
+        msgspec.json.decode(run("simulate", trace, "--format", "json", "--policy", "adaptive", *options)[1])[
+            0
+        ]
         for options in (("--budget", "100MiB", "--block-bytes", "1MiB"), ("--blocks", "100"))
     )
     assert by_size["capacity"] == 100 << 20

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Request, Response
@@ -36,11 +36,11 @@ def host(tmp_path: Path) -> FakeHost:
 def change(application: Application, body: bytes, is_admin: bool = True) -> tuple[int, Any]:
     response = application.handle(Request("POST", "/v1/atlas/config", body=body, is_admin=is_admin))
     assert isinstance(response, Response)
-    return response.status, orjson.loads(response.body)
+    return response.status, msgspec.json.decode(response.body)
 
 
 def shown(application: Application, call: Call) -> dict[str, Any]:
-    document = orjson.loads(call(application, "GET", "/v1/atlas/config").body)
+    document = msgspec.json.decode(call(application, "GET", "/v1/atlas/config").body)
     return {entry["name"]: entry for entry in document["data"]["settings"]}
 
 
@@ -62,7 +62,7 @@ def test_a_change_is_followed(host: FakeHost, start: Start, call: Call) -> None:
     assert "reloaded {'max_state_bytes': 20, 'session_ttl_s': 5}" in host.log_text
     entry = shown(application, call)["max_state_bytes"]
     assert (entry["value"], entry["origin"]) == (20, "request")
-    save = orjson.dumps({"context_id": "a", "state": {"a": "b" * 20}})
+    save = msgspec.json.encode({"context_id": "a", "state": {"a": "b" * 20}})
     refused = call(application, "POST", "/v1/atlas/memory/save", body=save)
     assert refused.status == 413
     assert b"limit for a state is 20 bytes" in refused.body
@@ -110,7 +110,7 @@ def test_only_the_admin_may(host: FakeHost, start: Start) -> None:
 def test_a_plugin_that_fails_in_reload(host: FakeHost, start: Start, call: Call) -> None:
     application = start(host)
     assert change(application, b'{"settings": {"verbose_logging": true}}')[0] == 200
-    status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+    status = msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
     assert status["problems"] == ["plugin 'mine' fails in reload: ValueError: not that"]
     assert change(application, b'{"settings": {"max_sessions": 5}}')[0] == 200
-    assert orjson.loads(call(application, "GET", "/v1/atlas/status").body)["status"] == "healthy"
+    assert msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)["status"] == "healthy"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import PayloadTooLarge, Response, ValidationError
@@ -36,8 +36,8 @@ def exchange(number: int) -> list[dict[str, str]]:
 
 
 SYSTEM = message("system", "be brief")
-SIZE = sum(len(orjson.dumps(one)) for one in exchange(0))
-SYSTEM_SIZE = len(orjson.dumps(SYSTEM))
+SIZE = sum(len(msgspec.json.encode(one)) for one in exchange(0))
+SYSTEM_SIZE = len(msgspec.json.encode(SYSTEM))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def store(database: Database) -> ConversationStore:
 
 
 def load(store: ConversationStore, name: str = "a") -> list[Any]:
-    return [orjson.loads(one) for one in store.load(name)]
+    return [msgspec.json.decode(one) for one in store.load(name)]
 
 
 class TestStore:
@@ -126,11 +126,13 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def record(application: Application, name: str, messages: list[dict[str, str]]) -> None:
-    application.call(ServerCall.RECORD, orjson.dumps({"session_id": name, "messages": messages}))
+    application.call(ServerCall.RECORD, msgspec.json.encode({"session_id": name, "messages": messages}))
 
 
 def history(application: Application, name: str) -> Any:
-    return orjson.loads(application.call(ServerCall.HISTORY, orjson.dumps({"session_id": name})))["messages"]
+    return msgspec.json.decode(
+        application.call(ServerCall.HISTORY, msgspec.json.encode({"session_id": name}))
+    )["messages"]
 
 
 class TestServer:
@@ -202,7 +204,7 @@ class TestServer:
         self, new_host: NewHost, start: Start, store: ConversationStore, eventually: Eventually
     ) -> None:
         deep: Any = {}
-        for _ in range(300):
+        for _ in range(100_000):
             deep = {"": deep}
         host = new_host()
         application = start(host)
@@ -241,10 +243,10 @@ class TestServer:
         assert ask(application, "save", context_id="a", state=state)[0] == 200
         record(application, "a", exchange(1))
         loaded = ask(application, "load", context_id="a")[1]
-        assert (loaded["state"], loaded["bytes"]) == (state, len(orjson.dumps(state)))
+        assert (loaded["state"], loaded["bytes"]) == (state, len(msgspec.json.encode(state)))
         assert loaded["session"]["conversation_history"] == exchange(0) + exchange(1)
         freed = ask(application, "delete", context_id="a")[1]["freed_bytes"]
-        assert freed == len(orjson.dumps(state)) + 2 * SIZE + 10
+        assert freed == len(msgspec.json.encode(state)) + 2 * SIZE + 10
         assert ask(application, "load", context_id="a")[0] == 404
         assert history(application, "a") == []
 

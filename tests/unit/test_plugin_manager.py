@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 import atlas_plugin
@@ -77,7 +77,7 @@ def info(application: Application, name: str) -> PluginInfo:
 
 def document(response: Response) -> Any:
     assert response.status == 200
-    return orjson.loads(response.body)
+    return msgspec.json.decode(response.body)
 
 
 class TestSources:
@@ -255,7 +255,7 @@ class TestHooks:
             ("{'queue': 3}", "plugin 'mine' fails in report_status: TypeError: report_status returned dict"),
             (
                 "StatusReport({'queue': object()})",
-                "plugin 'mine' fails in report_status: TypeError: Type is not",
+                "plugin 'mine' fails in report_status: TypeError: Encoding objects",
             ),
         ],
     )

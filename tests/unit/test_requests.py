@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Response
@@ -47,7 +47,7 @@ def ask(host: FakeHost, start: Start, call: Call) -> Callable[..., Any]:
 
     def asked(since: str | None = None, **fields: Any) -> Any:
         query = {} if since is None else {"since": since}
-        return orjson.loads(call(application, "GET", "/v1/atlas/requests", query=query, **fields).body)
+        return msgspec.json.decode(call(application, "GET", "/v1/atlas/requests", query=query, **fields).body)
 
     return asked
 

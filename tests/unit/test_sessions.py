@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Response, ServerError
@@ -79,7 +79,9 @@ class TestRows:
         application.stop()
         del before["3"]
         assert before.items() <= rows(directory).items()
-        status = orjson.loads(call(start(new_host()), "GET", "/v1/atlas/status").body)["data"]["sessions"]
+        status = msgspec.json.decode(call(start(new_host()), "GET", "/v1/atlas/status").body)["data"][
+            "sessions"
+        ]
         assert status["written"] == 0, "what was only restored is not written again"
 
     def test_a_disk_that_fails_at_first(
@@ -120,7 +122,7 @@ class TestRows:
         [aside] = directory.glob("contexts.sqlite3.damaged-*[0-9]")
 
         def status() -> Any:
-            return orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+            return msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
 
         eventually(lambda: len(status()["problems"]) == 1)
         assert str(aside) in status()["problems"][0]
@@ -139,7 +141,7 @@ class TestRows:
             raise ServerError("no sessions today")
 
         def failures() -> int:
-            status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+            status = msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
             count: int = status["data"]["sessions"]["failures"]
             return count
 
@@ -244,7 +246,7 @@ class TestExpiry:
             use(host, name, last_used=now - age, pinned=pinned)
         eventually(lambda: "old" not in host.live_sessions)
         eventually(lambda: sorted(rows(directory)) == ["pinned", "young"])
-        status = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+        status = msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
         assert status["data"]["sessions"] == {"written": 3, "expired": 1, "failures": 0, "recorded": 0}
 
         def measured() -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Request, Response
@@ -30,13 +30,13 @@ def ask(host: FakeHost, start: Callable[[FakeHost], Application]) -> Ask:
         request = Request(
             "POST",
             f"/v1/atlas/memory/{operation}",
-            body=orjson.dumps(fields),
+            body=msgspec.json.encode(fields),
             tenant=owner,
             is_admin=owner == ADMIN if is_admin is None else is_admin,
         )
         response = application.handle(request)
         assert isinstance(response, Response)
-        document = orjson.loads(response.body)
+        document = msgspec.json.decode(response.body)
         return response.status, document["data" if response.status == 200 else "error"]
 
     return asked

@@ -9,7 +9,6 @@ from typing import Any
 
 import cffi  # type: ignore[import-untyped]
 import msgspec
-import orjson
 
 from atlas_plugin import ABI_VERSION
 from atlas_plugin.builtin import make_builtins
@@ -39,7 +38,7 @@ class Sink:
 
     @property
     def error(self) -> dict[str, Any]:
-        error: dict[str, Any] = orjson.loads(self.body)["error"]
+        error: dict[str, Any] = msgspec.json.decode(self.body)["error"]
         assert error["code"] == self.status
         return error
 
@@ -107,7 +106,7 @@ class Server:
         return result
 
     def call(self, what: int, **argument: Any) -> tuple[int, Sink]:
-        data = orjson.dumps(argument)
+        data = msgspec.json.encode(argument)
         sink = Sink()
         text = self.ffi.new("atlas_slice *", self._slice(data))
         return self.functions["atlas_python_call"](
@@ -161,9 +160,9 @@ class Server:
     def _answer(self, what: int, argument: bytes) -> bytes | None:
         lib, fake = self.lib, self.fake
         if what == lib.ATLAS_QUERY_STATUS:
-            return orjson.dumps(fake.status())
+            return msgspec.json.encode(fake.status())
         if what == lib.ATLAS_QUERY_SETTINGS:
-            return orjson.dumps(fake.entries)
+            return msgspec.json.encode(fake.entries)
         if what == lib.ATLAS_QUERY_MEMORY_EVENTS:
             return self._events()
         if what == lib.ATLAS_QUERY_MEMORY_ORDER:
@@ -171,20 +170,20 @@ class Server:
             fake.set_priorities(layer, priorities)
             return b""
         if what == lib.ATLAS_QUERY_REQUEST_SCHEMA:
-            return orjson.dumps(fake.request_schema())
+            return msgspec.json.encode(fake.request_schema())
         if what == lib.ATLAS_QUERY_CONVERSATIONS:
-            return orjson.dumps(fake.conversations())
+            return msgspec.json.encode(fake.conversations())
         if what == lib.ATLAS_QUERY_METRICS:
             return msgspec.json.encode({"families": fake.metrics()})
-        fields = orjson.loads(argument)
+        fields = msgspec.json.decode(argument)
         if what == lib.ATLAS_QUERY_SETTINGS_CHANGE:
             change = fake.change_settings(fields)
-            return orjson.dumps(
+            return msgspec.json.encode(
                 {"problems": change.problems} if change.problems else {"changed": change.changed}
             )
         if what == lib.ATLAS_QUERY_SESSIONS:
-            return orjson.dumps({"version": 0, "sessions": fake.sessions(**fields)})
-        return orjson.dumps(fake.edit_session(**fields))
+            return msgspec.json.encode({"version": 0, "sessions": fake.sessions(**fields)})
+        return msgspec.json.encode(fake.edit_session(**fields))
 
     def _events(self) -> bytes:
         touches, evictions = self.fake.memory_events()

@@ -1,6 +1,6 @@
 """The server's own questions, and whose key a request came with."""
 
-import orjson
+import msgspec
 
 from atlas_plugin.host.host import ServerCall
 from atlas_plugin.testing import FakeHost
@@ -15,8 +15,8 @@ def test_what_is_recorded_is_the_history(server: Server) -> None:
     status, sink = server.call(ServerCall.RECORD, session_id="a", messages=MESSAGES)
     assert (status, sink.body) == (server.lib.ATLAS_OK, b"{}")
     _, sink = server.call(ServerCall.HISTORY, session_id="a")
-    assert orjson.loads(sink.body) == {"messages": MESSAGES}
-    listed = orjson.loads(server.post("/v1/atlas/memory/list").body)["data"]["contexts"]
+    assert msgspec.json.decode(sink.body) == {"messages": MESSAGES}
+    listed = msgspec.json.decode(server.post("/v1/atlas/memory/list").body)["data"]["contexts"]
     assert [entry["context_id"] for entry in listed] == ["a"]
 
 

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin.host.host import LogLevel
@@ -21,7 +21,7 @@ def test_all_of_a_request_arrives(server: Server) -> None:
     )
     assert status == server.lib.ATLAS_OK
     assert sink.headers == {"Content-Type": "application/json; charset=utf-8"}
-    assert orjson.loads(sink.body) == {
+    assert msgspec.json.decode(sink.body) == {
         "method": "POST",
         "path": "/v1/atlas/x/echo",
         "query": {"a": " b", "c": ""},
@@ -42,7 +42,7 @@ def test_no_content(server: Server) -> None:
 
 
 def test_live_status_comes_from_the_host(server: Server) -> None:
-    data = orjson.loads(server.get("/v1/atlas/status").body)["data"]
+    data = msgspec.json.decode(server.get("/v1/atlas/status").body)["data"]
     assert data["uptime_seconds"] == 1.5
     assert data["memory_persistence"] is True
 

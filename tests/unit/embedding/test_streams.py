@@ -1,6 +1,6 @@
 """Answers that are read piece after piece."""
 
-import orjson
+import msgspec
 
 from tests.unit.embedding.host import Server
 
@@ -32,9 +32,9 @@ def test_streams_do_not_mix(server: Server) -> None:
 def test_closing_early_runs_the_clean_up(server: Server) -> None:
     stream = server.get("/v1/atlas/x/pieces").stream
     server.next(stream)
-    assert orjson.loads(server.get("/v1/atlas/x/closed").body) == []
+    assert msgspec.json.decode(server.get("/v1/atlas/x/closed").body) == []
     server.close(stream)
-    assert orjson.loads(server.get("/v1/atlas/x/closed").body) == ["pieces"]
+    assert msgspec.json.decode(server.get("/v1/atlas/x/closed").body) == ["pieces"]
 
 
 def test_errors_are_logged(server: Server) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_cli.simulation import (
@@ -155,7 +155,7 @@ class TestTraces:
     )
     def test_a_wrong_line_is_named(self, tmp_path: Path, line: bytes, message: str) -> None:
         path = tmp_path / "t.jsonl"
-        good = orjson.dumps({"input_length": 1_000, "hash_ids": [1, 2]})
+        good = msgspec.json.encode({"input_length": 1_000, "hash_ids": [1, 2]})
         path.write_bytes(good + b"\n" + line + b"\n")
         with pytest.raises(TraceError) as caught:
             list(read_trace(path))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
+import msgspec
 
 from atlas_plugin import Response
 from atlas_plugin.eviction import Eviction, LayerPolicy, Strategy, Touch
@@ -26,7 +26,7 @@ def order_of(touches: Sequence[Touch], layer: int = 1) -> list[int]:
 
 
 def status_of(application: Application, call: Call) -> Any:
-    return orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+    return msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
 
 
 def known_entries(application: Application, call: Call) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,7 +55,7 @@ def host(families: list[Family]) -> FakeHost:
 
 def data_of(response: Response) -> dict[str, Any]:
     assert response.status == 200, response.body
-    document = orjson.loads(response.body)
+    document = msgspec.json.decode(response.body)
     assert document.keys() == {"status", "data"}
     assert document["status"] == "success"
     data: dict[str, Any] = document["data"]
@@ -65,7 +65,7 @@ def data_of(response: Response) -> dict[str, Any]:
 def message_of(response: Response | StreamResponse, status: int) -> str:
     assert isinstance(response, Response)
     assert response.status == status
-    message: str = orjson.loads(response.body)["error"]["message"]
+    message: str = msgspec.json.decode(response.body)["error"]["message"]
     return message
 
 
@@ -143,7 +143,7 @@ class TestStream:
         events = [piece.decode().splitlines() for piece in pieces_until(pieces, b"id: ", 3)]
         numbers = [int(lines[0].removeprefix("id: ")) for lines in events]
         assert numbers == sorted(set(numbers))
-        data = orjson.loads(events[0][1].removeprefix("data: "))
+        data = msgspec.json.decode(events[0][1].removeprefix("data: "))
         assert events[0][2:] == [""]
         assert data.pop("timestamp") > 1e9
         assert data.pop("avg_latency") == 2.0
@@ -260,7 +260,7 @@ def test_a_host_that_cannot_answer(
     assert message_of(call(application, "GET", PATH), 500) == "no metrics today"
 
     def problems() -> Any:
-        return orjson.loads(call(application, "GET", "/v1/atlas/status").body)["problems"]
+        return msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)["problems"]
 
     eventually(problems)
     assert problems() == ["metrics are not sampled: no metrics today"]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from atlas_plugin import Response
@@ -34,7 +34,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 @pytest.fixture
 def status(call: Call) -> Callable[[Application], dict[str, Any]]:
     def asked(application: Application) -> dict[str, Any]:
-        document: dict[str, Any] = orjson.loads(call(application, "GET", "/v1/atlas/status").body)
+        document: dict[str, Any] = msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
         return document
 
     return asked
