@@ -1,7 +1,7 @@
 """Bodies of requests: one definition says what is valid, checks it, and describes it to clients."""
 
-import re
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -9,10 +9,6 @@ from atlas_plugin.errors import ValidationError
 from atlas_plugin.http import Request
 
 _T = TypeVar("_T")
-
-_PLACE = re.compile(r" - at `\$\.?(.*)`$")
-_MISSING = re.compile(r"Object missing required field `(.*)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
 def value_must_be(what: str, **constraints: Any) -> msgspec.Meta:
@@ -29,33 +25,57 @@ def parse_body(request: Request, kind: type[_T]) -> _T:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise _named(str(error), kind) from None
+        raise _problem(document, kind, "") or ValidationError(_lowered(error), "body") from None
 
 
-def _named(message: str, kind: Any) -> ValidationError:
-    place = _PLACE.search(message)
-    path, reason = (place[1], message[: place.start()]) if place else ("", message)
-    if unknown := _UNKNOWN.match(reason):
-        names = "" if path else f"; the fields are {', '.join(_hints(kind))}"
-        return ValidationError(f"there is no such field{names}", _joined(path, unknown[1]))
-    if missing := _MISSING.match(reason):
-        what = "" if path else _what(kind, missing[1])
-        return ValidationError(what or "it is missing", _joined(path, missing[1]))
-    return ValidationError(_what(kind, path) or f"{reason[:1].lower()}{reason[1:]}", path or "body")
+def _problem(value: Any, kind: Any, path: str) -> ValidationError | None:
+    """The first thing that is wrong with a value, in the order of the document; None where nothing is."""
+    try:
+        msgspec.convert(value, kind)
+        return None
+    except msgspec.ValidationError as error:
+        reason = _lowered(error)
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    found = None
+    if isinstance(value, list) and get_origin(plain) is list:
+        parts = (_problem(one, get_args(plain)[0], f"{path}[{i}]") for i, one in enumerate(value))
+        found = next(filter(None, parts), None)
+    elif isinstance(value, dict) and (fields := _fields(plain)):
+        found = _problem_of_fields(value, plain, fields, path)
+    return found or ValidationError(_what(kind) or reason, path or "body")
 
 
-def _what(kind: Any, field: str) -> str:
-    hint = _hints(kind).get(field)
+def _problem_of_fields(
+    value: Mapping[str, Any], kind: Any, fields: Mapping[str, Any], path: str
+) -> ValidationError | None:
+    hints = get_type_hints(get_origin(kind) or kind, include_extras=True)
+    inner = f"{path}." if path else ""
+    for name, one in value.items():
+        if (field := fields.get(name)) is not None:
+            if found := _problem(one, hints[field.name], inner + name):
+                return found
+        elif getattr(msgspec.inspect.type_info(kind), "forbid_unknown_fields", False):
+            names = "" if path else f"; the fields are {', '.join(fields)}"
+            return ValidationError(f"there is no such field{names}", inner + name)
+    for name, field in fields.items():
+        if field.required and name not in value:
+            return ValidationError(_what(hints[field.name]) or "it is missing", inner + name)
+    return None
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    """The fields of a type that has some, by their names in JSON."""
+    fields = getattr(msgspec.inspect.type_info(kind), "fields", ())
+    return {field.encode_name: field for field in fields}
+
+
+def _what(hint: Any) -> str:
     for meta in getattr(hint, "__metadata__", ()):
         if isinstance(meta, msgspec.Meta) and meta.extra and "what" in meta.extra:
             return f"value must be {meta.extra['what']}"
     return ""
 
 
-def _hints(kind: Any) -> dict[str, Any]:
-    kind = getattr(kind, "__origin__", kind)
-    return get_type_hints(kind, include_extras=True) if isinstance(kind, type) else {}
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _lowered(error: Exception) -> str:
+    reason = str(error)
+    return f"{reason[:1].lower()}{reason[1:]}"
