@@ -86,12 +86,12 @@ def register_routes(routes: Routes) -> None:
 
 @hookspec
 def report_status() -> StatusReport | None:
-    """Add to GET /v1/atlas/status; called for each such request, on its thread, so it must be quick."""
+    """Add to GET /v1/atlas/status, which goes out without it when the plugins take longer than 50 ms."""
 
 
 @hookspec
 def report_metrics() -> Iterable[Family] | None:
-    """Add to the metrics for Prometheus; called for each scrape, on its thread, so it must be quick."""
+    """Add to the metrics for Prometheus, which go out without it when the plugins take longer than 50 ms."""
 
 
 @hookspec(firstresult=True)

@@ -1,6 +1,8 @@
 """GET /v1/atlas/metrics, live and for Prometheus too: numbers of all tenants together, and no names."""
 
+import threading
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NotRequired, TypedDict
 
 from atlas_plugin.errors import UnavailableError, ValidationError
@@ -18,6 +20,7 @@ from atlas_plugin.routing import Routes
 MIN_INTERVAL_MS = 10
 MAX_INTERVAL_MS = 3_600_000
 _PATH = "/v1/atlas/metrics"
+_EXPOSITION = "atlas_plugin.metrics.exposition"
 
 
 class Metrics(TypedDict):
@@ -48,6 +51,11 @@ class MetricsPlugin:
             return
         self._running = Sampler(self._count, *self._sampling())
         self._running.start()
+        # Beside the start, as it takes long; at the first scrape it would make that late.
+        importing = threading.Thread(
+            target=import_module, args=(_EXPOSITION,), name="atlas-import", daemon=True
+        )
+        importing.start()
 
     @hookimpl
     def reload(self, changed: Mapping[str, Any]) -> None:
@@ -115,14 +123,19 @@ class MetricsPlugin:
         return StreamResponse(EventStream(sampler.subscribe(interval_s)), headers=headers)
 
     def _expose(self, request: Request) -> Response:
-        # Imported here, as most servers are never scraped and it takes longer than the rest of this package.
+        # The server puts its own families first, and waits a moment only for these.
         from atlas_plugin.metrics.exposition import expose
 
         python = python_families(self._plugins, self._sampler)
+        plugins = list(self._plugins.metrics())
+        taken: set[str] = set()
+        if any(family.name.startswith("atlas_") for family in plugins):
+            taken = {family.name for family in self._host.metrics()}
         families: dict[str, Family] = {}
         # Of a name that a plugin takes, too, the server's family counts.
-        for family in (*self._host.metrics(), *python, *self._own_families(), *self._plugins.metrics()):
-            families.setdefault(family.name, family)
+        for family in (*python, *self._own_families(), *plugins):
+            if family.name not in taken:
+                families.setdefault(family.name, family)
         text, content_type = expose(families.values(), request.headers.get("accept", ""))
         return Response(body=text, content_type=content_type)
 

@@ -296,7 +296,7 @@ class StatusPanel {
     const health = byId("health");
     health.className = `chip ${status === "healthy" ? "good" : "warn"}`;
     setMessage(health, status);
-    setText(byId("facts"), `up ${format.duration(data.uptime_seconds)} · Python ${data.python.version}`);
+    setText(byId("facts"), `up ${format.duration(data.uptime_seconds)} · Python ${data.python?.version ?? "is late"}`);
     byId("problems").replaceChildren(...problems.map((problem) => element("li", {}, problem)));
     byId("problems").hidden = !problems.length;
     setMessage(byId("memory-off"), StatusPanel.whyNoMemory(data));

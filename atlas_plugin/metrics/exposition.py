@@ -1,4 +1,4 @@
-"""Families as Prometheus reads them."""
+"""Families that Python adds, as Prometheus reads them; the server writes its own the same way."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

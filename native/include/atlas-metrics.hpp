@@ -66,6 +66,13 @@ constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "a
 
 constexpr size_t N_REQUEST_PHASES = sizeof(REQUEST_PHASE_NAMES) / sizeof(REQUEST_PHASE_NAMES[0]);
 
+// Answers that Python adds to, when it does so in time. The order is that of PYTHON_PART_NAMES.
+enum class python_part { metrics, status };
+
+constexpr const char * PYTHON_PART_NAMES[] = {"metrics", "status"};
+
+constexpr size_t N_PYTHON_PARTS = sizeof(PYTHON_PART_NAMES) / sizeof(PYTHON_PART_NAMES[0]);
+
 // Any thread. The numbers begin at 0 with the object, and never fall but for in_progress.
 class metrics {
   public:

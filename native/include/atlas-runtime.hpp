@@ -11,6 +11,7 @@
 #include "atlas-request.hpp"
 #include "atlas-root-status.hpp"
 #include "atlas-ticket.hpp"
+#include "atlas-timely-calls.hpp"
 #include "atlas-unit-cost.hpp"
 
 #include <array>
@@ -18,9 +19,14 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace atlas {
+
+struct metric_family;
 
 // What the embedding server tells about itself, for the status route.
 struct model_info {
@@ -104,14 +110,23 @@ class runtime {
     // By result and layer, 0: none.
     std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
 
-    call_limits calls;
+    call_limits  calls;
+    timely_calls python_calls; // of what is answered without Python, too
+
+    std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part
 
     http_response answer(const http_request & request);
     http_response flush(const http_request & request);
 
     std::optional<std::string> query(int32_t what, std::string_view argument);
     std::string                status_json();
-    std::string                metrics_json();
+    std::vector<metric_family> families();
+
+    // Python's answer, or nothing where it did not come in time, which is counted.
+    std::optional<http_response> ask_python(python_part part, http_request request);
+    http_response                show_status(const http_request & request);
+    http_response                show_own_status(bool is_admin, const std::string & problem);
+    http_response                show_metrics(http_request request);
 };
 
 } // namespace atlas

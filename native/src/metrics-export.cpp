@@ -1,10 +1,9 @@
 #include "metrics-export.hpp"
 
-#include <nlohmann/json.hpp>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -13,8 +12,6 @@
 namespace atlas {
 
 namespace {
-
-using json = nlohmann::ordered_json;
 
 // Names and values, in order of names.
 using label_list = std::map<std::string, std::string>;
@@ -37,17 +34,15 @@ constexpr shown_bounds OF_WAITS    = {17, 37, 1};
 class family_list {
   public:
     // The family that add() and add_histogram() add to.
-    void begin(const char * name, const char * type, const char * help) {
-        families.push_back({{"name", name}, {"type", type}, {"help", help}, {"samples", json::array()}});
-    }
+    void begin(const char * name, const char * type, const char * help) { families.push_back({name, type, help}); }
 
     template <typename T> void add(T value, const label_list & labels = {}) {
-        samples().push_back({{"labels", json(labels)}, {"value", std::move(value)}});
+        families.back().samples.push_back({labels, (double) value});
     }
 
     template <typename T> void gauge(const char * name, const char * help, T value) {
         begin(name, "gauge", help);
-        add(std::move(value));
+        add(value);
     }
 
     template <typename T> void counter(const char * name, const char * help, T value) {
@@ -56,26 +51,27 @@ class family_list {
     }
 
     void add_histogram(const duration_counts & found, const shown_bounds & shown, const label_list & labels = {}) {
-        using all            = duration_buckets;
-        const size_t step    = all::PER_OCTAVE / shown.per_octave;
-        const size_t last    = (shown.last_octave - all::MIN_OCTAVE) * all::PER_OCTAVE;
-        json         buckets = json::array();
-        uint64_t     count   = 0;
-        size_t       next    = 0;
+        using all          = duration_buckets;
+        const size_t step  = all::PER_OCTAVE / shown.per_octave;
+        const size_t last  = (shown.last_octave - all::MIN_OCTAVE) * all::PER_OCTAVE;
+        uint64_t     count = 0;
+        size_t       next  = 0;
+
+        metric_sample sample;
         for (size_t i = (shown.first_octave - all::MIN_OCTAVE) * all::PER_OCTAVE; i <= last; i += step) {
             for (; next <= i; next++) {
                 count += found.counts[next];
             }
-            buckets.push_back({(double) all::upper_bound(i) / 1e9, count});
+            sample.buckets.emplace_back((double) all::upper_bound(i) / 1e9, count);
         }
         for (; next < found.counts.size(); next++) {
             count += found.counts[next];
         }
-        buckets.push_back({nullptr, count});
-        samples().push_back({{"labels", json(labels)},
-                             {"sum", (double) found.sum_ns / 1e9},
-                             {"count", count},
-                             {"buckets", std::move(buckets)}});
+        sample.buckets.emplace_back(INFINITY, count);
+        sample.labels = labels;
+        sample.sum    = (double) found.sum_ns / 1e9;
+        sample.count  = count;
+        families.back().samples.push_back(std::move(sample));
     }
 
     void histogram(const char * name, const char * help, const duration_counts & found, const shown_bounds & shown) {
@@ -83,14 +79,10 @@ class family_list {
         add_histogram(found, shown);
     }
 
-    std::string text() const {
-        return json{{"families", families}}.dump(-1, ' ', false, json::error_handler_t::replace);
-    }
+    std::vector<metric_family> take() { return std::move(families); }
 
   private:
-    json families = json::array();
-
-    json & samples() { return families.back()["samples"]; }
+    std::vector<metric_family> families;
 };
 
 void add_requests(family_list & to, const metrics & recorded) {
@@ -169,15 +161,14 @@ void add_evictions(family_list & to, const char * layer, const eviction_counts &
     }
 }
 
-// null: infinity.
-json limit_of(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
+double limit_of(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? (double) bytes : INFINITY; }
 
 void add_layers(family_list & to, const metrics_facts & facts) {
     const auto & memory = facts.memory;
-    const auto   each   = [&](const char * name, const char * type, const char * help, json ram, json disk) {
+    const auto   each   = [&](const char * name, const char * type, const char * help, auto ram, auto disk) {
         to.begin(name, type, help);
-        to.add(std::move(ram), {{"layer", "ram"}});
-        to.add(std::move(disk), {{"layer", "disk"}});
+        to.add(ram, {{"layer", "ram"}});
+        to.add(disk, {{"layer", "disk"}});
     };
     each("atlas_layer_bytes", "gauge", "Bytes kept in a layer of the memory.", memory.ram_bytes, memory.disk_bytes);
     each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", limit_of(facts.ram_bytes),
@@ -247,13 +238,18 @@ void add_process(family_list & to, const metrics_facts & facts) {
     to.gauge("atlas_process_resident_bytes", "Memory of the process that is in RAM.", resident_bytes());
     to.counter("atlas_process_cpu_seconds_total", "CPU time of the process.", cpu_seconds());
     to.gauge("atlas_uptime_seconds", "Time since ATLAS started.", facts.uptime_s);
+    to.begin("atlas_python_late_total", "counter",
+             "Answers that went out without what Python adds, as it took too long.");
+    for (size_t i = 0; i < N_PYTHON_PARTS; i++) {
+        to.add(facts.late[i], {{"for", PYTHON_PART_NAMES[i]}});
+    }
     to.begin("atlas_build_info", "gauge", "Always 1; the labels say what runs.");
     to.add(1, {{"version", ATLAS_VERSION}, {"server_version", facts.server_version}, {"model", facts.model}});
 }
 
 } // namespace
 
-std::string metrics_json(const metrics & recorded, const metrics_facts & facts) {
+std::vector<metric_family> metrics_families(const metrics & recorded, const metrics_facts & facts) {
     family_list families;
     add_requests(families, recorded);
     add_times(families, recorded, facts.budget_breaches);
@@ -262,7 +258,7 @@ std::string metrics_json(const metrics & recorded, const metrics_facts & facts) 
     add_layers(families, facts);
     add_pool(families, recorded, facts.pool);
     add_process(families, facts);
-    return families.text();
+    return families.take();
 }
 
 } // namespace atlas

@@ -1,14 +1,16 @@
-// What ATLAS_QUERY_METRICS answers.
+// The table of what the server measures: docs/metrics.md describes it.
 #pragma once
 
 #include "atlas-admission.hpp"
 #include "atlas-memory.hpp"
 #include "atlas-metrics.hpp"
 #include "atlas-ticket.hpp"
+#include "metrics-formats.hpp"
 
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace atlas {
 
@@ -22,9 +24,11 @@ struct metrics_facts {
     std::string     server_version;
     std::string     model; // empty: none is loaded yet
 
+    std::array<uint64_t, N_PYTHON_PARTS> late = {}; // answers without Python's part
+
     std::array<std::array<uint64_t, 3>, N_RESTORE_RESULTS> restores = {}; // by result and layer, 0: none
 };
 
-std::string metrics_json(const metrics & recorded, const metrics_facts & facts);
+std::vector<metric_family> metrics_families(const metrics & recorded, const metrics_facts & facts);
 
 } // namespace atlas

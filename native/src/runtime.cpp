@@ -5,17 +5,17 @@
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
-#include "metrics-export.hpp"
+#include "metrics-formats.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <numeric>
 #include <utility>
 
 namespace atlas {
 
 using json = nlohmann::ordered_json;
+
+static const char METRICS_PATH[] = "/v1/atlas/metrics/prometheus";
 
 runtime::runtime(settings settings, std::string server_version, python_options options)
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
@@ -190,26 +190,18 @@ http_response runtime::answer(const http_request & request) {
     if (request.method == "POST" && request.path == "/v1/atlas/memory/flush") {
         return flush(request);
     }
+    if (request.method == "GET" && request.path == METRICS_PATH) {
+        return show_metrics(request);
+    }
+    const bool is_status = request.method == "GET" && request.path == "/v1/atlas/status";
     if (python_problem.empty()) {
-        return embedded.handle(request);
+        return is_status ? show_status(request) : embedded.handle(request);
     }
     if (!request.is_admin) {
         return error_response(503, "Python is not running: ask with the admin's key why"); // the reason has paths in it
     }
-    if (request.path != "/v1/atlas/status" || request.method != "GET") {
-        return error_response(503, "Python is not running: " + python_problem);
-    }
-    json data     = json::parse(status_json());
-    json document = {{"status", "degraded"}, {"problems", json::array({"Python is not running: " + python_problem})}};
-
-    document["notices"]        = data.at("notices");
-    data["memory_persistence"] = false;
-    data.erase("notices");
-    document["data"] = std::move(data);
-
-    http_response response;
-    response.body = document.dump(-1, ' ', false, json::error_handler_t::replace);
-    return response;
+    const std::string problem = "Python is not running: " + python_problem;
+    return is_status ? show_own_status(true, problem) : error_response(503, problem);
 }
 
 bool runtime::stop() {
@@ -227,58 +219,6 @@ bool runtime::stop() {
              (unsigned long long) store->stats().pending_entries, timeout_s);
     }
     return embedded.stop(timeout_s);
-}
-
-// A limit in bytes, or null where there is none: JavaScript cannot hold the number that stands for it.
-static json limit_json(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
-
-static json stats_json(const memory_stats & stats, const memory_options & options) {
-    return {
-        {"ram",
-         {{"budget", limit_json(options.ram_bytes)},
-          {"entries", stats.ram_entries},
-          {"bytes", stats.ram_bytes},
-          {"ready", stats.ready_bytes},
-          {"held",
-           {{"bytes", stats.held_bytes},
-            {"limit", limit_json(stats.held_limit)},
-            {"waiting", stats.lookups_waiting},
-            {"waited", stats.lookups_waited}}},
-          {"evicted", stats.evicted_ram},
-          {"drops", stats.ram_drops}}},
-        {"disk",
-         {{"budget", options.disk_bytes},
-          {"entries", stats.disk_entries},
-          {"bytes", stats.disk_bytes},
-          {"evicted", stats.evicted_disk},
-          {"index_complete", stats.index_complete},
-          {"problem", stats.disk_problem.empty() ? json() : json(stats.disk_problem)},
-          {"retry_s", stats.disk_problem.empty() ? json() : json(stats.disk_retry_s)}}},
-        {"index", {{"budget", options.index_bytes}, {"bytes", stats.index_bytes}}},
-        {"pending", {{"entries", stats.pending_entries}, {"bytes", stats.pending_bytes}}},
-        {"written",
-         {{"entries", stats.written_entries},
-          {"bytes", stats.written_bytes},
-          {"failures", stats.write_failures},
-          {"drops", stats.write_drops}}},
-        {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}, {"failures", stats.read_failures}}},
-        {"preloaded",
-         {{"entries", stats.preloaded_entries},
-          {"bytes", stats.preloaded_bytes},
-          {"complete", stats.preload_complete}}},
-        {"sessions", stats.sessions},
-        {"session_drops", stats.session_drops},
-        {"pinned",
-         {{"bytes", stats.pinned_bytes}, {"limit", limit_json(stats.pinned_limit)}, {"beyond", stats.unpinned_bytes}}},
-        {"event_drops", stats.event_drops},
-        {"orphan_drops", stats.orphan_drops},
-        {"damaged_files", stats.bad_checksum},
-        {"foreign_files", stats.foreign_files},
-    };
-}
-
-static json hashing_json(const hashing_progress & now) {
-    return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
 }
 
 // What there is to say of the memory of a process that has none, as a router's.
@@ -302,34 +242,12 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
-        case ATLAS_QUERY_METRICS:         return metrics_json();
+        case ATLAS_QUERY_METRICS:         return families_json(families());
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
         case ATLAS_QUERY_CONVERSATIONS:
             return conversations_json(take_conversations(requests.conversations(), argument));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
     }
-}
-
-std::string runtime::metrics_json() {
-    metrics_facts facts;
-    facts.pool            = requests.pool().stats();
-    facts.budget_breaches = requests.budget_breaches();
-    facts.server_version  = server_version;
-    facts.uptime_s        = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-    if (store) {
-        facts.memory      = store->stats();
-        facts.ram_bytes   = store->options().ram_bytes;
-        facts.disk_bytes  = store->options().disk_bytes;
-        facts.index_bytes = store->options().index_bytes;
-    }
-    for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
-        std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
-    }
-    {
-        const std::lock_guard<std::mutex> lock(model_mutex);
-        facts.model = model.name;
-    }
-    return atlas::metrics_json(requests.recorded(), facts);
 }
 
 void runtime::count_restore(const restore_outcome & how) {
@@ -338,54 +256,6 @@ void runtime::count_restore(const restore_outcome & how) {
         requests.recorded().values.record(metrics::RESTORE,
                                           std::chrono::nanoseconds(static_cast<int64_t>(how.restore_ms * 1e6)));
     }
-}
-
-std::string runtime::status_json() {
-    const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
-    const std::lock_guard<std::mutex>   lock(model_mutex);
-    const auto                          pool    = requests.pool().stats();
-    const auto                          known   = memory_root.now();
-    json                                notices = json::array();
-    json                                memory;
-    if (store && known.is_settled && known.problem.empty()) {
-        memory            = stats_json(store->stats(), store->options());
-        memory["path"]    = store->options().path;
-        memory["root"]    = known.root.empty() ? json() : json(known.root);
-        memory["hashing"] = known.hashing ? hashing_json(*known.hashing) : json();
-        memory["results"] = json::object();
-        for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
-            memory["results"][RESTORE_RESULT_NAMES[i]] =
-                std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
-        }
-        if (known.hashing) {
-            notices.push_back(known.why_not_on_disk());
-        }
-    } else if (!known.problem.empty()) {
-        memory = {{"problem", known.problem}};
-        notices.push_back("The memory of this model's state is off: " + known.problem);
-    }
-    return json{
-        {"memory", memory},
-        {"initialized", model_loaded},
-        {"context_pool_size", pool.pool_size},
-        {"pool",
-         {{"contexts", pool.pool_size},
-          {"in_use", pool.contexts_in_use},
-          {"in_progress", pool.in_progress},
-          {"waiting", pool.waiting},
-          {"too_many", pool.too_many},
-          {"exhausted", pool.exhausted},
-          {"degraded", pool.degraded},
-          {"mean_service_s", pool.mean_service_s}}},
-        {"latency_budget_breaches", requests.budget_breaches()},
-        {"conversations_dropped", requests.conversations().dropped()},
-        {"metrics_enabled", config()->enable_metrics_collection},
-        {"uptime_seconds", uptime.count()},
-        {"model", model_loaded ? json(model.name) : json()},
-        {"server_version", server_version},
-        {"notices", notices},
-    }
-        .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 } // namespace atlas

@@ -14,7 +14,7 @@ using atlas::metrics;
 using nlohmann::json;
 
 static json exported(const metrics & numbers, const atlas::metrics_facts & facts) {
-    return json::parse(atlas::metrics_json(numbers, facts)).at("families");
+    return json::parse(atlas::families_json(atlas::metrics_families(numbers, facts))).at("families");
 }
 
 static const json & family(const json & families, const std::string & name) {
@@ -48,7 +48,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 45);
+    CHECK(names.size() == 46);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {
@@ -86,6 +86,7 @@ CASE(metrics_export_shows_facts) {
     facts.restores[0][2]   = 3;
     facts.restores[1][0]   = 5;
     facts.pool.leases      = 6;
+    facts.late             = {2, 1};
 
     facts.memory.evictions_disk[2][1] = 8;
     const json families               = exported(numbers, facts);
@@ -105,6 +106,8 @@ CASE(metrics_export_shows_facts) {
     CHECK(value_of("atlas_pool_leases_total", {}) == 6);
     CHECK(value_of("atlas_evictions_total", {{"layer", "disk"}, {"strategy", "adaptive"}, {"reason", "orphan"}}) == 8);
     CHECK(family(families, "atlas_evictions_total").at("samples").size() == 2 * 3 * 6);
+    CHECK(value_of("atlas_python_late_total", {{"for", "metrics"}}) == 2);
+    CHECK(value_of("atlas_python_late_total", {{"for", "status"}}) == 1);
     CHECK(value_of("atlas_process_resident_bytes", {}) > 0);
     const json build = family(families, "atlas_build_info").at("samples").at(0).at("labels");
     CHECK(build.at("model") == "a \"model\"" && build.at("server_version") == "b1");

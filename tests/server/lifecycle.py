@@ -82,14 +82,17 @@ def plugin_options(directory: Path, source: str = "") -> list[str | Path]:
 
 
 @contextmanager
-def in_background(server: Server, path: str, body: Any = None) -> Iterator[list[httpx.Response | None]]:
+def in_background(
+    server: Server, path: str, body: Any = None, key: str | None = None
+) -> Iterator[list[httpx.Response | None]]:
     """A GET on a thread, or a POST; the list gets its answer, or None when the connection was cut."""
     answers: list[httpx.Response | None] = []
     method = "GET" if body is None else "POST"
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def get() -> None:
         try:
-            answers.append(httpx.request(method, server.url + path, json=body, timeout=60.0))
+            answers.append(httpx.request(method, server.url + path, json=body, headers=headers, timeout=60.0))
         except httpx.TransportError:
             answers.append(None)
 

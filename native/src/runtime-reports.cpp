@@ -1,0 +1,232 @@
+// What a server tells about itself: the status and the metrics. Python adds to both when it does so in time.
+#include "atlas-runtime.hpp"
+#include "metrics-export.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+namespace atlas {
+
+using json = nlohmann::ordered_json;
+
+// How long an answer waits for what Python adds.
+constexpr std::chrono::milliseconds PYTHON_LIMIT{50};
+
+static const char OPENMETRICS[]     = "application/openmetrics-text";
+static const char OPENMETRICS_END[] = "# EOF\n";
+
+// What a tenant may see of the status, as in atlas_plugin/builtin/status.py.
+static const char * const TENANTS_FACTS[] = {"initialized", "context_pool_size", "uptime_seconds", "model",
+                                             "server_version"};
+
+// A limit in bytes, or null where there is none: JavaScript cannot hold the number that stands for it.
+static json limit_json(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
+
+static json stats_json(const memory_stats & stats, const memory_options & options) {
+    return {
+        {"ram",
+         {{"budget", limit_json(options.ram_bytes)},
+          {"entries", stats.ram_entries},
+          {"bytes", stats.ram_bytes},
+          {"ready", stats.ready_bytes},
+          {"held",
+           {{"bytes", stats.held_bytes},
+            {"limit", limit_json(stats.held_limit)},
+            {"waiting", stats.lookups_waiting},
+            {"waited", stats.lookups_waited}}},
+          {"evicted", stats.evicted_ram},
+          {"drops", stats.ram_drops}}},
+        {"disk",
+         {{"budget", options.disk_bytes},
+          {"entries", stats.disk_entries},
+          {"bytes", stats.disk_bytes},
+          {"evicted", stats.evicted_disk},
+          {"index_complete", stats.index_complete},
+          {"problem", stats.disk_problem.empty() ? json() : json(stats.disk_problem)},
+          {"retry_s", stats.disk_problem.empty() ? json() : json(stats.disk_retry_s)}}},
+        {"index", {{"budget", options.index_bytes}, {"bytes", stats.index_bytes}}},
+        {"pending", {{"entries", stats.pending_entries}, {"bytes", stats.pending_bytes}}},
+        {"written",
+         {{"entries", stats.written_entries},
+          {"bytes", stats.written_bytes},
+          {"failures", stats.write_failures},
+          {"drops", stats.write_drops}}},
+        {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}, {"failures", stats.read_failures}}},
+        {"preloaded",
+         {{"entries", stats.preloaded_entries},
+          {"bytes", stats.preloaded_bytes},
+          {"complete", stats.preload_complete}}},
+        {"sessions", stats.sessions},
+        {"session_drops", stats.session_drops},
+        {"pinned",
+         {{"bytes", stats.pinned_bytes}, {"limit", limit_json(stats.pinned_limit)}, {"beyond", stats.unpinned_bytes}}},
+        {"event_drops", stats.event_drops},
+        {"orphan_drops", stats.orphan_drops},
+        {"damaged_files", stats.bad_checksum},
+        {"foreign_files", stats.foreign_files},
+    };
+}
+
+static json hashing_json(const hashing_progress & now) {
+    return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
+}
+
+std::string runtime::status_json() {
+    const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
+    const std::lock_guard<std::mutex>   lock(model_mutex);
+    const auto                          pool    = requests.pool().stats();
+    const auto                          known   = memory_root.now();
+    json                                notices = json::array();
+    json                                memory;
+    if (store && known.is_settled && known.problem.empty()) {
+        memory            = stats_json(store->stats(), store->options());
+        memory["path"]    = store->options().path;
+        memory["root"]    = known.root.empty() ? json() : json(known.root);
+        memory["hashing"] = known.hashing ? hashing_json(*known.hashing) : json();
+        memory["results"] = json::object();
+        for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
+            memory["results"][RESTORE_RESULT_NAMES[i]] =
+                std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
+        }
+        if (known.hashing) {
+            notices.push_back(known.why_not_on_disk());
+        }
+    } else if (!known.problem.empty()) {
+        memory = {{"problem", known.problem}};
+        notices.push_back("The memory of this model's state is off: " + known.problem);
+    }
+    return json{
+        {"memory", memory},
+        {"initialized", model_loaded},
+        {"context_pool_size", pool.pool_size},
+        {"pool",
+         {{"contexts", pool.pool_size},
+          {"in_use", pool.contexts_in_use},
+          {"in_progress", pool.in_progress},
+          {"waiting", pool.waiting},
+          {"too_many", pool.too_many},
+          {"exhausted", pool.exhausted},
+          {"degraded", pool.degraded},
+          {"mean_service_s", pool.mean_service_s}}},
+        {"latency_budget_breaches", requests.budget_breaches()},
+        {"conversations_dropped", requests.conversations().dropped()},
+        {"metrics_enabled", config()->enable_metrics_collection},
+        {"uptime_seconds", uptime.count()},
+        {"model", model_loaded ? json(model.name) : json()},
+        {"server_version", server_version},
+        {"notices", notices},
+    }
+        .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::vector<metric_family> runtime::families() {
+    metrics_facts facts;
+    facts.pool            = requests.pool().stats();
+    facts.budget_breaches = requests.budget_breaches();
+    facts.server_version  = server_version;
+    facts.uptime_s        = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    if (store) {
+        facts.memory      = store->stats();
+        facts.ram_bytes   = store->options().ram_bytes;
+        facts.disk_bytes  = store->options().disk_bytes;
+        facts.index_bytes = store->options().index_bytes;
+    }
+    for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
+        std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
+    }
+    std::copy(late.begin(), late.end(), facts.late.begin());
+    {
+        const std::lock_guard<std::mutex> lock(model_mutex);
+        facts.model = model.name;
+    }
+    return metrics_families(requests.recorded(), facts);
+}
+
+std::optional<http_response> runtime::ask_python(python_part part, http_request request) {
+    auto answer =
+        python_calls.run([this, request = std::move(request)] { return embedded.handle(request); }, PYTHON_LIMIT);
+    late[static_cast<size_t>(part)] += answer ? 0 : 1;
+    return answer;
+}
+
+http_response runtime::show_status(const http_request & request) {
+    auto answer = ask_python(python_part::status, request);
+    return answer ? std::move(*answer)
+                  : show_own_status(request.is_admin, "Python did not answer within 50 ms, so what it adds is missing");
+}
+
+http_response runtime::show_own_status(bool is_admin, const std::string & problem) {
+    json data    = json::parse(status_json());
+    json notices = data.at("notices");
+    data.erase("notices");
+    data["memory_persistence"] = python_problem.empty() ? json() : json(false); // null: not known
+    if (!is_admin) {
+        json       shown  = json::object();
+        const auto memory = data.at("memory");
+        for (const char * name : TENANTS_FACTS) {
+            shown[name] = data.at(name);
+        }
+        shown["memory_persistence"] = data.at("memory_persistence");
+        shown["memory"]             = memory.is_object() ? json::object() : json();
+        if (memory.contains("problem")) {
+            shown["memory"]["problem"] = memory.at("problem");
+        }
+        data    = std::move(shown);
+        notices = json::array();
+    }
+    const json document = {
+        {"status", "degraded"}, {"problems", json::array({problem})}, {"notices", notices}, {"data", data}};
+
+    http_response response;
+    response.body = document.dump(-1, ' ', false, json::error_handler_t::replace);
+    return response;
+}
+
+// Whether the client takes OpenMetrics. Versions and weights do not matter, as there is one version.
+static bool takes_openmetrics(const http_request & request) {
+    for (const auto & [name, value] : request.headers) {
+        for (size_t begin = 0; name == "accept" && begin <= value.size();) {
+            const size_t end  = std::min(value.find(',', begin), value.size());
+            std::string  kind = value.substr(begin, end - begin);
+            kind              = kind.substr(0, kind.find(';'));
+            kind.erase(std::remove_if(kind.begin(), kind.end(), [](char c) { return c == ' ' || c == '\t'; }),
+                       kind.end());
+            std::transform(kind.begin(), kind.end(), kind.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
+            if (kind == OPENMETRICS) {
+                return true;
+            }
+            begin = end + 1;
+        }
+    }
+    return false;
+}
+
+http_response runtime::show_metrics(http_request request) {
+    if (!config()->enable_metrics_collection) {
+        return error_response(503, "metrics are not collected: turn that on with --atlas-metrics or ATLAS_METRICS");
+    }
+    const bool is_openmetrics = takes_openmetrics(request);
+    request.headers.clear();
+    if (is_openmetrics) {
+        request.headers.emplace_back("accept", OPENMETRICS);
+    }
+    std::string added = is_openmetrics ? OPENMETRICS_END : "";
+    if (python_problem.empty()) {
+        auto answer = ask_python(python_part::metrics, std::move(request));
+        if (answer && answer->status == 200) {
+            added = std::move(answer->body);
+        }
+    }
+    http_response response;
+    response.content_type = is_openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                           : "text/plain; version=0.0.4; charset=utf-8";
+    response.body =
+        families_text(families(), is_openmetrics ? exposition::openmetrics : exposition::prometheus) + added;
+    return response;
+}
+
+} // namespace atlas
