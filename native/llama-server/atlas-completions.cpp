@@ -37,10 +37,6 @@ std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && f
     return res;
 }
 
-std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error) {
-    return atlas_server_response(atlas::error_response(error));
-}
-
 // In upstream's format. Without ATLAS, upstream's answer.
 static std::unique_ptr<server_http_res> invalid_request(const char * problem, const std::exception & error) {
     const bool is_ours = atlas_active() != nullptr;
@@ -53,12 +49,16 @@ static std::unique_ptr<server_http_res> invalid_request(const char * problem, co
     return res;
 }
 
-std::unique_ptr<server_http_res> atlas_error_response(const common_json_error & error) {
-    return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
-}
-
-std::unique_ptr<server_http_res> atlas_error_response(const std::out_of_range & error) {
-    return invalid_request("The request names a token or an entry that does not exist: ", error);
+std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req) {
+    try {
+        return handler(req);
+    } catch (const atlas::error & error) {
+        return atlas_server_response(atlas::error_response(error));
+    } catch (const common_json_error & error) {
+        return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
+    } catch (const std::out_of_range & error) {
+        return invalid_request("The request names a token or an entry that does not exist: ", error);
+    }
 }
 
 // Empty when there is none.
@@ -137,8 +137,9 @@ static int count_prompts(const json & data) {
     return has_number && !has_nested ? 1 : (int) std::min<size_t>(prompt.size(), MAX_SEQUENCES);
 }
 
-std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data,
-                                            size_t & max_posted) {
+std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const server_http_req & req,
+                                            const common_json & data) {
+    size_t max_posted = 0;
     atlas_check_parameters(data);
     if (req.atlas) {
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->turn) {
@@ -152,6 +153,7 @@ std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const c
             req.atlas->meter->set_choices(n_choices, max_posted > 0);
         }
     }
+    posting.expect(req, max_posted);
     return req.atlas;
 }
 
@@ -209,7 +211,9 @@ static void measure(atlas::request_meter & meter, const server_task_result & res
     }
 }
 
-void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & out, bool is_last) {
+void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_task_result & result, common_json & out,
+                     bool is_last) {
+    atlas::request * request = to.get();
     if (request == nullptr) {
         return;
     }
@@ -240,31 +244,10 @@ void atlas_on_result(atlas::request * request, const server_task_result & result
     (*target)["atlas"] = json::parse(request->answer());
 }
 
-//
-// several sequences
-//
-
-void atlas_split(std::vector<server_task> & tasks, size_t max_posted) {
-    if (max_posted == 0) {
-        return;
-    }
-    std::vector<server_task> single;
-    for (auto & task : tasks) {
-        auto children = std::exchange(task.child_tasks, {});
-        single.push_back(std::move(task));
-        for (auto & child : children) {
-            child.id_parent = -1;
-            child.id_slot   = -1;
-            atlas_memory_find_like(child, single.back());
-            single.push_back(std::move(child));
-        }
-    }
-    tasks = std::move(single);
-}
-
-void atlas_hold_back(std::vector<server_task> & tasks, std::vector<server_task> & held, size_t max_posted) {
-    while (max_posted > 0 && tasks.size() > max_posted) {
-        held.push_back(std::move(tasks.back()));
-        tasks.pop_back();
+void atlas_on_results(const std::shared_ptr<atlas::request> &                  request,
+                      const std::vector<std::unique_ptr<server_task_result>> & results, common_json & out, int type) {
+    const bool is_merged = type == TASK_RESPONSE_TYPE_OAI_CHAT || type == TASK_RESPONSE_TYPE_OAI_CMPL;
+    for (size_t i = 0; i < results.size(); i++) {
+        atlas_on_result(request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
     }
 }

@@ -127,9 +127,21 @@ bool atlas_refuse_page(const httplib::Request & request, httplib::Response & res
     return true;
 }
 
-bool atlas_keeps_header(const std::string & name) {
-    return !state().is_router ||
-           (strcasecmp(name.c_str(), "Origin") != 0 && strcasecmp(name.c_str(), "Sec-Fetch-Site") != 0);
+bool atlas_keeps_header(const httplib::Request & request, const std::string & name, const std::string & value) {
+    const bool says_where_from =
+        strcasecmp(name.c_str(), "Origin") == 0 || strcasecmp(name.c_str(), "Sec-Fetch-Site") == 0;
+    return !(state().is_router && says_where_from) && request.get_header_value(name) == value;
+}
+
+bool atlas_owns_error(const httplib::Request & request, httplib::Response & response) {
+    std::string body = response.body;
+    if (!atlas_format_error(request.path, response.status, body)) {
+        return false;
+    }
+    if (body != response.body) {
+        response.set_content(body, "application/json; charset=utf-8");
+    }
+    return true;
 }
 
 bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented) {

@@ -25,9 +25,14 @@ void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerCon
 // What it does not let through has not been read, and reaches no handler.
 bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response);
 
-// server-http.cpp: whether handlers get a header. A router's do not get those that say where a request came from: they
-// would pass them on to a model's server, whose own address is another.
-bool atlas_keeps_header(const std::string & name);
+// server-http.cpp: whether handlers get a header of the request. Of one that is repeated they get the first, as where the API
+// key is checked. A router's do not get those that say where a request came from: they would pass them on to a model's
+// server, whose own address is another.
+bool atlas_keeps_header(const httplib::Request & request, const std::string & name, const std::string & value);
+
+// server-http.cpp: whether upstream's error handler must leave the response alone, as its path belongs to ATLAS. Gives an
+// error that the server itself made the ATLAS format.
+bool atlas_owns_error(const httplib::Request & request, httplib::Response & response);
 
 // server-http.cpp: whether the key is one of them. Takes the same time whichever it is, and however much of one is right.
 bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented);

@@ -36,7 +36,6 @@ void atlas_set_lineage(server_task & task, const adapters & loaded) {
 }
 
 void atlas_adopt(server_prompt & prompt, const adapters & loaded) {
-    atlas_taint(prompt);
     if (atlas_active()) {
         prompt.tokens.lineage = lineage_of("", loaded, {});
     }

@@ -10,6 +10,7 @@
 #include "atlas-memory-root.h"
 #include "atlas-router.h"
 #include "atlas-runtime.hpp"
+#include "atlas-slot-files.h"
 #include "build-info.h"
 #include "log.h"
 #include "server-common.h"
@@ -75,13 +76,15 @@ static constexpr size_t N_SETTINGS = 0
 #undef ATLAS_SETTING
     ;
 
-void atlas_add_options(common_params_context & ctx_arg) {
+static void add_options(common_params_context & ctx_arg) {
     ctx_arg.options.push_back(common_arg({"--atlas-config"}, "FILE",
                                          "TOML file with settings, by the names that GET /v1/atlas/config shows\n"
                                          "(env: ATLAS_CONFIG)",
                                          [](common_params &, const std::string & value) { config_file() = value; }));
     add_table(ctx_arg, std::make_index_sequence<N_SETTINGS>());
 }
+
+void atlas_prepare_options() { common_params_add_options = add_options; }
 
 //
 // life
@@ -141,6 +144,7 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
     atlas::set_log_sink(write_log);
     auto & settings = pending_settings();
     shows_slots     = params.endpoint_slots;
+    slot_files      = params.slot_save_path;
     try {
         settle_settings(settings);
         if (!settings.values()->enabled) {
@@ -218,8 +222,23 @@ static bool names_model(const server_http_req & req, bool has_body) {
     }
 }
 
+// Upstream's handler of POST /slots/N, which says that a slot was saved when its file will outlive a power loss.
+static atlas_handler with_durable_saves(const atlas_handler & stock, const std::string & slot_files) {
+    return [stock, slot_files](const server_http_req & req) {
+        auto response = stock(req);
+        if (response->status == 200 && !response->data.empty() && req.get_param("action") == "save") {
+            const std::string name = json::parse(req.body).at("filename");
+            atlas_sync_slot_file(slot_files + name);
+        }
+        return response;
+    };
+}
+
 void atlas_server::add_routes(const server_http_context & ctx_http, server_routes & routes, const atlas_handler & get,
                               const atlas_handler & post) const {
+    if (!get) {
+        routes.post_slots = with_durable_saves(routes.post_slots, slot_files);
+    }
     if (!atlas_active()) {
         return;
     }

@@ -8,26 +8,24 @@
 
 #include "json.h"
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+class atlas_posting;
 struct common_params;
-struct common_params_context;
 struct server_http_context;
 struct server_http_req;
 struct server_http_res;
 struct server_routes;
-struct server_task;
 struct server_task_result;
 
 using atlas_handler = std::function<std::unique_ptr<server_http_res>(const server_http_req & req)>;
 
 namespace atlas {
-struct error;
 struct http_response;
 class request;
 class runtime;
@@ -39,8 +37,8 @@ std::unique_ptr<atlas::runtime> & atlas_active();
 
 std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && from);
 
-// arg.cpp: adds the --atlas-… options. To be assigned to common_params_add_options before the command line is parsed.
-void atlas_add_options(common_params_context & ctx_arg);
+// server.cpp, before the command line is parsed: has it know the --atlas-… options.
+void atlas_prepare_options();
 
 // server.cpp: one per run of the server; does nothing in a server that runs inside the CLI or with ATLAS_ENABLED=0.
 class atlas_server {
@@ -59,13 +57,14 @@ class atlas_server {
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
 
-    // After the loop of tasks has ended: answers who still waits for a result, makes the memory durable, ends Python, after
+    // After the loop of tasks has ended: publishes what the slots hold, answers who still waits for a result, makes the memory durable, ends Python, after
     // which no call reaches it, and waits for the streams. Ends the process by itself when a Python call hangs, or when
     // requests keep the server from ending for the shutdown timeout: with 0, or 1 when nobody asked for the end.
     static void stop();
 
   private:
-    bool shows_slots = true;
+    bool        shows_slots = true;
+    std::string slot_files; // what their paths start with
 };
 
 // Upstream's handler of GET /metrics with our metrics behind its own, where it shows any.
@@ -104,17 +103,14 @@ bool atlas_is_public(const std::string & path);
 // Whether a request's path, as it came in, is /v1/atlas or below it.
 bool atlas_owns_path(const std::string & path);
 
-// server-http.cpp: whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error
-// handler must leave it alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.
+// Whether the path of a response with status 400 or more belongs to ATLAS, so that upstream's error handler must leave it
+// alone. Gives an error that the server itself made (401, 404, 503, …) the ATLAS format.
 bool atlas_format_error(const std::string & path, int status, std::string & body);
 
-// server.cpp, ex_wrapper: the answer to an atlas::error.
-std::unique_ptr<server_http_res> atlas_error_response(const atlas::error & error);
-
-// The same for a body that is no JSON or whose fields are not of the type they must be, and for one that names a token
-// that does not exist: 400 in upstream's format. Both are 500 in stock.
-std::unique_ptr<server_http_res> atlas_error_response(const common_json_error & error);
-std::unique_ptr<server_http_res> atlas_error_response(const std::out_of_range & error);
+// server.cpp, ex_wrapper: what the handler answers, or the answer to an atlas::error. A body that is no JSON or whose fields
+// are not of the type they must be, and one that names a token that does not exist, gets 400 in upstream's format; both are
+// 500 in stock. Throws what else the handler throws.
+std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req);
 
 // server-context.cpp: parses the body of a completion request, takes its `atlas` object out of it, and begins what ATLAS
 // keeps about the request. Throws what parsing throws, and atlas::error.
@@ -127,17 +123,24 @@ std::string atlas_presented_key(const std::map<std::string, std::string> & heade
 // do not separate; an empty name gives what stands before all of the client's.
 std::string atlas_own_name(const std::map<std::string, std::string> & headers, const std::string & name);
 
-// server-context.cpp: waits until the completion may go on. max_posted: how many of its tasks may be with the queue at
-// once; 0: all. Returns what the response has to hold until it ends. Throws atlas::error.
-std::shared_ptr<atlas::request> atlas_admit(const server_http_req & req, const common_json & data, size_t & max_posted);
+// server-context.cpp: waits until the completion may go on, and says to what posts its tasks how many of them may be with
+// the queue at once. Returns what the response has to hold until it ends. Throws atlas::error.
+std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const server_http_req & req,
+                                            const common_json & data);
 
-// server-queue.cpp, with a max_posted that is not 0: makes tasks of their own of child tasks, which would run together
-// with their parent; then keeps back, last first, those that have to wait until another one ended.
-void atlas_split(std::vector<server_task> & tasks, size_t max_posted);
-void atlas_hold_back(std::vector<server_task> & tasks, std::vector<server_task> & held, size_t max_posted);
+// The same for the response: res.rd reads the results.
+template <typename response> void atlas_admit(response & res, const server_http_req & req, const common_json & data) {
+    res.atlas = atlas_admit(res.rd.posting, req, data);
+}
 
 // server-context.cpp: notes one result; on the last one of a request that had an `atlas` object puts that of the answer
-// into its JSON (an object, or an array whose last entry takes it).
-void atlas_on_result(atlas::request * request, const server_task_result & result, common_json & json, bool is_last);
+// into its JSON (an object, or an array whose last entry takes it). A request that is null has none.
+void atlas_on_result(const std::shared_ptr<atlas::request> & request, const server_task_result & result,
+                     common_json & json, bool is_last);
+
+// The same for all results of an answer that is not streamed, and the array of their JSON. Some types of it are merged into
+// the first. type: a task_response_type.
+void atlas_on_results(const std::shared_ptr<atlas::request> &                  request,
+                      const std::vector<std::unique_ptr<server_task_result>> & results, common_json & json, int type);
 
 #endif // LLAMA_ATLAS

@@ -23,18 +23,13 @@ struct atlas_prompt_state {
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
     int64_t n_exact = -1;
 
-    // Holds what a fresh prefill would not give (shifted positions, a copied sequence, a slot file): not published.
-    bool is_tainted = false;
+    // May hold what a fresh prefill would not give: not published. So is all that upstream puts in the place of a prompt
+    // (shifted positions, a copied sequence, a slot file); only who sees a slot empty can say otherwise.
+    bool is_tainted = true;
 
     // The present task asked for no caching. Its state is exact all the same, and the next task may publish it.
     bool is_unwanted = false;
 
     // Of the present task, or of the last.
     atlas::memory_access access;
-
-    static atlas_prompt_state tainted() {
-        atlas_prompt_state state;
-        state.is_tainted = true;
-        return state;
-    }
 };

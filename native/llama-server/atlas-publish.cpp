@@ -8,7 +8,6 @@
 #include "server-task.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
@@ -35,13 +34,7 @@ static bool read_range(llama_context * ctx, int id_slot, llama_pos p0, llama_pos
     const auto   flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL;
     const size_t size  = llama_state_seq_get_data_range(ctx, nullptr, 0, id_slot, p0, p1, flags);
     data.resize(size);
-    if (size == 0 || llama_state_seq_get_data_range(ctx, data.data(), size, id_slot, p0, p1, flags) != size) {
-        return false;
-    }
-    // gaps are not reported: the number of cells stands behind the magic, the sequence and the number of streams
-    uint32_t n_cells = 0;
-    std::memcpy(&n_cells, data.data() + 12, sizeof(n_cells));
-    return n_cells == (uint32_t) (p1 - p0);
+    return size > 0 && llama_state_seq_get_data_range(ctx, data.data(), size, id_slot, p0, p1, flags) == size;
 }
 
 // What the next entry of the slot's conversation is chained to.
@@ -150,7 +143,7 @@ static void publish_tip(llama_context * ctx, int id_slot, server_prompt & prompt
     }
 }
 
-void atlas_taint(server_prompt & prompt) { prompt.atlas.is_tainted = true; }
+bool atlas_is_clean(const server_prompt & prompt) { return !prompt.atlas.is_tainted && !prompt.tokens.has_moved; }
 
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
     if (!atlas_memory_active() || !atlas_setup.needs_checkpoint() || n_tokens == 0 || n_tokens >= n_prompt) {
@@ -165,7 +158,8 @@ static void publish_parts(llama_context * ctx, int id_slot, server_prompt & prom
                           int64_t deadline_us) {
     auto &       state    = prompt.atlas;
     const size_t n_tokens = prompt.tokens.size();
-    if (!atlas_memory_active() || state.is_tainted || state.is_unwanted || prompt.tokens.has_mtmd || n_tokens == 0) {
+    if (!atlas_memory_active() || !atlas_is_clean(prompt) || state.is_unwanted || prompt.tokens.has_mtmd ||
+        n_tokens == 0) {
         return;
     }
     follow_root(state);
@@ -220,6 +214,22 @@ void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & 
 
 void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
     publish_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_PUBLISH_BUDGET_US);
+}
+
+bool atlas_is_exact(const server_prompt & prompt, int64_t n_tokens) { return prompt.atlas.n_exact == n_tokens; }
+
+// Set and called by the thread that runs the loop.
+static std::function<void()> & at_end() {
+    static std::function<void()> publish;
+    return publish;
+}
+
+void atlas_at_end(std::function<void()> publish) { at_end() = std::move(publish); }
+
+void atlas_end_loop() {
+    if (const auto publish = std::exchange(at_end(), nullptr)) {
+        publish();
+    }
 }
 
 atlas_publish_pass::atlas_publish_pass(bool is_busy)

@@ -120,7 +120,7 @@ static bool has_room(llama_context * ctx, int id_slot, size_t n_tokens) {
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
     const auto & state = prompt.atlas;
     const size_t kept  = state.n_published + state.n_tail;
-    if (!atlas_memory_active() || state.is_tainted || state.root != atlas_setup.root || kept == 0 ||
+    if (!atlas_memory_active() || !atlas_is_clean(prompt) || state.root != atlas_setup.root || kept == 0 ||
         kept != prompt.tokens.size() ||
         !atlas_setup.store->contains(state.n_tail > 0 ? state.tail : state.last_block)) {
         return false;
@@ -133,9 +133,15 @@ bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, i
     return may;
 }
 
+static void begin_anew(server_prompt & prompt) {
+    prompt.atlas.is_tainted = false;
+    prompt.tokens.has_moved = false;
+}
+
 static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
     llama_memory_seq_rm(llama_get_memory(ctx), id_slot, -1, -1);
     prompt.clear();
+    begin_anew(prompt);
 }
 
 // Appends the part of the match's state that can be cut to the empty sequence.
@@ -237,7 +243,7 @@ static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_p
     const size_t  has    = atlas_count_reusable(ctx, id_slot, prompt, task);
     const double  n_gain = (double) match.n_tokens - (double) has;
     const bool    is_begun =
-        match.n_tokens <= common && !prompt.atlas.is_tainted && atlas_setup.parts != state_class::whole_only;
+        match.n_tokens <= common && atlas_is_clean(prompt) && atlas_setup.parts != state_class::whole_only;
     const double bytes = count_bytes(match, is_begun);
 
     atlas::restore_outcome how = {ticket.result, 0, 0};
@@ -294,7 +300,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     size_t             common = prompt.tokens.get_common_prefix(task.tokens);
     atlas_prompt_state fresh;
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
-    if (prompt.atlas.is_tainted && common < ATLAS_MIN_GAIN_TOKENS) {
+    if (prompt.tokens.empty()) {
+        begin_anew(prompt);
+    } else if (!atlas_is_clean(prompt) && common < ATLAS_MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }

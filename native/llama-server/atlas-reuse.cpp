@@ -33,6 +33,8 @@ size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_promp
     return std::min(n_past, task.tokens.size() - 1);
 }
 
+bool atlas_chooses_slot(const server_task & task) { return atlas_memory_active() && task.id_slot == -1; }
+
 double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
                        const server_task & task) {
     static const double COPIED      = 0.02; // a token that is copied, of one that is computed

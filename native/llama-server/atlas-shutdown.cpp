@@ -3,6 +3,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-runtime.hpp"
+#include "atlas-slots.h"
 #include "log.h"
 #include "server-task.h"
 
@@ -54,6 +55,7 @@ void atlas_server::stop() {
     if (!active) {
         return;
     }
+    atlas_end_loop();
     is_ending = true;
     if (!active->stop()) {
         end_process("ending although a call into Python has not come to its end");

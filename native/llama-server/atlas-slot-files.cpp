@@ -18,6 +18,8 @@
 #include <system_error>
 #include <vector>
 
+#undef llama_state_seq_save_file // llama.cpp's own writes its part
+
 namespace fs = std::filesystem;
 
 namespace {

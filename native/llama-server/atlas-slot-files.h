@@ -20,5 +20,5 @@ size_t atlas_save_slot_file(llama_context * ctx, const char * path, llama_seq_id
 size_t atlas_load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq_id, llama_token * tokens,
                             size_t capacity, size_t * n_tokens);
 
-// server-context.cpp, HTTP thread, after a save: the file outlives a power loss. Throws std::runtime_error.
+// HTTP thread, after a save: the file outlives a power loss. Throws std::runtime_error.
 void atlas_sync_slot_file(const std::string & path);

@@ -1,6 +1,6 @@
 // The slots' side of the memory: publishing what they compute, and putting back what was computed before.
 //
-// All but the first three are called by the loop thread only. They copy memory, and never touch a file, enter Python or
+// All but the first three, and atlas_end_loop(), are called by the loop thread only. They copy memory, and never touch a file, enter Python or
 // wait for a lock that either can hold.
 #pragma once
 
@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -36,7 +37,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
 void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora_info> & loaded);
 
 // A slot file was loaded into the slot: it does not say what it was computed under, which is taken to be what the server
-// has set now. It is nobody's of several tenants, and is not published.
+// has set now. It is nobody's of several tenants.
 void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded);
 
 // Before a task is launched on an idle slot: publishes what the slot holds, then, when the memory has more of the task's
@@ -46,6 +47,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
 
 // How many tokens of the task's prompt upstream will reuse of what the slot holds, if the memory does nothing.
 size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_prompt & prompt, const server_task & task);
+
+// Whether the slot of the task is the memory's to choose.
+bool atlas_chooses_slot(const server_task & task);
 
 // What launching the task on an idle slot would cost, in tokens to compute: those that neither the slot nor the memory has,
 // a little for those that are copied, and for what the slot would lose, as far as somebody may come back to it.
@@ -59,7 +63,7 @@ double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & p
 // those cells; and where the task would not find enough free ones.
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task);
 
-// server-context.cpp has all types of these two. The idle slot where the task costs least; null: all are busy.
+// server-context.cpp has all types of these templates. The idle slot where the task costs least; null: all are busy.
 template <typename slot>
 slot * atlas_cheapest_slot(llama_context * ctx, std::vector<slot> & slots, const server_task & task) {
     slot * best      = nullptr;
@@ -75,6 +79,14 @@ slot * atlas_cheapest_slot(llama_context * ctx, std::vector<slot> & slots, const
     return best;
 }
 
+// The slot that a task runs in; null: it has to wait. Upstream's choice where the task names one, or no memory takes part.
+template <typename slot, typename choice>
+slot * atlas_choose_slot(llama_context * ctx, std::vector<slot> & slots, server_task & task,
+                         const std::vector<common_adapter_lora_info> & loaded, const choice & upstreams) {
+    atlas_set_lineage(task, loaded);
+    return atlas_chooses_slot(task) ? atlas_cheapest_slot(ctx, slots, task) : upstreams();
+}
+
 // Once nothing can hold the task back any more: makes room, and gives the slot what the memory has for it.
 template <typename slot>
 void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & chosen, server_task & task) {
@@ -86,8 +98,11 @@ void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & 
     atlas_memory_restore(ctx, chosen.id, chosen.prompt, task);
 }
 
-// What was just loaded or moved into the slot is not what a fresh prefill would give: it is not published.
-void atlas_taint(server_prompt & prompt);
+// Whether the slot's state was restored exactly here, so that there is nothing to roll back to go on.
+bool atlas_is_exact(const server_prompt & prompt, int64_t n_tokens);
+
+// Whether what the slot holds is what a fresh prefill would give. Otherwise it is not published.
+bool atlas_is_clean(const server_prompt & prompt);
 
 // Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);
@@ -111,6 +126,26 @@ class atlas_publish_pass {
     const int64_t  deadline_us; // of ggml_time_us
     mutable bool   is_behind = false; // an idle slot may hold more than could be published in time
 };
+
+// Between two batches, and at the end of the loop.
+template <typename slot>
+void atlas_publish_slots(llama_context * ctx, std::vector<slot> & slots, bool is_stopping = false) {
+    bool is_busy = false;
+    for (const slot & each : slots) {
+        is_busy |= each.is_processing();
+    }
+    const atlas_publish_pass pass(is_busy && !is_stopping);
+    for (slot & each : slots) {
+        // a slot that has just been given a task still names the tokens of the one before
+        if (each.state != decltype(slot::state)::SLOT_STATE_STARTED) {
+            pass.publish(ctx, each.id, each.prompt, is_stopping || !each.task ? 0 : each.task->n_tokens());
+        }
+    }
+}
+
+// What is to be done when the loop of tasks has ended, by the thread that ran it: atlas_end_loop() does it.
+void atlas_at_end(std::function<void()> publish);
+void atlas_end_loop();
 
 // Before an answer is complete for its client, who may at once ask for more: publishes what the slot holds, unless that
 // is so much that it has to wait for the next passes.

@@ -9,14 +9,14 @@ import pytest
 from atlas_build import patches_cli
 from atlas_build.console import REPOSITORY, BuildError
 from atlas_build.git import git_output
-from atlas_build.patchcheck import BUDGET, lint, stats, verify
+from atlas_build.patchcheck import BUDGETS, BUSY_FILE, MOST_HUNKS, counted_lines, lint, stats, verify
 from atlas_build.patchfile import parse_patch, read_patches
 from atlas_build.patchwork import PatchRepository, write_patches
 from atlas_build.source import Source
 from atlas_build.stage_cli import PATCHES
 from atlas_build.unifdef import without_macro
 
-TRAILERS = "Forwarded: no, ours\nDrop-When: upstream has it,\n  in some form\nGuarded: yes"
+TRAILERS = "Forwarded: no, ours\nDrop-When: upstream has it,\n  in some form\nGuarded: yes\nKind: seam"
 IDENTITY = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 GUARDED = "#ifdef LLAMA_ATLAS\nint atlas;\n#endif\n"
 
@@ -213,6 +213,8 @@ def test_lint_accepts_a_good_series(patches: Path) -> None:
         ),
         ("Guarded: yes", "Guarded:", "0002-add-a-file.patch: no `Guarded:` trailer"),
         ("Guarded: yes", "Guarded: maybe", "0002-add-a-file.patch: `Guarded: maybe` is neither yes nor no"),
+        ("Kind: seam\n", "", "0002-add-a-file.patch: no `Kind:` trailer"),
+        ("Kind: seam", "Kind: patch", "0002-add-a-file.patch: `Kind: patch` is neither seam nor mend"),
         (
             "+int atlas;",
             "+int atlas; ",
@@ -253,12 +255,48 @@ def test_lint_of_the_directory(patches: Path) -> None:
     ]
 
 
-def test_lint_of_the_budget(repository: PatchRepository, patches: Path) -> None:
-    commit(repository, message("Too much"), big_cpp="int x;\n" * BUDGET)
+@pytest.mark.parametrize(("kind", "of_others"), [("seam", 2), ("mend", 0)])
+def test_lint_of_the_budgets(repository: PatchRepository, patches: Path, kind: str, of_others: int) -> None:
+    allowed = BUDGETS[kind] - of_others
+    trailers = TRAILERS.replace("seam", kind)
+    uncounted = "\n#include <x>\n  # define y\n" * 100
+    commit(repository, message("All that is allowed", trailers), big_cpp=uncounted + "int x;\n" * allowed)
+    repository.save(patches)
+    assert lint(patches) == []
+    commit(repository, message("One more", trailers), more_cpp="// why\n")
     repository.save(patches)
     assert lint(patches) == [
-        f"the series changes {BUDGET + 6} lines, the budget is {BUDGET}: move code into native/"
+        f"{kind}s change {BUDGETS[kind] + 1} lines, their budget is {BUDGETS[kind]}: move code into native/"
     ]
+
+
+def test_lint_of_the_hunks(repository: PatchRepository, patches: Path) -> None:
+    busy = BUSY_FILE.replace("/", "__")
+
+    def text(**words: str) -> str:
+        return "".join(f"int x{n}{words.get(f'x{n}', '')};\n" + "\n" * 9 for n in range(MOST_HUNKS))
+
+    commit(repository, message("Make the file"), **{busy: text()})
+    changed = {f"x{n}": "y" for n in range(MOST_HUNKS - 1)}
+    commit(repository, message("Use the other hunks"), **{busy: text(**changed)})
+    repository.save(patches)
+    assert lint(patches) == []
+    commit(repository, message("Change one once more"), **{busy: text(**changed | {"x0": "z"})})
+    repository.save(patches)
+    assert lint(patches) == [f"{MOST_HUNKS + 1} hunks in {BUSY_FILE}, at most {MOST_HUNKS} are allowed"]
+
+
+def test_counted_lines() -> None:
+    def counted(path: str, *lines: str) -> int:
+        diff = f"diff --git a/{path} b/{path}\n@@ -1,0 +1,{len(lines)} @@\n" + "".join(
+            f"+{line}\n" for line in lines
+        )
+        return counted_lines(parse_patch("p", f"S\n\nWhy.\n---\n{diff}"))
+
+    assert counted("a.cpp", "#ifdef X", "  #  else", "", "  ", "// why", "}") == 2
+    assert counted("CMakeLists.txt", "# why", "", "endif()") == 2
+    removed = "diff --git a/a.h b/a.h\n@@ -1,3 +0,0 @@\n-#if X\n-\n-int x;\n"
+    assert counted_lines(parse_patch("p", f"S\n\nWhy.\n---\n{removed}")) == 1
 
 
 def test_verify_accepts_guarded_files(patches: Path, source: Source) -> None:
@@ -293,17 +331,21 @@ def test_verify_refuses_what_export_would_change(patches: Path, source: Source) 
 def test_stats(patches: Path) -> None:
     rows = [line.split() for line in stats(patches).splitlines()]
     assert rows[1:4] == [
-        ["0001-declare-atlas-first.patch", "1", "3", "0"],
-        ["0002-add-a-file.patch", "1", "3", "0"],
-        ["total", "2", "6", "0"],
+        ["0001-declare-atlas-first.patch", "seam", "1", "3", "0", "1", "1"],
+        ["0002-add-a-file.patch", "seam", "1", "3", "0", "1", "1"],
+        ["total", "2", "6", "0", "2", "2"],
     ]
-    assert stats(patches).endswith(f"6 of {BUDGET} changed lines used")
+    assert stats(patches).splitlines()[4:] == [
+        f"2 of {BUDGETS['seam']} counted lines used by seams",
+        f"0 of {BUDGETS['mend']} counted lines used by mends",
+        f"0 of {MOST_HUNKS} hunks used in {BUSY_FILE}",
+    ]
 
 
 def test_hunks_and_removed_lines_that_look_like_headers() -> None:
     diff = "diff --git a/q.sql b/q.sql\n@@ -3,2 +3 @@\n--- a comment\n a\n@@ -9 +8 @@\n-b\n+c\n"
     (change,) = parse_patch("p", f"S\n\nWhy.\n---\n{diff}").changes
-    assert (change.hunks, change.added, change.removed) == ((3, 9), ("c",), 2)
+    assert (change.hunks, change.added, change.removed) == ((3, 9), ("c",), ("-- a comment", "b"))
 
 
 @pytest.mark.parametrize(
@@ -357,6 +399,56 @@ def test_command_line(
     edit(patches, 1, "Forwarded", "Sent")
     assert patches_cli.main(["lint", *directory]) == 1
     assert capsys.readouterr().err.startswith("error: 1 problems in ")
+
+
+FAR = [f"int x{number};" for number in range(30)]
+
+
+def llama_tree(path: Path, lines: list[str]) -> Path:
+    """What passes for a llama.cpp tree, with a file of these lines."""
+    for name in ("CMakeLists.txt", "include/llama.h", "tools/server/server.cpp"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    (path / "far.cpp").write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pristine = Source(llama_tree(tmp_path / "pristine", FAR), "fake")
+    repository = PatchRepository.create(tmp_path / "work", pristine, "fake")
+    lines = [*FAR]
+    lines[4], lines[25] = "int once;", "int end;"
+    commit(repository, message("Change two places"), far_cpp="\n".join(lines) + "\n")
+    lines[4] = "int twice;"
+    commit(repository, message("Change one again"), far_cpp="\n".join(lines) + "\n")
+    repository.save(tmp_path / "patches")
+    command = ["drift", "--patches", str(tmp_path / "patches")]
+
+    def refused(lines: list[str]) -> list[str]:
+        tree = llama_tree(tmp_path / "tree", lines)
+        status = patches_cli.main([*command, str(tree)])
+        assert (tree / "far.cpp").read_text() == "\n".join(lines) + "\n"
+        out, err = capsys.readouterr()
+        if status == 0:
+            assert out == f"all 3 hunks apply to {tree}\n"
+            return []
+        head, *listed = err.splitlines()
+        assert (status, head) == (1, f"error: {len(listed)} of 3 hunks do not apply to {tree}:")
+        return listed
+
+    first, again = (
+        "0001-change-two-places.patch: far.cpp:",
+        "0002-change-one-again.patch: far.cpp:2 (hunk 1 of 1)",
+    )
+    assert refused(FAR) == refused(["int before;", *FAR]) == []
+    assert refused([*FAR[:24], "int inserted;", *FAR[24:]]) == [f"{first}23 (hunk 2 of 2)"]
+    assert refused([*FAR[:3], "int inserted;", *FAR[3:]]) == [f"{first}2 (hunk 1 of 2)", again]
+    assert refused([]) == [f"{first}2 (hunk 1 of 2)", f"{first}23 (hunk 2 of 2)", again]
+    (tmp_path / "tree" / "far.cpp").unlink()
+    assert patches_cli.main([*command, str(tmp_path / "tree")]) == 1
+    assert capsys.readouterr().err.startswith("error: 3 of 3 hunks do not apply")
+    assert patches_cli.main([*command, str(tmp_path)]) == 1
+    assert "is not a llama.cpp source tree" in capsys.readouterr().err
 
 
 def test_script_runs() -> None:

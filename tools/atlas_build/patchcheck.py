@@ -1,7 +1,10 @@
 """Checks of the patch series: form (lint), truth against upstream's source (verify), size (stats)."""
 
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -11,17 +14,45 @@ from atlas_build.patchwork import PatchRepository, render_series
 from atlas_build.source import Source
 from atlas_build.unifdef import without_macro
 
-BUDGET = 480
+# Changed lines that say something: neither blank nor of the preprocessor.
+BUDGETS = {"seam": 250, "mend": 80}
+# Where upstream changes most, each hunk is one that a rebase may have to place anew.
+BUSY_FILE = "tools/server/server-context.cpp"
+MOST_HUNKS = 20
+# The folder of what is written up for upstream; no part of the series.
+PROPOSALS = "upstream"
 MACRO = "LLAMA_ATLAS"
 _SUBJECT_LIMIT = 72
-_TRAILERS = ("Forwarded", "Drop-When", "Guarded")
+_TRAILERS = ("Forwarded", "Drop-When", "Guarded", "Kind")
 _C_SUFFIXES = frozenset((".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".m"))
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the series costs: the lines that count, by kind of patch, and the hunks in the busiest file."""
+
+    lines: Counter[str]
+    hunks: int
+
+    @classmethod
+    def of(cls, series: Sequence[Patch]) -> "Size":
+        lines: Counter[str] = Counter()
+        for patch in series:
+            lines[patch.kind] += counted_lines(patch)
+        return cls(lines, sum(_busy_hunks(patch) for patch in series))
+
+    def __str__(self) -> str:
+        used = [
+            f"{self.lines[kind]} of {budget} counted lines used by {kind}s"
+            for kind, budget in BUDGETS.items()
+        ]
+        return "\n".join([*used, f"{self.hunks} of {MOST_HUNKS} hunks used in {BUSY_FILE}"])
 
 
 def lint(patches: Path) -> list[str]:
     """Everything wrong with the form of the series, one line each; needs no source."""
     names = read_series(patches)
-    allowed = {*names, SERIES, "README.md"}
+    allowed = {*names, SERIES, PROPOSALS, "README.md"}
     problems = [
         f"{file.name}: not listed in {SERIES}; add it there or delete it"
         for file in sorted(patches.iterdir())
@@ -39,9 +70,14 @@ def lint(patches: Path) -> list[str]:
             problems.append(str(failure))
         else:
             series.append(patch)
-    total = sum(_changed_lines(patch) for patch in series)
-    if total > BUDGET:
-        problems.append(f"the series changes {total} lines, the budget is {BUDGET}: move code into native/")
+    size = Size.of(series)
+    problems += [
+        f"{kind}s change {size.lines[kind]} lines, their budget is {budget}: move code into native/"
+        for kind, budget in BUDGETS.items()
+        if size.lines[kind] > budget
+    ]
+    if size.hunks > MOST_HUNKS:
+        problems.append(f"{size.hunks} hunks in {BUSY_FILE}, at most {MOST_HUNKS} are allowed")
     return problems
 
 
@@ -60,19 +96,44 @@ def verify(patches: Path, source: Source) -> list[str]:
 
 
 def stats(patches: Path) -> str:
-    """A table of the series: files, lines added and removed, and the total against the budget."""
+    """A table of the series: kind, files, lines added, removed and counted, hunks; then the budgets."""
     series = read_patches(patches)
     width = max([len(patch.name) for patch in series] + [len("total")])
-    lines = [f"{'patch':{width}}  files  added  removed"]
-    files: set[str] = set()
-    all_added = all_removed = 0
+    lines = [f"{'patch':{width}}  kind  files  added  removed  counted  hunks"]
+    total: Counter[str] = Counter()
     for patch in series:
-        added, removed = sum(len(c.added) for c in patch.changes), sum(c.removed for c in patch.changes)
-        files |= {change.path for change in patch.changes}
-        all_added, all_removed = all_added + added, all_removed + removed
-        lines.append(f"{patch.name:{width}}  {len(patch.changes):5}  {added:5}  {removed:7}")
-    lines.append(f"{'total':{width}}  {len(files):5}  {all_added:5}  {all_removed:7}")
-    return "\n".join([*lines, f"{all_added + all_removed} of {BUDGET} changed lines used"])
+        row = Counter(
+            added=sum(len(change.added) for change in patch.changes),
+            removed=sum(len(change.removed) for change in patch.changes),
+            counted=counted_lines(patch),
+            hunks=sum(len(change.hunks) for change in patch.changes),
+        )
+        total += row
+        lines.append(f"{patch.name:{width}}  {patch.kind:4}  {_columns(len(patch.changes), row)}")
+    files = len({change.path for patch in series for change in patch.changes})
+    lines.append(f"{'total':{width}}        {_columns(files, total)}")
+    return "\n".join([*lines, str(Size.of(series))])
+
+
+def counted_lines(patch: Patch) -> int:
+    """Changed lines that are neither blank nor, in C and C++, of the preprocessor."""
+    return sum(
+        bool(line.strip()) and not (_is_c(change.path) and re.match(r"\s*#", line))
+        for change in patch.changes
+        for line in (*change.added, *change.removed)
+    )
+
+
+def _columns(files: int, row: Counter[str]) -> str:
+    return f"{files:5}  {row['added']:5}  {row['removed']:7}  {row['counted']:7}  {row['hunks']:5}"
+
+
+def _busy_hunks(patch: Patch) -> int:
+    return sum(len(change.hunks) for change in patch.changes if change.path == BUSY_FILE)
+
+
+def _is_c(path: str) -> bool:
+    return PurePosixPath(path).suffix in _C_SUFFIXES
 
 
 def _lint_patch(patch: Patch, number: int) -> list[str]:
@@ -86,6 +147,8 @@ def _lint_patch(patch: Patch, number: int) -> list[str]:
     problems += [f"no `{key}:` trailer" for key in _TRAILERS if not patch.trailers.get(key)]
     if patch.trailers.get("Guarded", "yes") not in {"yes", "no"}:
         problems.append(f"`Guarded: {patch.trailers['Guarded']}` is neither yes nor no")
+    if patch.kind and patch.kind not in BUDGETS:
+        problems.append(f"`Kind: {patch.kind}` is neither seam nor mend")
     for change in patch.changes:
         for line in change.added:
             if line != line.rstrip():
@@ -93,10 +156,6 @@ def _lint_patch(patch: Patch, number: int) -> list[str]:
             if "\t" in line:
                 problems.append(f"{change.path}: added line has a tab: {line!r}")
     return problems
-
-
-def _changed_lines(patch: Patch) -> int:
-    return sum(len(change.added) + change.removed for change in patch.changes)
 
 
 def _check_canonical(series: Sequence[Patch], exported: Sequence[Patch], patches: Path) -> None:
@@ -117,7 +176,7 @@ def _check_guards(series: Sequence[Patch], repository: PatchRepository) -> list[
     notes: list[str] = []
     unguarded_lines: list[str] = []
     for path in sorted(guarded):
-        if path in unguarded or PurePosixPath(path).suffix not in _C_SUFFIXES:
+        if path in unguarded or not _is_c(path):
             reason = "an unguarded patch changes it too" if path in unguarded else "not C or C++"
             notes.append(f"{path}: guards not checked, {reason}")
             continue

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atlas_build.console import REPOSITORY, BuildError, exit_status, path_argument
+from atlas_build.drift import find_refusals
 from atlas_build.patchcheck import lint, stats, verify
 from atlas_build.patchfile import read_patches
 from atlas_build.patchwork import PatchRepository
@@ -18,6 +19,7 @@ _VERBS = {
     "lint": "check headers, white space, the series and its size",
     "verify": "check that the series applies, exports unchanged, and keeps its guards",
     "stats": "show the size of each patch",
+    "drift": "try the series on another llama.cpp tree and say which hunks it refuses",
 }
 
 
@@ -45,12 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verb.add_argument(
                 "--cache", type=path_argument, default=cache, metavar="DIR", help="default: build-cache"
             )
+        if name == "drift":
+            verb.add_argument("tree", type=path_argument, metavar="DIR", help="a llama.cpp source tree")
         if name == "apply":
             verb.add_argument("--discard", action="store_true", help="discard work that is not exported")
     options = parser.parse_args(arguments)
-    run = {"apply": _apply, "export": _export, "lint": _lint, "verify": _verify, "stats": _stats}[
-        options.verb
-    ]
+    run = {
+        "apply": _apply,
+        "export": _export,
+        "lint": _lint,
+        "verify": _verify,
+        "stats": _stats,
+        "drift": _drift,
+    }[options.verb]
     return exit_status(lambda: run(options))
 
 
@@ -80,6 +89,17 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _stats(options: argparse.Namespace) -> None:
     print(stats(options.patches))
+
+
+def _drift(options: argparse.Namespace) -> None:
+    tree: Path = options.tree
+    llama_source(read_pin(LLAMA_PIN), SUBMODULE, options.patches, tree)  # refuses what is none
+    series = read_patches(options.patches)
+    total = sum(len(change.hunks) for patch in series for change in patch.changes)
+    if refusals := find_refusals(series, tree):
+        listed = "\n".join(map(str, refusals))
+        raise BuildError(f"{len(refusals)} of {total} hunks do not apply to {tree}:\n{listed}")
+    print(f"all {total} hunks apply to {tree}")
 
 
 def _source(options: argparse.Namespace) -> Source:

@@ -19,7 +19,7 @@ class FileChange:
     path: str
     hunks: tuple[int, ...]
     added: tuple[str, ...]
-    removed: int
+    removed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Patch:
     @property
     def guarded(self) -> bool:
         return self.trailers.get("Guarded") == "yes"
+
+    @property
+    def kind(self) -> str:
+        """`seam`: calls ATLAS; `mend`: repairs a fault of upstream's, which leaves when upstream has it."""
+        return self.trailers.get("Kind", "")
 
     @property
     def _paragraphs(self) -> list[str]:
@@ -135,7 +140,8 @@ def _parse_diff(name: str, diff: str) -> Iterator[FileChange]:
 def _parse_hunks(name: str, path: str, section: Sequence[str]) -> FileChange:
     hunks: list[int] = []
     added: list[str] = []
-    removed = old = new = 0
+    removed: list[str] = []
+    old = new = 0
     for line in section:
         if old > 0 or new > 0:
             kind = line[:1]
@@ -143,12 +149,13 @@ def _parse_hunks(name: str, path: str, section: Sequence[str]) -> FileChange:
                 raise BuildError(f"{name}: the hunk of {path} at line {hunks[-1]} is shorter than it says")
             old -= kind in {" ", "-", ""}
             new -= kind in {" ", "+", ""}
-            removed += kind == "-"
             if kind == "+":
                 added.append(line[1:])
+            elif kind == "-":
+                removed.append(line[1:])
         elif match := _HUNK.match(line):
             hunks.append(int(match[1]))
             old, new = int(match[2] or 1), int(match[3] or 1)
     if old or new:
         raise BuildError(f"{name}: the last hunk of {path} does not have the length it says")
-    return FileChange(path, tuple(hunks), tuple(added), removed)
+    return FileChange(path, tuple(hunks), tuple(added), tuple(removed))

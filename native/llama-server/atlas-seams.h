@@ -1,0 +1,78 @@
+// The seams in llama-server: all that its patched sources call, each in one line. server-common.h includes this.
+//
+// With LLAMA_ATLAS they are the functions that the headers below describe. Without it they are nothing, or what upstream has
+// in their place, so that llama-server is as if it had not been patched.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "atlas-history.h"
+#include "atlas-http-guard.h"
+#include "atlas-llama-server.h"
+#include "atlas-posting.h"
+#include "atlas-prompt.h"
+#include "atlas-slot-files.h"
+#include "atlas-slots.h"
+#include "atlas-ticket.hpp"
+
+// Slot files are read and written by ours wherever llama-server does it.
+#define llama_state_seq_load_file atlas_load_slot_file
+#define llama_state_seq_save_file atlas_save_slot_file
+
+#else
+
+namespace atlas {
+struct memory_ticket;
+}
+
+struct atlas_prompt_state {};
+
+struct atlas_posting {
+    template <typename T> void begin(T &) {}
+    template <typename T> void hold_back(T &) {}
+    template <typename T> void post_next(T &) {}
+};
+
+struct atlas_server {
+    template <typename... T> bool start(T &&...) { return true; }
+    template <typename... T> void add_routes(T &&...) {}
+    template <typename... T> void ready(T &&...) {}
+    static void                   stop() {}
+};
+
+// server.cpp
+#define atlas_call(handler, req)                     (handler)(req)
+#define atlas_defer_from_signal(handler, end_models) (handler)
+#define atlas_prepare_options()
+
+// server-http.cpp
+#define atlas_is_known_key(keys, presented)  (std::find((keys).begin(), (keys).end(), presented) != (keys).end())
+#define atlas_is_public(path)                false
+#define atlas_keeps_header(req, name, value) true
+#define atlas_owns_error(req, res)           ((void) (req), false)
+#define atlas_refuse_page(req, res)          false
+
+// server-queue.cpp, server-stream.cpp
+#define atlas_is_streamed(req)               true
+#define atlas_own_name(headers, name)        (name)
+#define atlas_result_at_end()                nullptr
+
+// server-context.cpp
+#define atlas_admit(res, req, data)
+#define atlas_adopt(prompt, loaded)
+#define atlas_at_end(publish)
+#define atlas_before_launch(ctx, slots, slot, task)
+#define atlas_choose_slot(ctx, slots, task, loaded, otherwise) get_available_slot(task)
+#define atlas_is_exact(prompt, n_tokens)                       false
+#define atlas_memory_open(params, ctx, has_draft)
+#define atlas_memory_publish_all(ctx, id_slot, prompt)
+#define atlas_memory_publish_answer(ctx, id_slot, prompt)
+#define atlas_memory_wants_checkpoint(n_prompt, n_tokens) false
+#define atlas_on_result(request, result, json, is_last)
+#define atlas_on_results(request, results, json, type)
+#define atlas_parse_body(req) json::parse((req).body)
+#define atlas_publish_slots(ctx, slots, ...)
+#define atlas_put_history(req, body) (body)
+#define atlas_set_asleep(is_so, slots)
+
+#endif // LLAMA_ATLAS
