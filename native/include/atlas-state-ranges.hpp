@@ -18,19 +18,24 @@ namespace atlas {
 
 // Whether the type is exactly one of those that heed the range of llama_io_write_i and the flags NON_PARTIAL and APPEND,
 // or hand both on to such. A type derived from one may write more, and has to be looked at first.
-inline bool knows_ranges(const llama_memory_i & memory) {
-    const auto is_one_of = [&type = typeid(memory)](const auto &... known) { return ((type == known) || ...); };
+// Null: a model without memory.
+inline bool knows_ranges(const llama_memory_i * memory) {
+    if (memory == nullptr) {
+        return false;
+    }
+    const auto is_one_of = [&type = typeid(*memory)](const auto &... known) { return ((type == known) || ...); };
     return is_one_of(typeid(llama_kv_cache), typeid(llama_kv_cache_dsa), typeid(llama_kv_cache_dsa_iswa),
                      typeid(llama_kv_cache_iswa), typeid(llama_kv_cache_msa), typeid(llama_memory_hybrid),
                      typeid(llama_memory_hybrid_idx), typeid(llama_memory_hybrid_iswa), typeid(llama_memory_recurrent));
 }
 
-// Throws where the flags ask for ranges of a memory that does not know them, and would give or take all of its state.
-inline void check_ranges(const llama_memory_i * memory, llama_state_seq_flags flags) {
-    const auto of_ranges = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL | LLAMA_STATE_SEQ_FLAGS_APPEND;
-    if (memory != nullptr && (flags & of_ranges) != 0 && !knows_ranges(*memory)) {
+// Whether state is to be added to what the sequence holds. Throws where the flags ask for what the memory does not know: it
+// would take the range for all of its state.
+inline bool appends(const llama_memory_i * memory, llama_state_seq_flags flags) {
+    if ((flags & (LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL | LLAMA_STATE_SEQ_FLAGS_APPEND)) != 0 && !knows_ranges(memory)) {
         throw std::runtime_error("this memory type does not know ranges of its state");
     }
+    return (flags & LLAMA_STATE_SEQ_FLAGS_APPEND) != 0;
 }
 
 } // namespace atlas
