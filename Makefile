@@ -104,6 +104,7 @@ check: .venv/.atlas-dev ## lint and type-check everything, change nothing
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(CLANG_FORMAT) --dry-run -Werror {} +
+	$(BIN)/python tools/rooms
 	$(BIN)/python tools/patches lint
 	$(BIN)/python tools/patches verify
 
@@ -152,8 +153,8 @@ sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
 sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
 	@for tree in $(SANITIZERS); do \
 	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
-	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
-	    native/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
 
 sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes half an hour, and the compilation
 	@for tree in $(SANITIZERS); do \
@@ -166,15 +167,15 @@ SECONDS ?= 60
 FUZZ = -max_total_time=$(SECONDS) -artifact_prefix=build-fuzz/ $(if $(SEED),-seed=$(SEED))
 build-fuzz:
 	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
-	@$(BIN)/cmake -G Ninja -S native/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
+	@$(BIN)/cmake -G Ninja -S native/core/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ \
-	    -DATLAS_LLAMA_CPP="$(CURDIR)/build/llama.cpp-source" >/dev/null
+	    -DATLAS_VENDOR="$(CURDIR)/build/llama.cpp-source/vendor" -DATLAS_TOMLPLUSPLUS_INCLUDE="$(CURDIR)/build/tomlplusplus" >/dev/null
 	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
 
 # What is found to reach further is kept in build-fuzz/found.
 fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each; SEED=1 chooses where chance begins
 	@for target in request-fields entry-file entry-directory; do mkdir -p build-fuzz/found/$$target; \
-	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/fuzz/corpus/$$target || exit; done
+	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/core/fuzz/corpus/$$target || exit; done
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=3'
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \
 	    $(RUN) tests.fuzz $$target $(FUZZ) build-fuzz/found/$$target tests/fuzz/corpus/$$target \

@@ -1,6 +1,7 @@
 """README and docs say what the code does."""
 
 import re
+import subprocess
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -121,3 +122,23 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_files_that_texts_name_exist() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    files = [Path(line) for line in listed.stdout.splitlines()]
+    places = {path.parts[0] for path in files if len(path.parts) > 1} - {"llama.cpp"}
+    # tools/server is upstream's
+    path = re.compile(
+        rf"(?<![\w./-])(?!tools/server/)(?:{'|'.join(places)})/[\w./-]*\w\.(?:py|[ch]|[ch]pp|def|md|toml|sh)\b"
+    )
+    own = re.compile(r"\batlas-[\w-]+\.(?:[ch]|[ch]pp|def)\b")
+    known = {path.name for path in files} | {"atlas-build.h", "atlas-python-embedding.c"}
+    kinds = {".md", ".py", ".h", ".hpp", ".c", ".cpp", ".patch"}
+    missing = []
+    for file in files:
+        if file.suffix in kinds and "tests" not in file.parts and (REPOSITORY / file).is_file():
+            text = (REPOSITORY / file).read_text(encoding="utf-8")
+            missing += [(file, name) for name in path.findall(text) if not (REPOSITORY / name).exists()]
+            missing += [(file, name) for name in own.findall(text) if name not in known]
+    assert missing == []

@@ -9,7 +9,7 @@ import pytest
 from tests.server.harness import REPOSITORY
 
 TARGETS = ["request-fields", "entry-file", "entry-directory"]
-CORPUS = REPOSITORY / "native/fuzz/corpus"
+CORPUS = REPOSITORY / "native/core/fuzz/corpus"
 SECONDS = 5
 
 

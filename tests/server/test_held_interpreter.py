@@ -24,6 +24,7 @@ STATUS = "/v1/atlas/status"
 PROMETHEUS = "/v1/atlas/metrics/prometheus"
 LATE = "Python did not answer within 50 ms, so what it adds is missing"
 N_SCRAPES = 20
+PATIENCE = ("--atlas-python-patience-ms", "50")
 
 PLUGIN = """
 @hookimpl
@@ -65,7 +66,7 @@ def hold(start_server: StartServer, tmp_path: Path) -> Iterator[Hold]:
 
     @contextmanager
     def holding(*options: str | Path, key: str | None = None) -> Iterator[Held]:
-        server = start_server([*plugin_options(tmp_path, PLUGIN), *options], api_key=key)
+        server = start_server([*plugin_options(tmp_path, PLUGIN), *PATIENCE, *options], api_key=key)
         with ExitStack() as stack:
             answers = stack.enter_context(in_background(server, "/v1/atlas/x/hold", key=key))
             stack.callback(release)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.server import harness
 from tests.server.conftest import StartServer
 from tests.server.harness import BINARY, Server, settings_table, write_plugin
 from tests.server.keys import with_key
@@ -50,6 +51,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "plugins_dir": ("", ""),
     "python_home": ("", ""),
     "require_python": ("1", True),
+    "python_patience_ms": ("75", 75),
     "shutdown_timeout_s": ("2.5", 2.5),
     "log_level": ("error", "error"),
     "log_format": ("json", "json"),
@@ -86,6 +88,12 @@ def refused(directory: Path, *arguments: Any, environment: Mapping[str, str] | N
     server.spawn()
     assert server.wait() != 0
     return server.log
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers get no settings from the tests' own environment."""
+    monkeypatch.setattr(harness, "ENVIRONMENT", {})
 
 
 class TestSources:

@@ -1,6 +1,5 @@
 """tools/patches: the work repository, lint, verify and stats, on a tiny upstream; lint on the real series."""
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,24 +13,9 @@ from atlas_build.patchfile import parse_patch, read_patches
 from atlas_build.patchwork import PatchRepository, write_patches
 from atlas_build.source import Source
 from atlas_build.stage_cli import PATCHES
-from atlas_build.unifdef import without_macro
+from tests.unit.patch_repositories import IDENTITY, TRAILERS, commit, message
 
-TRAILERS = "Forwarded: no, ours\nDrop-When: upstream has it,\n  in some form\nGuarded: yes\nKind: seam"
-IDENTITY = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 GUARDED = "#ifdef LLAMA_ATLAS\nint atlas;\n#endif\n"
-
-
-def message(subject: str, trailers: str = TRAILERS) -> str:
-    return f"{subject}\n\nFrom the start: a reason, in ünïcode,\nof two lines.\n\n{trailers}\n"
-
-
-def commit(repository: PatchRepository, text: str, **files: str) -> None:
-    for name, content in files.items():
-        path = repository.path / name.replace("__", "/").replace("_cpp", ".cpp")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode())
-    git_output("add", "--all", ".", cwd=repository.path)
-    git_output("commit", "--quiet", "-m", text, cwd=repository.path, environment=IDENTITY)
 
 
 @pytest.fixture
@@ -348,39 +332,6 @@ def test_hunks_and_removed_lines_that_look_like_headers() -> None:
     assert (change.hunks, change.added, change.removed) == ((3, 9), ("c",), ("-- a comment", "b"))
 
 
-@pytest.mark.parametrize(
-    ("text", "reduced"),
-    [
-        ("a\n#ifdef LLAMA_ATLAS // why\nb\n#else\nc\n#endif\nd\n", "a\nc\nd\n"),
-        ("#ifndef LLAMA_ATLAS\na\n#else\nb\n#endif\n", "a\n"),
-        ("#if X\n# ifdef LLAMA_ATLAS\nb\n# endif\nc\n#else\nd\n#endif\n", "#if X\nc\n#else\nd\n#endif\n"),
-        (
-            "#ifdef LLAMA_ATLAS\n#if X\na\n#elif Y\nb\n#else\nc\n#endif\n#else\nd\n#endif\n",
-            "d\n",
-        ),
-        ("#ifdef LLAMA_ATLAS\n#ifndef LLAMA_ATLAS\na\n#else\nb\n#endif\n#endif\nc", "c"),
-        ("#ifdef LLAMA_ATLAS_X\r\na\r\n#endif\r\n", "#ifdef LLAMA_ATLAS_X\r\na\r\n#endif\r\n"),
-    ],
-)
-def test_without_macro(text: str, reduced: str) -> None:
-    assert without_macro(text, "LLAMA_ATLAS", "f") == reduced
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("#if defined(LLAMA_ATLAS)\n#endif\n", "f:1: test LLAMA_ATLAS with #ifdef"),
-        ("#if X\n#elif LLAMA_ATLAS\n#endif\n", "f:2: test LLAMA_ATLAS with #ifdef"),
-        ("#ifdef LLAMA_ATLAS\n#elif X\n#endif\n", "f:2: test LLAMA_ATLAS with #ifdef"),
-        ("#endif\n", "f:1: #endif without #if"),
-        ("#if X\n#ifdef LLAMA_ATLAS\n#endif\n", "f:1: conditional without #endif"),
-    ],
-)
-def test_without_macro_refuses(text: str, error: str) -> None:
-    with pytest.raises(BuildError, match=re.escape(error)):
-        without_macro(text, "LLAMA_ATLAS", "f")
-
-
 def test_command_line(
     patches: Path,
     upstream: Path,
@@ -399,56 +350,6 @@ def test_command_line(
     edit(patches, 1, "Forwarded", "Sent")
     assert patches_cli.main(["lint", *directory]) == 1
     assert capsys.readouterr().err.startswith("error: 1 problems in ")
-
-
-FAR = [f"int x{number};" for number in range(30)]
-
-
-def llama_tree(path: Path, lines: list[str]) -> Path:
-    """What passes for a llama.cpp tree, with a file of these lines."""
-    for name in ("CMakeLists.txt", "include/llama.h", "tools/server/server.cpp"):
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).touch()
-    (path / "far.cpp").write_text("\n".join(lines) + "\n")
-    return path
-
-
-def test_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pristine = Source(llama_tree(tmp_path / "pristine", FAR), "fake")
-    repository = PatchRepository.create(tmp_path / "work", pristine, "fake")
-    lines = [*FAR]
-    lines[4], lines[25] = "int once;", "int end;"
-    commit(repository, message("Change two places"), far_cpp="\n".join(lines) + "\n")
-    lines[4] = "int twice;"
-    commit(repository, message("Change one again"), far_cpp="\n".join(lines) + "\n")
-    repository.save(tmp_path / "patches")
-    command = ["drift", "--patches", str(tmp_path / "patches")]
-
-    def refused(lines: list[str]) -> list[str]:
-        tree = llama_tree(tmp_path / "tree", lines)
-        status = patches_cli.main([*command, str(tree)])
-        assert (tree / "far.cpp").read_text() == "\n".join(lines) + "\n"
-        out, err = capsys.readouterr()
-        if status == 0:
-            assert out == f"all 3 hunks apply to {tree}\n"
-            return []
-        head, *listed = err.splitlines()
-        assert (status, head) == (1, f"error: {len(listed)} of 3 hunks do not apply to {tree}:")
-        return listed
-
-    first, again = (
-        "0001-change-two-places.patch: far.cpp:",
-        "0002-change-one-again.patch: far.cpp:2 (hunk 1 of 1)",
-    )
-    assert refused(FAR) == refused(["int before;", *FAR]) == []
-    assert refused([*FAR[:24], "int inserted;", *FAR[24:]]) == [f"{first}23 (hunk 2 of 2)"]
-    assert refused([*FAR[:3], "int inserted;", *FAR[3:]]) == [f"{first}2 (hunk 1 of 2)", again]
-    assert refused([]) == [f"{first}2 (hunk 1 of 2)", f"{first}23 (hunk 2 of 2)", again]
-    (tmp_path / "tree" / "far.cpp").unlink()
-    assert patches_cli.main([*command, str(tmp_path / "tree")]) == 1
-    assert capsys.readouterr().err.startswith("error: 3 of 3 hunks do not apply")
-    assert patches_cli.main([*command, str(tmp_path)]) == 1
-    assert "is not a llama.cpp source tree" in capsys.readouterr().err
 
 
 def test_script_runs() -> None:

@@ -3,6 +3,8 @@
 // atlas-settings.def.
 #pragma once
 
+#include "atlas-log.hpp"
+
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,10 +12,6 @@
 #include <vector>
 
 namespace atlas {
-
-enum class LogLevel { DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4 }; // values as in atlas-abi.h
-
-enum class LogFormat { TEXT, JSON };
 
 using string_list = std::vector<std::string>;
 

@@ -1,6 +1,7 @@
 // The `atlas` object of a completion request and of its answer.
 #pragma once
 
+#include "atlas-ended-requests.hpp"
 #include "atlas-metrics.hpp"
 #include "atlas-ticket.hpp"
 

@@ -49,7 +49,8 @@ static double ms_of(request_meter::clock::duration time) {
     return std::chrono::duration<double, std::milli>(time).count();
 }
 
-void request_meter::describe(request_record & record) const {
+metered_request request_meter::described() const {
+    metered_request record;
     record.route       = REQUEST_ROUTE_NAMES[static_cast<size_t>(route)];
     record.outcome     = REQUEST_OUTCOME_NAMES[static_cast<size_t>(*outcome)];
     record.is_streamed = is_streamed;
@@ -60,6 +61,7 @@ void request_meter::describe(request_record & record) const {
         record.ms.first_token = ms_of(first_token - began);
         record.ms.decode      = ms_of(ended - first_token);
     }
+    return record;
 }
 
 void request_meter::set_choices(size_t n, bool separate) {

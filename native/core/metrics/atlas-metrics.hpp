@@ -1,12 +1,12 @@
 // What a server records of its requests while it serves them; docs/metrics.md says what each family means.
 #pragma once
 
-#include "atlas-ended-requests.hpp"
 #include "atlas-recorder.hpp"
 #include "atlas-ticket.hpp"
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -129,6 +129,26 @@ struct sequence_result {
     bool                      is_timed = false; // whether there are these two
 };
 
+// How long a request took, in milliseconds; NaN: not known.
+struct request_times {
+    double total       = NAN; // from the parsing of the body
+    double overhead    = NAN; // in ATLAS, on the HTTP thread
+    double wait        = NAN; // for a turn on the session and for contexts
+    double queue       = NAN; // then until the slot started on the prompt, without restore
+    double restore     = NAN; // putting state back into the slot
+    double prefill     = NAN; // then until the first token was there
+    double first_token = NAN; // from the parsing of the body to the first token
+    double decode      = NAN; // from the first token to the end
+};
+
+// What is known of a request that has ended by how its results came.
+struct metered_request {
+    std::string   route;   // as in atlas_requests_total
+    std::string   outcome; // likewise
+    bool          is_streamed = false;
+    request_times ms;
+};
+
 // Turns what happens to one request into records, from when it began to when it ends, which is when this is destroyed.
 // Used by one thread at a time.
 class request_meter {
@@ -161,7 +181,7 @@ class request_meter {
     void end();
 
     // After end(). Without what the memory took.
-    void describe(request_record & record) const;
+    metered_request described() const;
 
   private:
     struct sequence {

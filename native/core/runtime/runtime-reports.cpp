@@ -12,9 +12,6 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-// How long an answer waits for what Python adds.
-constexpr std::chrono::milliseconds PYTHON_LIMIT{50};
-
 static const char OPENMETRICS[]     = "application/openmetrics-text";
 static const char OPENMETRICS_END[] = "# EOF\n";
 
@@ -146,8 +143,8 @@ std::vector<metric_family> runtime::families() {
 }
 
 std::optional<http_response> runtime::ask_python(python_part part, http_request request) {
-    auto answer =
-        python_calls.run([this, request = std::move(request)] { return embedded.handle(request); }, PYTHON_LIMIT);
+    const std::chrono::milliseconds patience(config()->python_patience_ms);
+    auto answer = python_calls.run([this, request = std::move(request)] { return embedded.handle(request); }, patience);
     late[static_cast<size_t>(part)] += answer ? 0 : 1;
     return answer;
 }
@@ -155,7 +152,9 @@ std::optional<http_response> runtime::ask_python(python_part part, http_request 
 http_response runtime::show_status(const http_request & request) {
     auto answer = ask_python(python_part::status, request);
     return answer ? std::move(*answer)
-                  : show_own_status(request.is_admin, "Python did not answer within 50 ms, so what it adds is missing");
+                  : show_own_status(request.is_admin, "Python did not answer within " +
+                                                          std::to_string(config()->python_patience_ms) +
+                                                          " ms, so what it adds is missing");
 }
 
 http_response runtime::show_own_status(bool is_admin, const std::string & problem) {

@@ -1,7 +1,7 @@
 // Where llama-server meets ATLAS.
 //
 // The seams in llama-server are one-line calls of the functions below and in the other headers of this directory; what knows
-// nothing of llama-server's own types is in the library `atlas` (native/include).
+// nothing of llama-server's own types is in native/core.
 #pragma once
 
 #ifdef LLAMA_ATLAS

@@ -83,7 +83,7 @@ request_record request::record() const {
     request_record made;
     if (meter) {
         meter->end();
-        meter->describe(made);
+        static_cast<metered_request &>(made) = meter->described();
     }
     made.request_id  = request_id;
     made.traceparent = traceparent;

@@ -1,11 +1,13 @@
 // Log lines of ATLAS. The library has no log of its own: whoever embeds it gives a sink.
 #pragma once
 
-#include "atlas-config.hpp"
-
 #include <string>
 
 namespace atlas {
+
+enum class LogLevel { DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4 }; // values as in atlas-abi.h
+
+enum class LogFormat { TEXT, JSON };
 
 // Receives one record, without prefix or final newline, from any thread. In the format JSON it is one line, an object with
 // time (UTC, RFC 3339), level and message, and is to be written as it is.

@@ -1,0 +1,69 @@
+"""Checks that each room of native/ includes only what it may know."""
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from atlas_build.console import REPOSITORY
+
+# Each room may include itself and those named. `include` is what other programs include.
+ROOMS: Mapping[str, tuple[str, ...]] = {
+    "include": (),
+    "core/base": (),
+    "core/settings": ("core/base",),
+    "core/memory": ("core/base", "core/settings"),
+    "core/metrics": ("core/base", "core/memory"),
+    "core/requests": ("core/base", "core/settings", "core/memory", "core/metrics"),
+    "core/python": ("include", "core/base"),
+    "core/runtime": (
+        "include",
+        "core/base",
+        "core/settings",
+        "core/memory",
+        "core/metrics",
+        "core/requests",
+        "core/python",
+    ),
+}
+# Beside the rooms' own headers, core uses these, which llama.cpp vendors.
+VENDORED = re.compile(r"(nlohmann|hash)/|toml\+\+/")
+# Headers of llama.cpp and of its programs, by what follows #include.
+FOREIGN = re.compile(
+    r"(ggml|gguf|llama|common|server|chat|sampling|arg|mtmd|build-info|json-schema|unicode)\b"
+)
+_INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
+
+
+def room_of(path: Path, native: Path) -> str:
+    """The directory that a file is in, as ROOMS has it."""
+    return path.relative_to(native).parent.as_posix()
+
+
+def problems(native: Path) -> Iterator[str]:
+    """A line for each include that a file of a room may not have."""
+    files = sorted(path for path in native.rglob("*") if path.suffix in (".h", ".hpp", ".c", ".cpp", ".def"))
+    rooms = {path.name: room_of(path, native) for path in files}
+    for path in files:
+        room = room_of(path, native)
+        if room not in ROOMS:
+            continue
+        allowed = {room, *ROOMS[room]}
+        for quoted, bracketed in _INCLUDE.findall(path.read_text(encoding="utf-8")):
+            name = quoted or bracketed
+            where = f"{path.relative_to(native.parent)} includes {name}"
+            of = rooms.get(name.rpartition("/")[2]) if quoted else None
+            if of is not None and of not in allowed:
+                yield f"{where} of {of}, which {room} must not know"
+            elif of is None and not VENDORED.match(name) and FOREIGN.match(name):
+                yield f"{where}, which is llama.cpp's"
+
+
+def main() -> int:
+    """Prints the problems; the exit status."""
+    parser = argparse.ArgumentParser(prog="tools/rooms", description=__doc__)
+    parser.parse_args()
+    found = list(problems(REPOSITORY / "native"))
+    for problem in found:
+        print(problem)
+    return 1 if found else 0
