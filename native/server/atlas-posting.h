@@ -6,6 +6,7 @@
 #ifdef LLAMA_ATLAS
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 struct server_http_req;
