@@ -65,6 +65,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._is_writable = True
+        self._read_problem: str | None = None
         self._write_problem: str | None = None
 
     def open(self) -> None:
@@ -86,7 +87,10 @@ class Database:
             yield connection
 
     def problem(self) -> str | None:
-        """Why the file cannot be used now, or None. Does not wait for an operation that is under way."""
+        """Why the file cannot be used now, or None.
+
+        Does not wait for an operation that is under way: it tells then what the last one ended with.
+        """
         if self._lock.acquire(blocking=False):
             try:
                 with self.read("list contexts") as connection:
@@ -95,7 +99,7 @@ class Database:
                 return error.message
             finally:
                 self._lock.release()
-        return self._write_problem
+        return self._read_problem or self._write_problem
 
     def close(self) -> None:
         """Close the file; what was committed is in it already."""
@@ -113,6 +117,10 @@ class Database:
                 connection = self._open()
                 opened = True
                 yield connection
+            except UnavailableError as error:
+                if not opened:
+                    self._read_problem = error.message
+                raise
             except (sqlite3.Error, OSError) as error:
                 self._close()
                 moved = _is_damage(error) and self._move_aside(error, self._identity)
@@ -121,7 +129,10 @@ class Database:
                     message = f"Failed to {action}: {self.damage}; try again"
                 elif writes and opened:
                     self._write_problem = message
+                else:
+                    self._read_problem = message
                 raise ServerError(message) from error
+            self._read_problem = None
             if writes:
                 self._write_problem = None
 

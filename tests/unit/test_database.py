@@ -281,10 +281,38 @@ def test_a_file_that_was_removed_is_made_anew(store: ContextStore, database: Dat
     assert [item.context_id for item in listing.page(database, 9)] == ["b"]
 
 
-def test_status_does_not_wait_for_an_operation(database: Database) -> None:
+def problem_beside(database: Database) -> str | None:
+    """What another thread is told while this one has the database to itself."""
     answers: list[str | None] = []
+    thread = threading.Thread(target=lambda: answers.append(database.problem()))
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def test_status_does_not_wait_for_an_operation(database: Database) -> None:
     with database.read("hold it"):
-        thread = threading.Thread(target=lambda: answers.append(database.problem()))
-        thread.start()
-        thread.join()
-    assert answers == [None]
+        assert problem_beside(database) is None
+
+
+def test_a_problem_is_told_while_it_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "memory"
+    directory.touch()
+    database = Database(directory)
+    with pytest.raises(ServerError):
+        database.open()
+    connect, told = database_module._connect, []
+
+    def tried(path: Path) -> sqlite3.Connection:
+        told.append(problem_beside(database) or "")
+        return connect(path)
+
+    monkeypatch.setattr(database_module, "_connect", tried)
+    with pytest.raises(ServerError):
+        database.open()
+    directory.unlink()
+    database.open()
+    assert [str(directory) in text for text in told] == [True, True]
+    with database.read("hold it"):
+        assert problem_beside(database) is None
+    database.close()
