@@ -75,7 +75,7 @@ build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from 
 
 # the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-llama-test test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
@@ -148,12 +148,14 @@ build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ $(CMAKE_ARGS)
 
 # Whatever is reported ends the program that reports it. Leaks are looked for, too.
+sanitize: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
 sanitize: export TSAN_OPTIONS  := halt_on_error=1
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
 sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
 	@for tree in $(SANITIZERS); do \
-	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test atlas-llama-test --parallel $(JOBS) && \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-llama-test $(JOBS) && \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
 
 sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes half an hour, and the compilation

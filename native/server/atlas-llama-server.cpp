@@ -7,7 +7,7 @@
 #include "atlas-http-guard.h"
 #include "atlas-limits.h"
 #include "atlas-log.hpp"
-#include "atlas-memory-root.h"
+#include "atlas-memory-setup.h"
 #include "atlas-router.h"
 #include "atlas-runtime.hpp"
 #include "atlas-slot-files.h"

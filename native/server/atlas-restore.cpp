@@ -1,11 +1,10 @@
-#include "atlas-cells.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
+#include "atlas-sequence-state.hpp"
 #include "atlas-slots.h"
-#include "atlas-unit-cost.hpp"
 #include "server-common.h"
 #include "server-http.h"
 #include "server-task.h"
@@ -14,14 +13,10 @@
 #include <new>
 #include <utility>
 
-using atlas::entry_kind;
+using atlas::MIN_GAIN_TOKENS;
 using atlas::restore_result;
-
-// State, from buffers into the context.
-static atlas::transfer_cost copying;
-
-// A window is saved with what any of its last 64 tokens sees, and the token that is computed next is one of them.
-static const size_t WINDOW_REWIND = 63;
+using atlas::sequence_state;
+using atlas::state_class;
 
 //
 // finding
@@ -34,15 +29,17 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         ticket.result = restore_result::not_wanted;
     } else if (task.tokens.has_mtmd) {
         ticket.result = restore_result::media;
-    } else if (task.tokens.size() <= ATLAS_MIN_GAIN_TOKENS) {
+    } else if (task.tokens.size() <= MIN_GAIN_TOKENS) {
         ticket.result = restore_result::below_break_even;
     } else {
         // one token at least is computed, for its logits
-        const auto &        tokens = task.tokens.get_tokens();
-        const memory_root & root   = *atlas_setup.root;
-        ticket.access.rewind       = atlas_setup.parts == state_class::ranges_and_window ? WINDOW_REWIND : 0;
-        ticket.match = atlas_setup.store->find(root.of(ticket.tenant), tokens.data(), tokens.size() - 1,
-                                               atlas_setup.needs_checkpoint(), root.limit(ticket.access), patience);
+        const auto & tokens  = task.tokens.get_tokens();
+        auto &       memory  = atlas_loaded_memory()->model;
+        const auto   layout  = memory.layout();
+        const auto & root    = *memory.root();
+        ticket.access.rewind = layout.rewind();
+        ticket.match         = memory.store.find(root.of(ticket.tenant), tokens.data(), tokens.size() - 1,
+                                                 layout.needs_checkpoint(), root.limit(ticket.access), patience);
         if (ticket.match.is_refused) {
             ticket.result = restore_result::too_many_at_once;
         } else if (ticket.match.is_dear) {
@@ -106,27 +103,14 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
 // restoring
 //
 
-// Cells that no sequence uses: a failed restore may leave a context that only a restart repairs, so it is not tried.
-static bool has_room(llama_context * ctx, int id_slot, size_t n_tokens) {
-    const uint32_t n_seq = atlas_cells_are_shared(ctx) ? llama_n_seq_max(ctx) : 0;
-    size_t         used  = 0;
-    for (uint32_t seq = 0; seq < n_seq; seq++) {
-        const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(ctx), seq);
-        used += (int) seq == id_slot ? 0 : (size_t) (last + 1);
-    }
-    return used + n_tokens <= llama_n_ctx_seq(ctx);
-}
-
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
-    const auto & state = prompt.atlas;
-    const size_t kept  = state.n_published + state.n_tail;
-    if (!atlas_memory_active() || !atlas_is_clean(prompt) || state.root != atlas_setup.root || kept == 0 ||
-        kept != prompt.tokens.size() ||
-        !atlas_setup.store->contains(state.n_tail > 0 ? state.tail : state.last_block)) {
+    auto * loaded = atlas_loaded_memory();
+    if (loaded == nullptr || !atlas_is_clean(prompt) ||
+        !atlas::is_kept(loaded->model, prompt.atlas, prompt.tokens.size())) {
         return false;
     }
     const bool may =
-        atlas_setup.clears_idle || (atlas_cells_are_shared(ctx) && !has_room(ctx, id_slot, task.tokens.size()));
+        loaded->clears_idle || (atlas::has_shared_cells(ctx) && !atlas::has_room(ctx, id_slot, task.tokens.size()));
     if (may) { // upstream's tests look for the words
         SRV_DBG("%s", "__TEST_TAG_CACHE_IDLE_SLOT__\n");
     }
@@ -144,44 +128,15 @@ static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
     begin_anew(prompt);
 }
 
-// Appends the part of the match's state that can be cut to the empty sequence.
-static bool append_blocks(llama_context * ctx, int id_slot, const atlas::memory_match & match) {
-    const llama_state_seq_flags flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL | LLAMA_STATE_SEQ_FLAGS_APPEND;
-    return std::all_of(match.blocks.begin(), match.blocks.end(), [&](const auto & entry) {
-        const auto & data = entry->data;
-        return data.empty() ||
-               llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id_slot, flags) == data.size();
-    });
-}
-
-// Makes the state of a sequence that has the blocks of the match exactly that after match.n_tokens tokens.
-static bool go_to_end(llama_context * ctx, int id_slot, const atlas::memory_match & match) {
-    const auto      memory = llama_get_memory(ctx);
-    const llama_pos end    = match.n_tokens;
-    if (match.checkpoint) {
-        const auto & data = match.checkpoint->data;
-        if (llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id_slot, atlas_setup.checkpoint_flags()) !=
-            data.size()) {
-            return false;
-        }
-    }
-    // only now: recurrent state refuses to be cut before its end
-    return (atlas_setup.parts == state_class::whole_only || llama_memory_seq_rm(memory, id_slot, end, -1)) &&
-           llama_memory_seq_pos_max(memory, id_slot) == end - 1;
-}
-
+// Has the prompt say what the slot's state is now.
 static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
                        const atlas::memory_match & match) {
     const auto & tokens  = task.tokens.get_tokens();
     const size_t n_known = std::min(prompt.tokens.size(), match.n_tokens);
     prompt.tokens.keep_first(n_known);
     prompt.tokens.insert(llama_tokens(tokens.begin() + n_known, tokens.begin() + match.n_tokens));
-    prompt.atlas.n_exact = match.n_tokens;
-    if (!match.blocks.empty() && match.blocks.back()->kind == entry_kind::tail) {
-        prompt.atlas.tail = match.blocks.back()->key;
-    }
     prompt.checkpoints.remove_if([&](const auto & other) { return other.n_tokens >= (int64_t) match.n_tokens; });
-    if (match.checkpoint && atlas_setup.parts != state_class::whole_only) {
+    if (match.checkpoint && atlas_loaded_memory()->model.layout().parts != state_class::whole_only) {
         const llama_pos last    = (llama_pos) match.n_tokens - 1;
         const llama_pos pos_min = llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot);
         auto &          made    = prompt.checkpoints.emplace_back();
@@ -201,7 +156,7 @@ static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, c
         if (!is_begun) {
             forget(ctx, id_slot, prompt);
         }
-        if ((!is_begun && !append_blocks(ctx, id_slot, match)) || !go_to_end(ctx, id_slot, match)) {
+        if (!sequence_state(atlas_loaded_memory()->model, ctx, id_slot, prompt.atlas).restore(match, is_begun)) {
             return false;
         }
         set_prompt(ctx, id_slot, prompt, task, match);
@@ -209,14 +164,6 @@ static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, c
     } catch (const std::bad_alloc &) {
         return false;
     }
-}
-
-static double count_bytes(const atlas::memory_match & match, bool is_begun) {
-    double bytes = match.checkpoint ? match.checkpoint->data.size() : 0;
-    for (const auto & entry : match.blocks) {
-        bytes += is_begun ? 0 : entry->data.size();
-    }
-    return bytes;
 }
 
 static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n_tokens) {
@@ -239,26 +186,27 @@ static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n
 static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_prompt & prompt,
                                       const server_task & task, const atlas::memory_match & match, size_t common) {
     const auto &  ticket = *task.memory;
+    auto &        memory = atlas_loaded_memory()->model;
     const int64_t began  = ggml_time_us();
     const size_t  has    = atlas_count_reusable(ctx, id_slot, prompt, task);
     const double  n_gain = (double) match.n_tokens - (double) has;
     const bool    is_begun =
-        match.n_tokens <= common && atlas_is_clean(prompt) && atlas_setup.parts != state_class::whole_only;
-    const double bytes = count_bytes(match, is_begun);
+        match.n_tokens <= common && atlas_is_clean(prompt) && memory.layout().parts != state_class::whole_only;
+    const double bytes = sequence_state::count_bytes(match, is_begun);
 
     atlas::restore_outcome how = {ticket.result, 0, 0};
-    if (n_gain < ATLAS_MIN_GAIN_TOKENS) {
-        if (has >= ATLAS_MIN_GAIN_TOKENS &&
-            (match.n_tokens >= ATLAS_MIN_GAIN_TOKENS || how.result == restore_result::no_match)) {
+    if (n_gain < MIN_GAIN_TOKENS) {
+        if (has >= MIN_GAIN_TOKENS && (match.n_tokens >= MIN_GAIN_TOKENS || how.result == restore_result::no_match)) {
             how.result = restore_result::slot_has_it;
         }
-    } else if (copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
+    } else if (memory.copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
         how.result = restore_result::below_break_even;
-    } else if (!is_begun && !has_room(ctx, id_slot, match.n_tokens)) {
+    } else if (!is_begun && !atlas::has_room(ctx, id_slot, match.n_tokens)) {
+        // a failed restore may leave a context that only a restart repairs, so it is not tried
         how.result = restore_result::no_room;
     } else if (put_back(ctx, id_slot, prompt, task, match, is_begun)) {
         how = {restore_result::restored, match.layer, (ggml_time_us() - began) / 1000.0};
-        copying.add(how.restore_ms / 1000, bytes);
+        memory.copying.add(how.restore_ms / 1000, bytes);
     } else {
         forget(ctx, id_slot, prompt);
         how.result = restore_result::failed;
@@ -293,16 +241,16 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     if (!atlas_memory_active()) {
         return;
     }
-    atlas_cells_take(ctx, id_slot, task);
+    atlas_loaded_memory()->model.cells.take(id_slot, atlas_cells_needed(ctx, task));
 
     // the task may leave the slot's tokens at any point, so what is published is found anew from the start; the tail is
     // superseded only by what continues it
-    size_t             common = prompt.tokens.get_common_prefix(task.tokens);
-    atlas_prompt_state fresh;
+    size_t                 common = prompt.tokens.get_common_prefix(task.tokens);
+    atlas::sequence_record fresh;
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
     if (prompt.tokens.empty()) {
         begin_anew(prompt);
-    } else if (!atlas_is_clean(prompt) && common < ATLAS_MIN_GAIN_TOKENS) {
+    } else if (!atlas_is_clean(prompt) && common < MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }

@@ -1,5 +1,4 @@
 // What a slot can go on from by itself, and what a task would cost there.
-#include "atlas-cells.h"
 #include "atlas-memory-setup.h"
 #include "atlas-slots.h"
 #include "server-common.h"
@@ -16,9 +15,10 @@ size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_promp
     if (n_past == 0) {
         return 0;
     }
+    const int32_t   n_swa          = atlas_loaded_memory() ? atlas_loaded_memory()->model.layout().n_swa : 0;
     const llama_pos pos_next       = prompt.tokens.pos_next(n_past);
     const bool      has_new_tokens = n_past < task.tokens.size();
-    const llama_pos threshold      = std::max<llama_pos>(0, pos_next - atlas_setup.n_swa - (has_new_tokens ? 0 : 1));
+    const llama_pos threshold      = std::max<llama_pos>(0, pos_next - n_swa - (has_new_tokens ? 0 : 1));
     if (llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot) >= threshold) {
         const auto it = std::find_if(prompt.checkpoints.rbegin(), prompt.checkpoints.rend(), [&](const auto & from) {
             return from.pos_max <= pos_next && (from.pos_min < threshold || from.pos_min == 0);
@@ -33,6 +33,10 @@ size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_promp
     return std::min(n_past, task.tokens.size() - 1);
 }
 
+size_t atlas_cells_needed(llama_context * ctx, const server_task & task) {
+    return atlas::cell_reservations::needed(ctx, task.tokens.size(), task.params.n_predict, task.params.n_cmpl);
+}
+
 bool atlas_chooses_slot(const server_task & task) { return atlas_memory_active() && task.id_slot == -1; }
 
 double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,
@@ -40,8 +44,9 @@ double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & p
     static const double COPIED      = 0.02; // a token that is copied, of one that is computed
     static const double HALF_LIFE_S = 600;  // of the chance that somebody comes back
 
-    atlas_cells_give_back(id_slot); // it is idle
-    if (!atlas_cells_suffice(ctx, task)) {
+    auto & cells = atlas_loaded_memory()->model.cells;
+    cells.give_back(id_slot); // it is idle
+    if (!cells.suffice(ctx, atlas_cells_needed(ctx, task))) {
         return std::numeric_limits<double>::infinity();
     }
     const size_t common  = prompt.tokens.get_common_prefix(task.tokens);

@@ -10,10 +10,12 @@
 #include "atlas-http-guard.h"
 #include "atlas-llama-server.h"
 #include "atlas-posting.h"
-#include "atlas-prompt.h"
+#include "atlas-sequence-record.hpp"
 #include "atlas-slot-files.h"
 #include "atlas-slots.h"
 #include "atlas-ticket.hpp"
+
+using atlas_prompt_state = atlas::sequence_record;
 
 // Slot files are read and written by ours wherever llama-server does it.
 #define llama_state_seq_load_file atlas_load_slot_file

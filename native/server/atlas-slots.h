@@ -48,6 +48,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
 // How many tokens of the task's prompt upstream will reuse of what the slot holds, if the memory does nothing.
 size_t atlas_count_reusable(llama_context * ctx, int id_slot, const server_prompt & prompt, const server_task & task);
 
+// How many cells of the KV cache the task will need in the end.
+size_t atlas_cells_needed(llama_context * ctx, const server_task & task);
+
 // Whether the slot of the task is the memory's to choose.
 bool atlas_chooses_slot(const server_task & task);
 

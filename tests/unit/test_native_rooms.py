@@ -23,6 +23,13 @@ def test_the_tree_has_none() -> None:
         ("core/requests", "<nlohmann/json.hpp>", None),
         ("core/requests", '"hash/hash.h"', None),
         ("core/requests", "<vector>", None),
+        ("core/runtime", '"src/llama-ext.h"', "src/llama-ext.h, which is llama.cpp's"),
+        ("llama", '"llama.h"', None),
+        ("llama", '"src/llama-ext.h"', None),
+        ("llama", '"memory/store.hpp"', None),
+        ("llama", '"common.h"', "common.h, which is llama.cpp's"),
+        ("llama", '"server-task.h"', "server-task.h, which is llama.cpp's"),
+        ("llama", '"atlas-slots.h"', "atlas-slots.h of server, which llama must not know"),
         ("server", '"llama.h"', None),
     ],
 )

@@ -1,19 +1,33 @@
-"""Settings, admission and rate limits, through the library's C++ test program."""
+"""What needs no server: settings, admission, rates; and the state of sequences. By the C++ test programs."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "build" / "bin" / "atlas-unit-test"
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("atlas-unit-test", "atlas-llama-test")
+
+
+def path_of(program: str) -> Path:
+    return ROOT / "build" / "bin" / program
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    listed = subprocess.check_output([PROGRAM, "--list"], text=True) if PROGRAM.exists() else "not-built"
-    metafunc.parametrize("case", listed.split())
+    cases = []
+    for program in PROGRAMS:
+        there = path_of(program).exists()
+        listed = subprocess.check_output([path_of(program), "--list"], text=True) if there else "not-built"
+        cases += [(program, case) for case in listed.split()]
+    metafunc.parametrize(("program", "case"), cases)
 
 
-def test_case(case: str, tmp_path: Path) -> None:
-    assert PROGRAM.exists(), f"{PROGRAM} is missing; build it: cmake --build build --target atlas-unit-test"
-    done = subprocess.run([PROGRAM, case, tmp_path], capture_output=True, text=True, timeout=120, check=False)
+def test_case(program: str, case: str, tmp_path: Path) -> None:
+    path = path_of(program)
+    assert path.exists(), f"{path} is missing; build it: cmake --build build --target {program}"
+    environment = os.environ | {"ATLAS_TEST_MODEL": str(ROOT / "models" / "demo-2m-f16.gguf")}
+    done = subprocess.run(
+        [path, case, tmp_path], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-// What the memory keeps with each server_prompt. A member of it, so that server_prompt::clear() resets it too.
+// What is known of a sequence's state and of what the memory has of it. The owner of the sequence's tokens keeps it with them,
+// and sets it back with them: in llama-server it is a member of server_prompt.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -8,22 +9,24 @@
 #include <string>
 #include <vector>
 
+namespace atlas {
+
 class memory_root;
 
-struct atlas_prompt_state {
+struct sequence_record {
     const memory_root * root = nullptr; // that leads to the keys below; null: nothing is published
 
     size_t      n_published = 0; // tokens, from the first, that are in published blocks
-    std::string last_block;      // key of the last of them; empty: the root
-    size_t      n_tail = 0;      // tokens in the published tail behind them
-    std::string tail;            // key of the last tail, which the next entry supersedes; empty: none
+    std::string last_block; // key of the last of them; empty: the root
+    size_t      n_tail = 0; // tokens in the published tail behind them
+    std::string tail; // key of the last tail, which the next entry supersedes; empty: none
 
-    std::vector<int64_t> checkpoints; // of server_prompt::checkpoints those that were published, by their tokens
+    std::vector<int64_t> checkpoints; // of the owner's checkpoints those that were published, by their tokens
 
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
     int64_t n_exact = -1;
 
-    // May hold what a fresh prefill would not give: not published. So is all that upstream puts in the place of a prompt
+    // May hold what a fresh prefill would not give: not published. So is all that upstream puts into a sequence
     // (shifted positions, a copied sequence, a slot file); only who sees a slot empty can say otherwise.
     bool is_tainted = true;
 
@@ -31,5 +34,7 @@ struct atlas_prompt_state {
     bool is_unwanted = false;
 
     // Of the present task, or of the last.
-    atlas::memory_access access;
+    memory_access access;
 };
+
+} // namespace atlas

@@ -1,15 +1,12 @@
-#include "atlas-fingerprint.h"
-
-#include "build-info.h"
-#include "common.h"
-#include "hash/hash.h"
-#include "llama.h"
+#include "atlas-fingerprint.hpp"
 
 #include <cstdlib>
 #include <cstring>
 #include <iomanip>
 #include <map>
 #include <sstream>
+
+namespace atlas {
 
 // Raised whenever what the memory stores changes its meaning.
 static const int MEMORY_FORMAT = 1;
@@ -34,10 +31,10 @@ static std::vector<std::string> model_files(const std::string & path) {
     return files;
 }
 
-std::vector<std::string> atlas_fingerprint_files(const common_params & params) {
-    std::vector<std::string> files = model_files(params.model.path);
-    for (const auto & vector : params.control_vectors) {
-        files.push_back(vector.fname);
+std::vector<std::string> fingerprint_files(const model_description & model) {
+    std::vector<std::string> files = model_files(model.file);
+    for (const auto & vector : model.vectors) {
+        files.push_back(vector.file);
     }
     return files;
 }
@@ -70,22 +67,23 @@ static std::map<std::string, std::string> effective(const std::vector<llama_mode
     return values;
 }
 
-std::string atlas_fingerprint_settings(const common_params & params, const llama_context * ctx, size_t block_tokens,
-                                       bool has_checkpoints) {
-    std::ostringstream text;
+std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
+                                 bool has_checkpoints) {
+    const llama_context_params & with = model.context;
+    std::ostringstream           text;
     text.precision(17);
-    text << "format=" << MEMORY_FORMAT << " build=" << llama_build_info() << " block=" << block_tokens;
+    text << "format=" << MEMORY_FORMAT << " build=" << model.build << " block=" << block_tokens;
     if (has_checkpoints) {
-        // blocks fit any number of slots, checkpoints carry the number of streams
-        text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << params.kv_unified;
+        // blocks fit any number of sequences, checkpoints carry the number of streams
+        text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << with.kv_unified;
     }
-    text << " n_ctx=" << llama_n_ctx_seq(ctx) << " k=" << params.cache_type_k << " v=" << params.cache_type_v
-         << " fa=" << params.flash_attn_type << " swa_full=" << params.swa_full << " rope=" << params.rope_scaling_type
-         << "," << params.rope_freq_base << "," << params.rope_freq_scale << " yarn=" << params.yarn_ext_factor << ","
-         << params.yarn_attn_factor << "," << params.yarn_beta_fast << "," << params.yarn_beta_slow << ","
-         << params.yarn_orig_ctx;
+    text << " n_ctx=" << llama_n_ctx_seq(ctx) << " k=" << with.type_k << " v=" << with.type_v
+         << " fa=" << with.flash_attn_type << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type << ","
+         << with.rope_freq_base << "," << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << ","
+         << with.yarn_attn_factor << "," << with.yarn_beta_fast << "," << with.yarn_beta_slow << ","
+         << with.yarn_orig_ctx;
 
-    for (const auto & [key, value] : effective(params.kv_overrides)) {
+    for (const auto & [key, value] : effective(model.overrides)) {
         text << " override=" << std::quoted(key) << std::quoted(value);
     }
 
@@ -93,17 +91,11 @@ std::string atlas_fingerprint_settings(const common_params & params, const llama
     const char * rotation = std::getenv("LLAMA_ATTN_ROT_DISABLE");
     text << " rotation=" << (rotation == nullptr ? "" : rotation);
 
-    for (const auto & vector : params.control_vectors) {
+    for (const auto & vector : model.vectors) {
         text << " control=" << vector.strength;
     }
-    text << " layers=" << params.control_vector_layer_start << "," << params.control_vector_layer_end;
+    text << " layers=" << model.vectors_first << "," << model.vectors_last;
     return text.str();
 }
 
-std::string atlas_fingerprint(const std::string & settings, const std::vector<std::string> & hashes) {
-    std::string all = settings;
-    for (const std::string & hash : hashes) {
-        all += " file=" + hash;
-    }
-    return hash_sha256_hex(all.data(), all.size());
-}
+} // namespace atlas

@@ -1,0 +1,80 @@
+// Under which root the loaded model's state is kept. It follows from the model's files, and hashing them may take longer
+// than loading them does: until then state is kept under a root that stands for nothing, in RAM only.
+#pragma once
+
+#include "atlas-memory.hpp"
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace atlas {
+
+class file_hashing;
+class root_status;
+
+// Every member may be called from any thread.
+class memory_root {
+  public:
+    memory_root(std::string text, bool is_known) : text(std::move(text)), is_known(is_known) {}
+
+    const std::string text; // 64 hexadecimal digits
+    const bool        is_known;
+
+    // The root under which a tenant's state is kept.
+    std::string of(const std::string & tenant) const;
+
+    // Of one that is not known: the tenants for whom of() was called.
+    std::set<std::string> tenants() const;
+
+    // How a request may use the memory, under this root.
+    memory_access limit(memory_access access) const;
+
+  private:
+    mutable std::mutex            mutex;
+    mutable std::set<std::string> asked;
+};
+
+// The root that is in force, and those that it replaced: they live as long as this object, so that any thread may go on
+// with one that another has just replaced. A start makes two at most, and so does a model whose files were changed while
+// the server slept.
+class memory_roots {
+  public:
+    // Both must live as long as this object.
+    memory_roots(memory_store & store, root_status & status) : store(store), status(status) {}
+
+    // Ends hashing: a root that is not known yet never will be.
+    ~memory_roots();
+
+    memory_roots(const memory_roots &)             = delete;
+    memory_roots & operator=(const memory_roots &) = delete;
+
+    // Null before settle(). Any thread, never waits.
+    const memory_root * now() const { return current.load(std::memory_order_acquire); }
+
+    // The model was loaded: settles now(), at once or when its files are hashed, and tells `status`. From then on what the
+    // tenants, "" among them, used last is read back into RAM. settings: what KV depends on besides the files. The thread
+    // that loads the model; files has to live until the next call.
+    void settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & tenants);
+
+  private:
+    memory_store & store;
+    root_status &  status;
+
+    std::atomic<const memory_root *> current{nullptr};
+
+    std::mutex                                mutex;
+    std::vector<std::unique_ptr<memory_root>> made; // guarded by mutex
+    std::once_flag                            preloaded; // the store does it once
+    int                                       n_provisional = 0; // the loading thread's
+
+    const memory_root & set(std::string text, bool is_known);
+    void                replace(const memory_root & before, const memory_root & root);
+    void                preload(const memory_root & root, const std::vector<std::string> & tenants);
+};
+
+} // namespace atlas

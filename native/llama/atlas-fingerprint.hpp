@@ -1,0 +1,37 @@
+// What makes KV of one server useless to another: the model's files, and settings.
+#pragma once
+
+#include "llama.h"
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace atlas {
+
+// What is added to the residual stream of some layers.
+struct control_vector {
+    std::string file;
+    float       strength = 0;
+};
+
+// What a model is loaded and run with, as far as its KV depends on it. Pointers are borrowed.
+struct model_description {
+    std::string                                  file; // of a model that is split, the first
+    std::string                                  build; // of llama.cpp
+    llama_context_params                         context;
+    const std::vector<llama_model_kv_override> & overrides; // of the model's metadata; one without a key ends them
+    std::vector<control_vector>                  vectors       = {};
+    int32_t                                      vectors_first = 0, vectors_last = 0; // layers
+};
+
+// The files of which every byte matters: all parts of the model, and control vectors.
+std::vector<std::string> fingerprint_files(const model_description & model);
+
+// All the rest, as a text: RoPE and attention settings, overrides of metadata, the types of K and V, the block size, what
+// the state's layout depends on, the build of llama.cpp and the format of the memory. has_checkpoints: whether anything
+// but blocks is stored.
+std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
+                                 bool has_checkpoints);
+
+} // namespace atlas

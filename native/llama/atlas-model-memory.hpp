@@ -1,0 +1,54 @@
+// The memory of one loaded model: what its state is made of, under which root it is kept, what copying it costs.
+#pragma once
+
+#include "atlas-cells.hpp"
+#include "atlas-memory-roots.hpp"
+#include "atlas-memory.hpp"
+#include "atlas-root-status.hpp"
+#include "atlas-state-layout.hpp"
+#include "atlas-unit-cost.hpp"
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+namespace atlas {
+
+struct model_description;
+
+// Fewer tokens than this are sooner computed than looked up.
+constexpr size_t MIN_GAIN_TOKENS = 16;
+
+// The owner of the model makes one, and hands it to sequence_state. Of the members, cells is the decoding thread's; all others
+// may be used by any thread.
+class model_memory {
+  public:
+    // All must live as long as this object. probed: see probe_state().
+    model_memory(memory_store & kept, root_status & status, const probed_state & probed);
+
+    // The model was loaded, for the first time or another in its place: settles the root, now or once the model's files
+    // are hashed. tenants: all who may ask, "" among them; what they used last is read back into RAM. The thread that
+    // loads the model.
+    void settle_root(const model_description & model, const llama_context * ctx,
+                     const std::vector<std::string> & tenants);
+
+    // After another model, or the same with other settings, took the place of the one before.
+    void set_layout(const state_layout & now) { parts.store(now, std::memory_order_release); }
+
+    state_layout layout() const { return parts.load(std::memory_order_acquire); }
+
+    const memory_root * root() const { return roots.now(); }
+
+    memory_store &    store;
+    transfer_cost     copying; // state, from buffers into the context
+    cell_reservations cells;
+
+  private:
+    root_status &             status;
+    memory_roots              roots;
+    std::atomic<state_layout> parts;
+};
+
+static_assert(std::atomic<state_layout>::is_always_lock_free, "the decoding thread reads it");
+
+} // namespace atlas

@@ -1,0 +1,85 @@
+// The state of one sequence: captured into the memory, and restored from it.
+//
+// All by the thread that decodes. Copies memory, and never touches a file or waits for a lock that is held across one.
+#pragma once
+
+#include "atlas-memory.hpp"
+#include "atlas-sequence-record.hpp"
+#include "llama.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace atlas {
+
+class model_memory;
+
+// State at a place that cannot be rolled back to, which the sequence's owner keeps. Borrowed.
+struct owned_checkpoint {
+    int64_t         n_tokens = 0;
+    llama_pos       pos_max  = 0; // the last position in it
+    const uint8_t * data     = nullptr;
+    size_t          size     = 0;
+};
+
+// What the owner of a sequence knows of it. Borrowed.
+struct sequence_content {
+    const std::vector<llama_token> & tokens; // of all its cells
+    const std::string &              lineage; // whose they are, and under which adapters they were computed
+    std::vector<owned_checkpoint>    checkpoints;
+};
+
+struct capture_limits {
+    bool    is_whole      = false; // nothing works on the sequence: up to its last token, with what cannot be cut
+    bool    is_checkpoint = false; // what cannot be cut is wanted at this place
+    int64_t deadline_us =
+        std::numeric_limits<int64_t>::max(); // of ggml_time_us(), for blocks that are not needed for that
+};
+
+// Whether the memory has all of the n_tokens of a sequence, so that it may be given up.
+bool is_kept(const model_memory & memory, const sequence_record & record, size_t n_tokens);
+
+// A view of a sequence: made where it is needed.
+class sequence_state {
+  public:
+    // record: as the last call left it, set back where the sequence's tokens were given up.
+    sequence_state(model_memory & memory, llama_context * ctx, llama_seq_id id, sequence_record & record)
+        : memory(memory), ctx(ctx), id(id), record(record) {}
+
+    // Whether capture() would look at the state of a sequence of n_tokens.
+    bool has_more(size_t n_tokens) const;
+
+    // Puts what the sequence computed since the last call into the store. Does nothing where its cells are not those of the
+    // tokens, as after a batch that failed. Throws std::bad_alloc.
+    void capture(const sequence_content & of, const capture_limits & limits);
+
+    // The bytes that restore() copies. is_begun: the sequence has all tokens of the match, and lacks only the state that
+    // cannot be rolled back to there.
+    static double count_bytes(const memory_match & match, bool is_begun);
+
+    // Makes the state of the sequence exactly that after match.n_tokens tokens. It has to be empty, unless is_begun. Returns
+    // false, with the sequence in any state, where that did not succeed.
+    bool restore(const memory_match & match, bool is_begun);
+
+  private:
+    model_memory &    memory;
+    llama_context *   ctx;
+    llama_seq_id      id;
+    sequence_record & record;
+
+    void        follow_root();
+    bool        read_range(size_t begin, size_t end, state_bytes & data) const;
+    std::string parent_key(const sequence_content & of) const;
+    void        add_to_session(size_t n_behind, const std::string & key, size_t n_tokens);
+    bool        capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens);
+    std::string capture_checkpoint(const sequence_content & of, size_t n_tokens, state_bytes data);
+    void        capture_owned(const sequence_content & of);
+    void        capture_tip(const sequence_content & of);
+    bool        append_blocks(const memory_match & match);
+    bool        go_to_end(const memory_match & match);
+};
+
+} // namespace atlas

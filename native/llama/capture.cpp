@@ -1,0 +1,167 @@
+#include "atlas-model-memory.hpp"
+#include "atlas-sequence-state.hpp"
+#include "src/llama-ext.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace atlas {
+
+bool sequence_state::has_more(size_t n_tokens) const {
+    return record.root != memory.root() || record.n_published + record.n_tail != n_tokens;
+}
+
+bool is_kept(const model_memory & memory, const sequence_record & record, size_t n_tokens) {
+    const size_t kept = record.n_published + record.n_tail;
+    return record.root == memory.root() && kept > 0 && kept == n_tokens &&
+           memory.store.contains(record.n_tail > 0 ? record.tail : record.last_block);
+}
+
+// What was captured under a root that was replaced is captured again.
+void sequence_state::follow_root() {
+    const memory_root * now = memory.root();
+    if (record.root != now && record.root) {
+        record.n_published = 0;
+        record.n_tail      = 0;
+        record.last_block.clear();
+        record.tail.clear();
+        record.checkpoints.clear();
+    }
+    record.root = now;
+}
+
+// The state of tokens [begin, end); empty when the memory has no such part. Returns false when cells are missing.
+bool sequence_state::read_range(size_t begin, size_t end, state_bytes & data) const {
+    data.clear();
+    if (!memory.layout().has_ranges()) {
+        return true;
+    }
+    const auto   p0 = (llama_pos) begin, p1 = (llama_pos) end;
+    const auto   flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL;
+    const size_t size  = llama_state_seq_get_data_range(ctx, nullptr, 0, id, p0, p1, flags);
+    data.resize(size);
+    return size > 0 && llama_state_seq_get_data_range(ctx, data.data(), size, id, p0, p1, flags) == size;
+}
+
+// What the next entry is chained to.
+std::string sequence_state::parent_key(const sequence_content & of) const {
+    return record.last_block.empty() ? record.root->of(of.lineage) : record.last_block;
+}
+
+// Tells to which session what was captured belongs. n_behind: the entries of the session behind its last block.
+void sequence_state::add_to_session(size_t n_behind, const std::string & key, size_t n_tokens) {
+    if (!record.access.session_id.empty()) {
+        const size_t n_blocks = record.n_published / memory.store.options().block_tokens;
+        memory.store.extend_session(record.access.session_id, n_blocks + n_behind, key, n_tokens);
+    }
+}
+
+// Captures the n_tokens tokens behind the last block. Returns false when the sequence has no such state.
+bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens) {
+    const auto  first  = of.tokens.data() + record.n_published;
+    const auto  parent = parent_key(of);
+    std::string key    = memory_store::key_of(kind, parent, first, n_tokens);
+
+    if (!memory.store.contains(key)) {
+        memory_entry entry;
+        entry.kind     = kind;
+        entry.parent   = parent;
+        entry.position = record.n_published;
+        entry.tokens.assign(first, first + n_tokens);
+        if (!read_range(record.n_published, record.n_published + n_tokens, entry.data)) {
+            record.is_tainted = true;
+            return false;
+        }
+        memory.store.put(std::move(entry), record.tail, record.root->limit(record.access));
+        record.tail.clear();
+    }
+    add_to_session(0, key, record.n_published + n_tokens);
+    if (kind == entry_kind::tail) {
+        record.tail   = key;
+        record.n_tail = n_tokens;
+    } else {
+        record.last_block = key;
+        record.n_published += n_tokens;
+        record.n_tail = 0;
+    }
+    return true;
+}
+
+// Captures a checkpoint at n_tokens, which must not be before the end of the last block.
+std::string sequence_state::capture_checkpoint(const sequence_content & of, size_t n_tokens, state_bytes data) {
+    memory_entry entry;
+    entry.kind     = entry_kind::checkpoint;
+    entry.parent   = parent_key(of);
+    entry.position = record.n_published;
+    entry.tokens.assign(of.tokens.begin() + record.n_published, of.tokens.begin() + n_tokens);
+    entry.data = std::move(data);
+    return memory.store.put(std::move(entry), "", record.root->limit(record.access));
+}
+
+// Captures those of the owner's checkpoints that lie between the last block and the next.
+void sequence_state::capture_owned(const sequence_content & of) {
+    const auto layout = memory.layout();
+    if (!layout.needs_checkpoint() || layout.parts == state_class::whole_only) {
+        return;
+    }
+    const int64_t begin = record.n_published;
+    const int64_t end   = std::min(record.n_published + memory.store.options().block_tokens, of.tokens.size() + 1);
+    for (const auto & [n_tokens, pos_max, data, size] : of.checkpoints) {
+        const auto & done      = record.checkpoints;
+        const bool   is_beyond = pos_max >= n_tokens; // its state
+        if (n_tokens >= begin && n_tokens < end && !is_beyond && size > 0 &&
+            std::find(done.begin(), done.end(), n_tokens) == done.end()) {
+            capture_checkpoint(of, n_tokens, {data, data + size});
+            record.checkpoints.push_back(n_tokens);
+        }
+    }
+}
+
+// Captures what cannot be cut, at the last token.
+void sequence_state::capture_tip(const sequence_content & of) {
+    const auto layout = memory.layout();
+    if (!layout.needs_checkpoint()) {
+        return;
+    }
+    const auto  flags = layout.checkpoint_flags();
+    state_bytes data(llama_state_seq_get_size_ext(ctx, id, flags));
+    if (!data.empty() && llama_state_seq_get_data_ext(ctx, data.data(), data.size(), id, flags) == data.size()) {
+        const size_t n_tokens = of.tokens.size();
+        const auto   key      = capture_checkpoint(of, n_tokens, std::move(data));
+        add_to_session(record.n_tail > 0 ? 1 : 0, key, n_tokens);
+    }
+}
+
+void sequence_state::capture(const sequence_content & of, const capture_limits & limits) {
+    const size_t n_tokens = of.tokens.size();
+    follow_root();
+    if (!has_more(n_tokens)) {
+        return;
+    }
+    // after a failed batch the owner names tokens that have no cells
+    if (llama_memory_seq_pos_max(llama_get_memory(ctx), id) != (llama_pos) n_tokens - 1) {
+        return;
+    }
+    const size_t block_tokens = memory.store.options().block_tokens;
+    while (true) {
+        capture_owned(of);
+        if (record.n_published + block_tokens > n_tokens) {
+            break;
+        }
+        if (!capture_range(of, entry_kind::block, block_tokens)) {
+            return;
+        }
+        if (!limits.is_checkpoint && ggml_time_us() > limits.deadline_us) {
+            return;
+        }
+    }
+    const size_t n_tail = n_tokens - record.n_published;
+    if (limits.is_whole && n_tail > 0 && !capture_range(of, entry_kind::tail, n_tail)) {
+        return;
+    }
+    if (limits.is_whole || limits.is_checkpoint) {
+        capture_tip(of);
+    }
+}
+
+} // namespace atlas
