@@ -157,31 +157,7 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
     return req.atlas;
 }
 
-// A shorter prompt says more of a batch than of a token.
-static const int MIN_MEASURED_PROMPT = 16;
-
-// Notes what a result says of the prompt and the answer.
-static void add_usage(atlas::request & request, const server_task_result & result, bool is_last) {
-    if (const auto * partial = dynamic_cast<const server_task_result_cmpl_partial *>(&result)) {
-        request.set_progress(partial->n_decoded);
-        return;
-    }
-    const auto * final_result = dynamic_cast<const server_task_result_cmpl_final *>(&result);
-    if (final_result == nullptr) {
-        return;
-    }
-    if (final_result->stats.n_prompt_processed >= MIN_MEASURED_PROMPT) {
-        atlas_active()->prefill.add(final_result->stats.t_prompt_ms() / 1000, final_result->stats.n_prompt_processed);
-    }
-    request.add_usage({final_result->n_prompt_tokens, final_result->n_prompt_tokens_cache, final_result->n_decoded});
-    if (result.index == 0) {
-        atlas_note_answer(request, *final_result);
-    }
-    if (is_last) {
-        atlas_record_history(request);
-    }
-}
-
+// What a result tells of its sequence: partial or final.
 template <typename T> static atlas::sequence_result tokens_of(const T & result) {
     atlas::sequence_result seen;
     seen.index         = result.index;
@@ -191,23 +167,45 @@ template <typename T> static atlas::sequence_result tokens_of(const T & result) 
     return seen;
 }
 
-static void measure(atlas::request_meter & meter, const server_task_result & result, bool is_last) {
+static atlas::sequence_result last_of(const server_task_result_cmpl_final & result) {
+    auto          seen = tokens_of(result);
+    const int64_t now  = ggml_time_us();
+    seen.is_timed      = result.stats.t_start > 0 && result.stats.t_prompt_last > 0;
+    if (seen.is_timed) {
+        seen.since_start       = std::chrono::microseconds(now - result.stats.t_start);
+        seen.since_first_token = std::chrono::microseconds(now - result.stats.t_prompt_last);
+    }
+    return seen;
+}
+
+// A shorter prompt says more of a batch than of a token.
+static const int MIN_MEASURED_PROMPT = 16;
+
+static void note_final(atlas::request & request, const server_task_result_cmpl_final & result, bool is_last) {
+    if (result.stats.n_prompt_processed >= MIN_MEASURED_PROMPT) {
+        atlas_active()->prefill.add(result.stats.t_prompt_ms() / 1000, result.stats.n_prompt_processed);
+    }
+    if (result.index == 0) {
+        atlas_note_answer(request, result);
+    }
+    if (is_last) {
+        atlas_record_history(request);
+    }
+}
+
+// The one place where llama-server's results are read: for each token of a streamed answer, so a cast or two is all.
+static void note(atlas::request & request, const server_task_result & result, bool is_last) {
+    atlas::request_meter & meter = *request.meter;
+    if (is_last) {
+        meter.complete();
+    }
     if (const auto * partial = dynamic_cast<const server_task_result_cmpl_partial *>(&result)) {
         auto seen       = tokens_of(*partial);
         seen.is_partial = true;
         meter.add_result(seen, atlas::request::clock::now());
     } else if (const auto * last = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
-        auto          seen = tokens_of(*last);
-        const int64_t now  = ggml_time_us();
-        seen.is_timed      = last->stats.t_start > 0 && last->stats.t_prompt_last > 0;
-        if (seen.is_timed) {
-            seen.since_start       = std::chrono::microseconds(now - last->stats.t_start);
-            seen.since_first_token = std::chrono::microseconds(now - last->stats.t_prompt_last);
-        }
-        meter.add_result(seen, atlas::request::clock::now());
-    }
-    if (is_last) {
-        meter.complete();
+        meter.add_result(last_of(*last), atlas::request::clock::now());
+        note_final(request, *last, is_last);
     }
 }
 
@@ -217,10 +215,7 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (request == nullptr) {
         return;
     }
-    if (request->meter) {
-        measure(*request->meter, result, is_last);
-    }
-    add_usage(*request, result, is_last);
+    note(*request, result, is_last);
     if (is_last) {
         request->lease.reset(); // the slots are free: whoever waits for them need not wait for the client to read
     }

@@ -129,6 +129,14 @@ struct sequence_result {
     bool                      is_timed = false; // whether there are these two
 };
 
+// The tokens of a request, added up over its sequences, as far as its results have told them. The one count: answers,
+// records, rates and metrics are made of it.
+struct request_usage {
+    int64_t prompt_tokens = 0;
+    int64_t reused_tokens = 0; // of these, not computed again
+    int64_t answer_tokens = 0;
+};
+
 // How long a request took, in milliseconds; NaN: not known.
 struct request_times {
     double total       = NAN; // from the parsing of the body
@@ -146,6 +154,7 @@ struct metered_request {
     std::string   route;   // as in atlas_requests_total
     std::string   outcome; // likewise
     bool          is_streamed = false;
+    request_usage tokens;
     request_times ms;
 };
 
@@ -173,6 +182,8 @@ class request_meter {
     void add_wait(clock::duration waited) { waits += waited; }
     void add_result(const sequence_result & result, clock::time_point now);
     void refuse(refusal why);
+
+    const request_usage & usage() const { return total; }
 
     // The last result has come.
     void complete() { outcome = request_outcome::ok; }
@@ -206,7 +217,7 @@ class request_meter {
     clock::time_point posted;
     clock::time_point first_token;
     clock::time_point ended; // not set: it has not
-    bool              has_reuse   = false;
+    request_usage     total;
     bool              is_streamed = false;
     request_times     times;
 

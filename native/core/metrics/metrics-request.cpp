@@ -41,7 +41,7 @@ void request_meter::end() {
     }
     if (outcome == request_outcome::ok) {
         to.values.record(metrics::REQUEST, ended - began);
-        to.values.add(has_reuse ? metrics::CACHE_HITS : metrics::CACHE_MISSES);
+        to.values.add(total.reused_tokens > 0 ? metrics::CACHE_HITS : metrics::CACHE_MISSES);
     }
 }
 
@@ -54,6 +54,7 @@ metered_request request_meter::described() const {
     record.route       = REQUEST_ROUTE_NAMES[static_cast<size_t>(route)];
     record.outcome     = REQUEST_OUTCOME_NAMES[static_cast<size_t>(*outcome)];
     record.is_streamed = is_streamed;
+    record.tokens      = total;
     record.ms          = times;
     record.ms.total    = ms_of(ended - began);
     record.ms.wait     = ms_of(waits);
@@ -97,7 +98,9 @@ void request_meter::add_result(const sequence_result & result, clock::time_point
 }
 
 void request_meter::count_answer(sequence & known, const sequence_result & result, clock::time_point now) {
-    to.values.add(metrics::ANSWER_TOKENS, result.answer_tokens - known.answer_tokens);
+    const int64_t n_new = result.answer_tokens - known.answer_tokens;
+    to.values.add(metrics::ANSWER_TOKENS, n_new);
+    total.answer_tokens += n_new;
     known.answer_tokens = result.answer_tokens;
     is_streamed |= result.is_partial;
     if (result.is_partial) {
@@ -125,7 +128,8 @@ void request_meter::record_times(const sequence_result & result, clock::time_poi
 }
 
 void request_meter::count_prompt(const sequence_result & result) {
-    has_reuse |= result.reused_tokens > 0;
+    total.prompt_tokens += result.prompt_tokens;
+    total.reused_tokens += result.reused_tokens;
     const auto count = [this](token_source from, int64_t n) { to.values.add(metrics::prompt_tokens(from), n); };
     if (is_copy(result.index)) {
         count(token_source::slot, result.prompt_tokens);

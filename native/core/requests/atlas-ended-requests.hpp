@@ -20,10 +20,7 @@ struct request_record : metered_request {
     std::string tenant;           // 16 hexadecimal digits; empty: none
     std::string session;          // hash_of_session(); empty: none
     std::string traceparent;      // W3C Trace Context; empty: none came, or one that is not well formed
-    double      ended         = 0;  // seconds since 1970
-    int64_t     prompt_tokens = 0;
-    int64_t     reused_tokens = 0; // of these
-    int64_t     answer_tokens = 0;
+    double      ended = 0; // seconds since 1970
     std::string memory_result; // as in atlas_restores_total; empty: the memory was not asked
     int         layer = 0;     // that was restored from; 0: none
     std::string degraded;      // why something could not be had; empty: all was

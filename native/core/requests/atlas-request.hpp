@@ -39,13 +39,6 @@ request_options parse_request_options(const std::string & json);
 // JSON: {"request": schema, "answer": schema} of the `atlas` object, in JSON Schema 2020-12, made from what validates.
 std::string request_schema_json();
 
-// What really happened to the prompt, added up over the sequences of one request.
-struct request_usage {
-    int64_t prompt_tokens = 0;
-    int64_t reused_tokens = 0; // of these, not computed again
-    int64_t answer_tokens = 0;
-};
-
 // One completion request, from parsing to its answer. Used by one thread at a time.
 class request {
   public:
@@ -73,7 +66,7 @@ class request {
     std::shared_ptr<void> lease;
     std::shared_ptr<void> turn;
 
-    // What is recorded of it; nullptr: nothing.
+    // What counts its tokens and records its times; nullptr: nothing does.
     std::unique_ptr<request_meter> meter;
 
     // JSON array of the messages sent, and the JSON of the message that answers them; empty: not to be recorded.
@@ -84,11 +77,8 @@ class request {
     // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;
 
-    void add_usage(const request_usage & more);
-    void set_progress(int64_t answer_tokens) { progress = answer_tokens; }
-
     // The tokens of prompt and answer, as far as they are known.
-    int64_t tokens() const { return usage.prompt_tokens + std::max(usage.answer_tokens, progress); }
+    request_usage usage() const { return meter ? meter->usage() : request_usage(); }
 
     // What the memory found for the request's (first) prompt.
     void set_ticket(std::shared_ptr<const memory_ticket> found) {
@@ -119,8 +109,6 @@ class request {
     request_options  opts;
     bool             has_object;
     std::string      degraded_reason;
-    request_usage    usage;
-    int64_t          progress = 0;
     std::vector<int> layers;
 
     std::shared_ptr<const memory_ticket> ticket;

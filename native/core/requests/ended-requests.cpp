@@ -36,7 +36,8 @@ std::string request_record::to_json() const {
         {"ended", ended},
         {"streamed", is_streamed},
         {"ms", times},
-        {"tokens", {{"prompt", prompt_tokens}, {"reused", reused_tokens}, {"answer", answer_tokens}}},
+        {"tokens",
+         {{"prompt", tokens.prompt_tokens}, {"reused", tokens.reused_tokens}, {"answer", tokens.answer_tokens}}},
         {"memory", {{"result", memory_result}, {"layer", layer}}},
         {"degraded", degraded},
     };

@@ -170,13 +170,15 @@ void gateway::record_overhead(const request & request) {
 }
 
 void gateway::charge(const request & request) {
-    const auto config = all_settings.values();
-    const auto now    = rate_limiter::clock::now();
+    const auto   config   = all_settings.values();
+    const auto   now      = rate_limiter::clock::now();
+    const auto   used     = request.usage();
+    const double n_tokens = (double) (used.prompt_tokens + used.answer_tokens);
     if (const auto limits = key_limits(*config); is_limited(limits)) {
-        key_rates.charge(request.account, (double) request.tokens(), limits, now);
+        key_rates.charge(request.account, n_tokens, limits, now);
     }
     if (const auto limits = session_limits(*config); is_limited(limits) && !request.session.empty()) {
-        session_rates.charge(request.session, (double) request.tokens(), limits, now);
+        session_rates.charge(request.session, n_tokens, limits, now);
     }
 }
 

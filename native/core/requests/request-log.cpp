@@ -23,8 +23,8 @@ static void log_slow(const request_record & record, double threshold_ms) {
                   record.route.c_str(), ms.total, threshold_ms);
     char tail[160];
     std::snprintf(tail, sizeof(tail), "; %lld prompt tokens (%lld reused), %lld answer tokens, outcome %s",
-                  (long long) record.prompt_tokens, (long long) record.reused_tokens, (long long) record.answer_tokens,
-                  record.outcome.c_str());
+                  (long long) record.tokens.prompt_tokens, (long long) record.tokens.reused_tokens,
+                  (long long) record.tokens.answer_tokens, record.outcome.c_str());
     log(LogLevel::WARN,
         head + phase("overhead", ms.overhead) + phase("wait", ms.wait) + phase("queue", ms.queue) +
             phase("restore", ms.restore) + phase("prefill", ms.prefill) + phase("decode", ms.decode) + tail,
@@ -48,7 +48,7 @@ void log_ended(const request & request, const request_record & record, const Atl
         std::snprintf(text, sizeof(text),
                       "Request processed in %.3f ms (memory_layers=%s, cache_hit=%s), of which ATLAS took %.3f ms",
                       record.ms.total, layers ? std::to_string(*layers).c_str() : "all",
-                      record.reused_tokens > 0 ? "true" : "false", record.ms.overhead);
+                      record.tokens.reused_tokens > 0 ? "true" : "false", record.ms.overhead);
         log(LogLevel::INFO, text, config.log_format == LogFormat::JSON ? "\"request\":" + record.to_json() : "");
     }
     if (config.slow_request_ms > 0 && record.ms.total > config.slow_request_ms) {

@@ -17,12 +17,6 @@ request::~request() {
     }
 }
 
-void request::add_usage(const request_usage & more) {
-    usage.prompt_tokens += more.prompt_tokens;
-    usage.reused_tokens += more.reused_tokens;
-    usage.answer_tokens += more.answer_tokens;
-}
-
 void request::degrade(const std::string & reason) {
     if (degraded_reason.empty()) {
         degraded_reason = reason;
@@ -51,8 +45,9 @@ static json reason_json(const std::string & degraded_reason, const memory_ticket
 }
 
 std::string request::answer() const {
-    const double overhead_ms = std::chrono::duration<double, std::milli>(overhead()).count();
-    const bool   cache_hit   = usage.reused_tokens > 0;
+    const double        overhead_ms = std::chrono::duration<double, std::milli>(overhead()).count();
+    const request_usage used        = usage();
+    const bool          cache_hit   = used.reused_tokens > 0;
 
     json out          = json::object();
     out["session_id"] = opts.session_id ? json(*opts.session_id) : json();
@@ -60,8 +55,8 @@ std::string request::answer() const {
         out["memory_layers"] = *opts.memory_layers;
     }
     out["cache_hit"]     = cache_hit;
-    out["reused_tokens"] = usage.reused_tokens;
-    out["prompt_tokens"] = usage.prompt_tokens;
+    out["reused_tokens"] = used.reused_tokens;
+    out["prompt_tokens"] = used.prompt_tokens;
     if (ticket) {
         const restore_outcome how = ticket->outcome();
         out["layer"]              = how.layer;
@@ -92,11 +87,7 @@ request_record request::record() const {
     made.session     = session.empty() ? "" : hash_of_session(session);
     made.ended       = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
     made.ms.overhead = std::chrono::duration<double, std::milli>(overhead()).count();
-
-    made.prompt_tokens = usage.prompt_tokens;
-    made.reused_tokens = usage.reused_tokens;
-    made.answer_tokens = std::max(usage.answer_tokens, progress);
-    made.degraded      = degraded_reason;
+    made.degraded    = degraded_reason;
     if (ticket) {
         const restore_outcome how = ticket->outcome();
         made.memory_result        = RESTORE_RESULT_NAMES[static_cast<size_t>(how.result)];

@@ -187,6 +187,8 @@ CASE(metrics_of_a_streamed_request) {
         last.since_start       = 50ms; // 30 ms after it was posted, with the 20 ms to the last result
         last.since_first_token = 35ms;
         meter.add_result(last, began + 70ms);
+        CHECK(meter.usage().prompt_tokens == 50 && meter.usage().reused_tokens == 40);
+        CHECK(meter.usage().answer_tokens == 3);
         meter.complete();
     }
     CHECK(numbers.in_progress == 0);
@@ -233,8 +235,12 @@ CASE(metrics_of_choices_that_share_a_prompt) {
         meter.add_prompt(ticket(restore_result::no_match, 0), clock_type::now());
         meter.add_prompt(ticket(restore_result::restored, 1), clock_type::now());
         for (size_t i = 0; i < 4; i++) {
-            meter.add_result(result_of(i, 30, i < 2 ? 0 : 20, 1, false), clock_type::now());
+            meter.add_result(result_of(i, 30, i < 2 ? 0 : 20, 1, true), clock_type::now());
+            meter.add_result(result_of(i, 30, i < 2 ? 0 : 20, 2, true), clock_type::now());
         }
+        // as the client may leave now: what is known is what all have told so far
+        CHECK(meter.usage().prompt_tokens == 4 * 30 && meter.usage().reused_tokens == 2 * 20);
+        CHECK(meter.usage().answer_tokens == 4 * 2);
     }
     CHECK(tokens(numbers, token_source::computed) == 30 + 10);
     CHECK(tokens(numbers, token_source::ram) == 20);
