@@ -105,10 +105,12 @@ check: .venv/.atlas-dev ## lint and type-check everything, change nothing
 	$(RUN) mypy
 	$(CLANG_FORMAT) --dry-run -Werror {} +
 	$(BIN)/python tools/rooms
+	$(BIN)/python tools/facts --check
 	$(BIN)/python tools/patches lint
 	$(BIN)/python tools/patches verify
 
-format: .venv/.atlas-dev ## format Python and C++
+format: .venv/.atlas-dev ## format Python and C++, and write what Python shares with C++
+	$(BIN)/python tools/facts
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 	$(CLANG_FORMAT) -i {} +

@@ -20,12 +20,16 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from atlas_plugin import facts
+
+_TYPES = dict(facts.ERROR_TYPES)
+
 
 class AtlasError(Exception):
     """An error answer. `message` is sent to the client, so it must hold no secrets."""
 
     status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    type: ClassVar[str] = _TYPES[500]
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -52,7 +56,7 @@ class ValidationError(AtlasError):
     """The request is wrong; `field` names the part of it, such as `context_id`, where there is one."""
 
     status = 400
-    type = "validation_error"
+    type = _TYPES[400]
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message if field is None else f"Validation error in field '{field}': {message}")
@@ -83,7 +87,7 @@ class AuthenticationError(AtlasError):
     """Credentials are missing or wrong."""
 
     status = 401
-    type = "authentication_error"
+    type = _TYPES[401]
 
 
 class Forbidden(AuthenticationError):  # noqa: N818
@@ -96,7 +100,7 @@ class NotFoundError(AtlasError):
     """There is no such route or object."""
 
     status = 404
-    type = "not_found"
+    type = _TYPES[404]
 
 
 class _RetryableError(AtlasError):
@@ -113,7 +117,7 @@ class RateLimitError(_RetryableError):
     """Too many requests; worth trying again after `retry_after` whole seconds."""
 
     status = 429
-    type = "rate_limit_error"
+    type = _TYPES[429]
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message, retry_after)
@@ -127,7 +131,7 @@ class UnavailableError(_RetryableError):
     """A part is off or not ready; `retry_after`, in whole seconds, is sent where waiting helps."""
 
     status = 503
-    type = "service_unavailable"
+    type = _TYPES[503]
 
 
 class PluginError(Exception):

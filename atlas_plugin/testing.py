@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from atlas_plugin import facts
 from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import application
 from atlas_plugin.host.host import LogLevel, ServerHost, SessionAction
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.storage.memory_records import (
-    MAX_CONVERSATIONS,
-    MAX_SESSIONS,
     Conversation,
     MemoryEvents,
     Session,
@@ -26,38 +25,6 @@ from atlas_plugin.storage.memory_records import (
 )
 
 __all__ = ["Application", "FakeHost"]
-
-_DEFAULTS: dict[str, tuple[str, str, Any]] = {
-    "memory_save_path": ("string", "memory-path", ""),
-    "enable_memory_persistence": ("bool", "memory-persistence", True),
-    "enable_auto_memory": ("bool", "auto", True),
-    "session_ttl_s": ("double", "session-ttl", 86400.0),
-    "max_sessions": ("int", "max-sessions", 10_000),
-    "max_state_bytes": ("int", "max-state-bytes", 8 * 1024 * 1024),
-    "admin_key": ("string", "admin-key", ""),
-    "enable_metrics_collection": ("bool", "metrics", True),
-    "metrics_update_interval_ms": ("int", "metrics-interval", 1000),
-    "metrics_history_size": ("int", "metrics-history-size", 100),
-    "plugins": ("list", "plugin", []),
-    "plugins_dir": ("string", "plugins-dir", ""),
-    "shutdown_timeout_s": ("double", "shutdown-timeout", 10.0),
-    "require_python": ("bool", "require-python", False),
-    "log_level": ("level", "log-level", "info"),
-    "verbose_logging": ("bool", "verbose", False),
-}
-
-
-_LIVE = {
-    "session_ttl_s",
-    "max_sessions",
-    "max_state_bytes",
-    "metrics_update_interval_ms",
-    "metrics_history_size",
-    "shutdown_timeout_s",
-    "log_level",
-    "verbose_logging",
-}
-_SECRET = {"admin_key"}
 
 
 class Application(application.Application):
@@ -76,7 +43,7 @@ class FakeHost:
     """
 
     def __init__(self, **settings: Any) -> None:
-        if unknown := settings.keys() - _DEFAULTS.keys():
+        if unknown := settings.keys() - {row["name"] for row in facts.SETTINGS}:
             raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
         self.records: list[tuple[LogLevel, str]] = []
         self.memory: dict[str, Any] | None = {
@@ -97,18 +64,11 @@ class FakeHost:
         self._lock = threading.Lock()
         self.entries: list[dict[str, Any]] = [
             {
-                "name": name,
-                "flag": f"--atlas-{flag}",
-                "env": f"ATLAS_{flag.upper().replace('-', '_')}",
-                "type": kind,
-                "value": settings.get(name, default),
-                "default": default,
-                "origin": "flag" if name in settings else "default",
-                "secret": name in _SECRET,
-                "reload": "live" if name in _LIVE else "restart",
-                "help": "",
+                **row,
+                "value": settings.get(row["name"], row["default"]),
+                "origin": "flag" if row["name"] in settings else "default",
             }
-            for name, (kind, flag, default) in _DEFAULTS.items()
+            for row in facts.SETTINGS
         ]
 
     def log(self, level: LogLevel, text: str) -> None:
@@ -123,7 +83,21 @@ class FakeHost:
             "initialized": True,
             "context_pool_size": 4,
             "metrics_enabled": self.settings().flag("enable_metrics_collection"),
+            "in_effect": self._in_effect(),
             "uptime_seconds": 1.5,
+        }
+
+    def _in_effect(self) -> dict[str, str | None]:
+        """What the settings come to. The sentences are for tests: a server's say how to turn it on."""
+        settings = self.settings()
+        saves = bool(settings.flag("enable_memory_persistence") and settings.text("memory_save_path"))
+        keeps = saves and settings.flag("enable_auto_memory")
+        counts = settings.flag("enable_metrics_collection")
+        return {
+            "saving_off": None if saves else "nothing is saved",
+            "conversations_off": None if keeps else "no conversations are kept",
+            "metrics_off": None if counts else "nothing is counted",
+            "log_level": "debug" if settings.flag("verbose_logging") else settings.text("log_level"),
         }
 
     def settings(self) -> Settings:
@@ -170,7 +144,7 @@ class FakeHost:
         if ids is not None:
             return [session for session in live if session.session_id in ids]
         changed = sorted((session.version, session) for session in live if session.version > since)
-        return [session for _, session in changed[:MAX_SESSIONS]]
+        return [session for _, session in changed[: facts.MAX_SESSIONS]]
 
     def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
         """Change `live_sessions`, as a server would."""
@@ -192,7 +166,7 @@ class FakeHost:
     def conversations(self, session_id: str = "") -> list[Conversation]:
         """From `queue`."""
         if not session_id:
-            return [self.queue.popleft() for _ in range(min(len(self.queue), MAX_CONVERSATIONS))]
+            return [self.queue.popleft() for _ in range(min(len(self.queue), facts.MAX_CONVERSATIONS))]
         own = [one for one in self.queue if one.session_id == session_id]
         for one in own:
             self.queue.remove(one)
@@ -205,7 +179,9 @@ class FakeHost:
     def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """From `requests_ended`, as a server would."""
         last = self.requests_ended[-1]["number"] if self.requests_ended else 0
-        return last, [record for record in self.requests_ended if record["number"] > since][:256]
+        return last, [record for record in self.requests_ended if record["number"] > since][
+            : facts.MAX_REQUESTS
+        ]
 
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""
@@ -227,5 +203,5 @@ def _why_not(entry: Mapping[str, Any] | None, value: Any) -> str:
         return "there is no such setting"
     if entry["reload"] != "live":
         return "it needs a restart"
-    numbers = (int, float) if entry["type"] == "double" else type(entry["default"])
+    numbers = (int, float) if entry["type"] == "float" else type(entry["default"])
     return "" if isinstance(value, numbers) else f"value must be a {entry['type']}"

@@ -1,6 +1,8 @@
 """The versions that other parts compare with."""
 
+from atlas_plugin import facts
+
 __version__ = "0.1.0"
 
-ABI_VERSION = 5
+ABI_VERSION = facts.ABI_VERSION
 """Equals `ATLAS_ABI_VERSION` of the server's `atlas-abi.h`; a server with another number is refused."""

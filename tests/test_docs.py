@@ -5,10 +5,13 @@ import subprocess
 import tomllib
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.server.harness import REPOSITORY, settings_table
+from atlas_plugin import facts
+from atlas_plugin.testing import Application, FakeHost
+from tests.server.harness import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PLUGINS = (REPOSITORY / "docs/plugins.md").read_text(encoding="utf-8")
@@ -20,17 +23,6 @@ DOCUMENTS = sorted(
     ]
 )
 DECISIONS = sorted((REPOSITORY / "docs/adr").glob("*.md"))
-
-# Defaults of the table as the README writes them, where they are expressions of C++.
-DEFAULTS = {
-    '""': "",
-    "{}": "",
-    "8 * 1024 * 1024": "8388608",
-    "10.0": "10",
-    "0.0": "0",
-    "LogLevel::INFO": "info",
-    "LogFormat::TEXT": "text",
-}
 
 
 def name_of(path: Path) -> str:
@@ -48,6 +40,13 @@ def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def written(default: Any) -> str:
+    """A default as the README writes it: nothing for what is empty."""
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default).lower() if default not in ("", []) else ""
+
+
 def test_settings_table() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| `(.+?)` \| `(\w+)` \| (?:`(.*?)` )?\| (?:(yes) )?\|",
@@ -55,8 +54,14 @@ def test_settings_table() -> None:
         re.M,
     )
     expected = [
-        (row.name, row.flag, row.env, DEFAULTS.get(row.default, row.default), "yes" if row.live else "")
-        for row in settings_table()
+        (
+            row["name"],
+            row["flag"],
+            row["env"],
+            written(row["default"]),
+            "yes" if row["reload"] == "live" else "",
+        )
+        for row in facts.SETTINGS
     ]
     assert rows == expected
 
@@ -74,20 +79,11 @@ def test_plugin_of_the_readme_is_the_example() -> None:
 
 def test_routes_of_the_readme_exist() -> None:
     documented = set(re.findall(r"^\| `((?:GET|POST|DELETE) /\S+)` \|", section(README, "Routes"), re.M))
-    names = "save", "load", "list", "delete", "pin", "unpin", "flush"
-    memory = {f"POST /v1/atlas/memory/{name}" for name in names}
-    others = (
-        "GET status",
-        "GET plugins",
-        "GET config",
-        "POST config",
-        "GET openapi.json",
-        "GET requests",
-        "GET dashboard",
-        "GET debug/stacks",
-    )
-    metrics = {f"GET /v1/atlas/metrics{rest}" for rest in ("", "/stream", "/prometheus")}
-    assert documented == memory | metrics | {route.replace(" ", " /v1/atlas/") for route in others}
+    application = Application(FakeHost())
+    application.start()
+    served = {f"{route.method} {route.path}" for route in application.plugins.router.routes}
+    application.stop()
+    assert documented == served | {f"POST {facts.ROUTE_FLUSH}"}
 
 
 def test_every_dependency_is_explained() -> None:

@@ -9,10 +9,11 @@ from atlas_cli.simulation.baselines import Belady, ClassicLfu
 from atlas_cli.simulation.cache import Policy, SimulatedLayer
 from atlas_cli.simulation.external import ALGORITHMS, ExternalLayer
 from atlas_cli.simulation.trace import TraceRequest
+from atlas_plugin import facts
 from atlas_plugin.eviction.policy import LayerPolicy
 from atlas_plugin.eviction.records import Eviction, Kind, Strategy, Touch
 
-STRATEGIES = {"adaptive": Strategy.ADAPTIVE, "lru": Strategy.LRU, "lfu": Strategy.LFU}
+STRATEGIES = {name: Strategy(number) for number, name in enumerate(facts.STRATEGIES)}
 POLICIES = (*STRATEGIES, "lfu-classic", "belady", *ALGORITHMS)
 
 

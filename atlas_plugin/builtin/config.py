@@ -71,7 +71,7 @@ class ConfigPlugin:
         change = self._host.change_settings(body.settings)
         if change.problems:
             raise _refusal(change.problems)
-        host_logging.set_level(self._host.settings())
+        host_logging.set_level(self._host)
         self._hooks.ask.reload(changed=change.changed)
         shown = {entry["name"]: entry["value"] for entry in self._host.settings().redacted()}
         return {"status": "success", "data": {"changed": {name: shown[name] for name in change.changed}}}

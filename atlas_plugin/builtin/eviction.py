@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from atlas_plugin import facts
 from atlas_plugin.eviction import Eviction, LayerPolicy, Touch
 from atlas_plugin.eviction.records import PRIORITY_LIMIT
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
-from atlas_plugin.memory.switches import why_no_conversations
 from atlas_plugin.storage import private_files
-from atlas_plugin.storage.memory_records import MAX_EVENTS, MemoryEvents
+from atlas_plugin.storage.memory_records import MemoryEvents
 
 log = logging.getLogger("atlas")
 
@@ -47,10 +47,9 @@ class EvictionPlugin:
 
     @hookimpl
     def startup(self) -> None:
-        settings = self._host.settings()
-        if why_no_conversations(settings):
+        if self._host.status()["in_effect"]["conversations_off"]:
             return
-        self._parent = Path(settings.text("memory_save_path")) / "policy"
+        self._parent = Path(self._host.settings().text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
         self._worker.start()
 
@@ -102,7 +101,7 @@ class EvictionPlugin:
                 return WAIT_FOR_MEMORY_S
         began = time.perf_counter()
         events = self._host.memory_events()
-        full = events.total >= MAX_EVENTS
+        full = events.total >= facts.MAX_EVENTS
         if events.total:
             self._batches += 1
             self._events += events.total

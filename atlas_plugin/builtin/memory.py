@@ -16,7 +16,6 @@ from atlas_plugin.memory.keeper import SessionKeeper
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.operations import MemoryOperations
 from atlas_plugin.memory.recorder import Recorder
-from atlas_plugin.memory.switches import why_no_conversations, why_nothing_is_saved
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Routes
@@ -38,7 +37,7 @@ class MemoryPlugin:
 
     @hookimpl
     def startup(self) -> None:
-        self._off = why_nothing_is_saved(self._host.settings())
+        self._off = self._host.status()["in_effect"]["saving_off"] or ""
         if self._off:
             log.info("%s", self._off)
         else:
@@ -122,8 +121,7 @@ class _Parts:
 
     def __init__(self, host: ServerHost) -> None:
         self._host = host
-        settings = host.settings()
-        self.database = Database(Path(settings.text("memory_save_path")))
+        self.database = Database(Path(host.settings().text("memory_save_path")))
         try:
             self.database.open()
         except AtlasError as error:
@@ -131,8 +129,8 @@ class _Parts:
             log.error("%s", error.message)
         self.limits = Limits(host)
         self.recorder = Recorder(host, ConversationStore(self.database), self.limits)
-        store, off = SessionStore(self.database), why_no_conversations(settings)
-        self.keeper = SessionKeeper(host, store, self.limits, self.recorder, off)
+        off = host.status()["in_effect"]["conversations_off"] or ""
+        self.keeper = SessionKeeper(host, SessionStore(self.database), self.limits, self.recorder, off)
         self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
         self.keeper.start()
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NotRequired, TypedDict
 
+from atlas_plugin import facts
 from atlas_plugin.errors import UnavailableError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.services import Services
@@ -44,10 +45,8 @@ class MetricsPlugin:
 
     @hookimpl
     def startup(self) -> None:
-        settings = self._host.settings()
-        if not settings.flag("enable_metrics_collection"):
-            switches = settings.switches("enable_metrics_collection")
-            self._off = f"metrics are not collected: turn that on with {switches}"
+        self._off = self._host.status()["in_effect"]["metrics_off"] or ""
+        if self._off:
             return
         self._running = Sampler(self._count, *self._sampling())
         self._running.start()
@@ -91,7 +90,7 @@ class MetricsPlugin:
             errors=(ValidationError, *off),
         )(self._stream)
         routes.get(
-            f"{_PATH}/prometheus",
+            facts.ROUTE_METRICS,
             summary="All metrics for Prometheus: text 0.0.4, or OpenMetrics where Accept asks for it",
             answer="text/plain",
             errors=off,

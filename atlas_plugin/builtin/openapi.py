@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atlas_plugin import openapi
+from atlas_plugin import facts, openapi
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request
@@ -12,7 +12,7 @@ from atlas_plugin.routing import Operation, Routes
 
 _FLUSH = Operation(
     method="POST",
-    path=f"/v1/atlas/memory/{FLUSH.name}",
+    path=facts.ROUTE_FLUSH,
     plugin="memory",
     body=FLUSH.body,
     summary=FLUSH.summary,

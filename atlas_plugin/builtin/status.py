@@ -5,19 +5,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from atlas_plugin import facts
 from atlas_plugin.hookspecs import Plugins, hookimpl
 from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
 from atlas_plugin.routing import Routes
 
-_FOR_TENANTS = (
-    "initialized",
-    "context_pool_size",
-    "uptime_seconds",
-    "model",
-    "server_version",
-    "memory_persistence",
-)
 _ASK_THE_ADMIN = "something is wrong; the key of --atlas-admin-key is told what"
 
 
@@ -45,23 +38,23 @@ class StatusPlugin:
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
-        routes.get("/v1/atlas/status", summary="Health, and what is wrong", answer=Status)(self._status)
+        routes.get(facts.ROUTE_STATUS, summary="Health, and what is wrong", answer=Status)(self._status)
 
     def _status(self, request: Request) -> dict[str, Any]:
         states = [info.state for info in self._plugins.infos()]
-        facts: dict[str, Any] = {
+        own: dict[str, Any] = {
             **self._host.status(),
             "python": {"version": platform.python_version(), "prefix": sys.prefix},
             "plugins": {"active": states.count("active"), "failed": states.count("failed")},
         }
-        notices = facts.pop("notices")
+        notices = own.pop("notices")
         reports = self._plugins.reports()
         problems = self._plugins.problems(reports)
         reported: dict[str, Any] = {"memory_persistence": False}
         for report in reports:
             reported.update(report.data)
-        # The facts stand first in the answer, and no plugin can replace one.
-        data = {**facts, **reported, **facts}
+        # The server's own stand first in the answer, and no plugin can replace one.
+        data = {**own, **reported, **own}
         if not request.is_admin:
             data, problems, notices = _for_tenants(data), [_ASK_THE_ADMIN] if problems else [], []
         return {
@@ -75,7 +68,7 @@ class StatusPlugin:
 def _for_tenants(data: dict[str, Any]) -> dict[str, Any]:
     memory = data.get("memory")
     return {
-        **{name: data[name] for name in _FOR_TENANTS if name in data},
+        **{name: data[name] for name in facts.TENANT_STATUS if name in data},
         "python": {"version": data["python"]["version"]},
         "memory": memory and {name: memory[name] for name in ("problem",) if name in memory},
     }

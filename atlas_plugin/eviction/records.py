@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from atlas_plugin import facts
+
 PRIORITY_LIMIT = 1 << 62
 """Priorities are smaller than this, up and down: the server adds as much to them."""
 
@@ -11,17 +13,17 @@ PRIORITY_LIMIT = 1 << 62
 class Kind(IntEnum):
     """What an entry holds. Only blocks have children."""
 
-    BLOCK = 0
-    TAIL = 1
-    CHECKPOINT = 2
+    BLOCK = facts.KIND_BLOCK
+    TAIL = facts.KIND_TAIL
+    CHECKPOINT = facts.KIND_CHECKPOINT
 
 
 class Strategy(IntEnum):
     """The `cache_strategy` of the request that touched an entry."""
 
-    LRU = 0
-    LFU = 1
-    ADAPTIVE = 2
+    LRU = facts.STRATEGY_LRU
+    LFU = facts.STRATEGY_LFU
+    ADAPTIVE = facts.STRATEGY_ADAPTIVE
 
 
 class Touch(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
-from atlas_plugin import json_text
+from atlas_plugin import facts, json_text
 from atlas_plugin.errors import ServerError
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.metrics.families import Family, decode_families
@@ -24,19 +24,19 @@ SessionAction = Literal["restore", "pin", "unpin", "forget", "expire"]
 class LogLevel(IntEnum):
     """The numbers of `ATLAS_LOG_*`."""
 
-    DEBUG = 1
-    INFO = 2
-    WARN = 3
-    ERROR = 4
+    DEBUG = facts.LOG_DEBUG
+    INFO = facts.LOG_INFO
+    WARN = facts.LOG_WARN
+    ERROR = facts.LOG_ERROR
 
 
 class ServerCall(IntEnum):
     """What the server asks of Python: the numbers of `ATLAS_CALL_*`."""
 
-    HISTORY = 1
-    RECORD = 2
-    STACKS = 3
-    SYNC = 4
+    HISTORY = facts.CALL_HISTORY
+    RECORD = facts.CALL_RECORD
+    STACKS = facts.CALL_STACKS
+    SYNC = facts.CALL_SYNC
 
 
 class Host(Protocol):
@@ -57,7 +57,7 @@ class Host(Protocol):
     def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
         """Those that changed after version `since`, least version first, or those of `ids` that there are.
 
-        MAX_SESSIONS at most; then ask again, from the version of the last.
+        facts.MAX_SESSIONS at most; then ask again, from the version of the last.
         """
 
     def metrics(self) -> list[Family]:
@@ -66,7 +66,7 @@ class Host(Protocol):
     def requests(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """The number of the newest completion that ended, and those after number `since`, oldest first.
 
-        At most 256: ask again from the last one's number. `atlas-abi.h` lists what each has.
+        facts.MAX_REQUESTS at most: ask again from the last one's number. `atlas-abi.h` lists what each has.
         """
 
 
@@ -80,7 +80,7 @@ class ServerHost(Host, Protocol):
         """JSON Schemas of the `atlas` object of a completion: `request`, and `answer` of its answer."""
 
     def memory_events(self) -> MemoryEvents:
-        """Take the oldest events off the queue, MAX_EVENTS at most; for the plugin `eviction` alone."""
+        """Take the oldest events off the queue, facts.MAX_EVENTS at most; for the plugin `eviction` alone."""
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
         """Set those of the entries touched in the last `memory_events`, in that order. `layer` is 1 or 2.
@@ -97,7 +97,7 @@ class ServerHost(Host, Protocol):
     def conversations(self, session_id: str = "") -> list[Conversation]:
         """Take those off the queue that clients sent whole, the oldest first.
 
-        All of one session; without one MAX_CONVERSATIONS at most: ask again until there are none.
+        All of one session; without one facts.MAX_CONVERSATIONS at most: ask again until there are none.
         """
 
 

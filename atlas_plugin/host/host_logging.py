@@ -6,7 +6,6 @@ import threading
 from contextlib import suppress
 
 from atlas_plugin.host.host import Host, LogLevel
-from atlas_plugin.host.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -33,10 +32,9 @@ class HostHandler(logging.Handler):
             self._host.log(_host_level(record.levelno), text)
 
 
-def set_level(settings: Settings) -> None:
+def set_level(host: Host) -> None:
     """Have Python drop what the server would not log. Any thread."""
-    level = "debug" if settings.flag("verbose_logging") else settings.text("log_level")
-    logging.getLogger().setLevel(_LEVELS[level])
+    logging.getLogger().setLevel(_LEVELS[host.status()["in_effect"]["log_level"]])
 
 
 def install(host: Host) -> None:
@@ -45,7 +43,7 @@ def install(host: Host) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, HostHandler)]:
         root.removeHandler(handler)
     root.addHandler(HostHandler(host))
-    set_level(host.settings())
+    set_level(host)
     logging.captureWarnings(True)
     threading.excepthook = _log_thread_exception
     sys.unraisablehook = _log_unraisable

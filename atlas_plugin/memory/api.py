@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from atlas_plugin import facts
 from atlas_plugin.bodies import value_must_be
 from atlas_plugin.errors import AtlasError, Forbidden, NotFoundError, PayloadTooLarge, UnavailableError
 from atlas_plugin.storage.contexts import ContextInfo
@@ -13,8 +14,8 @@ MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 
 # Without the look-ahead, Python's `$` lets a line feed pass.
-ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}(?!\n)$"
-Id = Annotated[str, value_must_be("1 to 128 characters of A-Z a-z 0-9 . _ : -", pattern=ID_PATTERN)]
+ID_PATTERN = facts.ID_PATTERN.replace("$", r"(?!\n)$")
+Id = Annotated[str, value_must_be(facts.ID_RULE, pattern=ID_PATTERN)]
 JsonObject = Annotated[dict[str, Any], value_must_be("a JSON object")]
 
 
@@ -70,7 +71,7 @@ class PinBody(MemoryBody, frozen=True, kw_only=True):
 
 
 class FlushBody(AnyBody, frozen=True, kw_only=True):
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] | UnsetType = UNSET
+    timeout_s: Annotated[float, Meta(gt=0, le=facts.MAX_FLUSH_S)] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from atlas_plugin import facts
 from atlas_plugin.errors import AtlasError
 from atlas_plugin.host.clock import wall_ahead
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.recorder import Recorder
-from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session, SessionEdit
+from atlas_plugin.storage.memory_records import Session, SessionEdit
 from atlas_plugin.storage.sessions import SessionStore
 
 log = logging.getLogger("atlas")
@@ -96,7 +97,7 @@ class SessionKeeper:
             full = not self.off
             while full:
                 sessions = self._host.sessions(since=self._since)
-                full = len(sessions) >= MAX_SESSIONS
+                full = len(sessions) >= facts.MAX_SESSIONS
                 changed = [one for one in sessions if self._has_changed(one)]
                 if not self._put(changed, self._pins):
                     return

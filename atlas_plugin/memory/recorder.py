@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from atlas_plugin import facts
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.storage.conversations import ConversationStore
-from atlas_plugin.storage.memory_records import MAX_CONVERSATIONS, Conversation
+from atlas_plugin.storage.memory_records import Conversation
 
 log = logging.getLogger("atlas")
 
@@ -34,7 +35,7 @@ class Recorder:
 
     def sync(self) -> None:
         """Write what clients sent whole, up to now: too much for a thread that a client waits for."""
-        for _ in range(MAX_CONVERSATIONS):
+        for _ in range(facts.MAX_CONVERSATIONS):
             with self._lock:
                 # What could not be written is tried again first: the server's queue is bounded, this is not.
                 if not self._taken:

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, NamedTuple
 
+from atlas_plugin import facts
 from atlas_plugin.eviction.records import Eviction, Touch
 
-MAX_EVENTS = 1024
-"""The most events that the server hands over at once."""
-MAX_SESSIONS = 1000
-"""The most sessions that the server names at once."""
-MAX_CONVERSATIONS = 64
-"""The most conversations that the server hands over at once."""
-
-EVENT = Struct("=QQqqQdBBBB4x")
-"""An `atlas_memory_event`: key, parent, now, priority, size, saving, what, layer, kind, strategy."""
-TOUCHED, EVICTED = 0, 1
+EVENT = Struct(facts.EVENT_LAYOUT)
+"""An `atlas_memory_event`, with the fields that facts.EVENT_FIELDS names."""
 
 
 class MemoryEvents(NamedTuple):
@@ -30,7 +23,7 @@ class MemoryEvents(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Of both together; MAX_EVENTS when more may be waiting."""
+        """Of both together; facts.MAX_EVENTS when more may be waiting."""
         return len(self.touches) + sum(map(len, self.evictions.values()))
 
 
@@ -39,7 +32,7 @@ def unpack_events(data: bytes) -> MemoryEvents:
     touches: list[Touch] = []
     evictions: dict[int, list[Eviction]] = {}
     for key, parent, now, priority, size, saving, what, layer, kind, strategy in EVENT.iter_unpack(data):
-        if what == TOUCHED:
+        if what == facts.EVENT_TOUCHED:
             touches.append(Touch(key, parent, now, size, kind, strategy, saving))
         else:
             evictions.setdefault(layer, []).append(Eviction(key, priority, now))

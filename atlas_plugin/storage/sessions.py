@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from atlas_plugin import facts
 from atlas_plugin.storage.database import Database
-from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session
+from atlas_plugin.storage.memory_records import Session
 
 _KEY_BYTES = 32
 _MAX_CHAINS = 4
@@ -102,7 +103,7 @@ class SessionStore:
             )
 
     def page(self, after: str = "") -> list[StoredSession]:
-        """At most MAX_SESSIONS in the order of their ids, from the first that is greater than `after`.
+        """At most facts.MAX_SESSIONS in the order of their ids, from the first that is greater than `after`.
 
         Those whose row is damaged are left out.
         """
@@ -110,7 +111,7 @@ class SessionStore:
             rows = connection.execute(
                 "SELECT session_id, tokens, last_used, pinned FROM sessions "
                 f"WHERE session_id > ? AND {_SOUND} ORDER BY session_id LIMIT ?",
-                (after, MAX_SESSIONS),
+                (after, facts.MAX_SESSIONS),
             ).fetchall()
             last = rows[-1][0] if rows else after
             stored = connection.execute(
@@ -133,21 +134,21 @@ class SessionStore:
             return int(count)
 
     def idle_since(self, moment: float) -> list[str]:
-        """The ids of at most MAX_SESSIONS that were not used since and are not pinned."""
+        """The ids of at most facts.MAX_SESSIONS that were not used since and are not pinned."""
         with self._database.read("look for idle sessions") as connection:
             rows = connection.execute(
                 "SELECT session_id FROM sessions WHERE NOT pinned AND last_used < ? LIMIT ?",
-                (moment, MAX_SESSIONS),
+                (moment, facts.MAX_SESSIONS),
             ).fetchall()
         return [name for (name,) in rows]
 
     def idle_longest_beyond(self, limit: int) -> list[str]:
-        """At most MAX_SESSIONS ids of those to end so that `limit` are left: idle longest, not pinned."""
+        """The ids of at most facts.MAX_SESSIONS to end so that `limit` are left: idle longest, not pinned."""
         with self._database.read("look for idle sessions") as connection:
             rows = connection.execute(
                 "SELECT session_id FROM sessions WHERE NOT pinned ORDER BY last_used "
                 "LIMIT min(?, max(0, (SELECT count(*) FROM sessions) - ?))",
-                (MAX_SESSIONS, limit),
+                (facts.MAX_SESSIONS, limit),
             ).fetchall()
         return [name for (name,) in rows]
 

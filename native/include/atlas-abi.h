@@ -50,23 +50,24 @@ extern "C" {
 /* What atlas_host_api.query answers; JSON unless it says otherwise. `argument` is empty unless it says otherwise.
  *
  * STATUS: an object with initialized, model, context_pool_size, uptime_seconds and the like, live.
- * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, secret, help and, where
- *   there are limits, min and max.
- * MEMORY_EVENTS: takes at most 1,024 events off the queue; an array of atlas_memory_event. One thread at a time.
+ * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, reload, secret, help and,
+ *   where there are limits, min and max.
+ * MEMORY_EVENTS: takes at most ATLAS_MAX_EVENTS off the queue; an array of atlas_memory_event. One thread at a time.
  * MEMORY_ORDER: sets priorities. argument: int64_t layer (1 or 2), then an int64_t for each TOUCHED event that the last
  *   MEMORY_EVENTS answered, in that order; an entry that was touched again since keeps what it has. Answers nothing.
  * SESSIONS: argument: {"since": version} or {"ids": [id, ...]}; answers {"version", "sessions": [{"session_id", "version",
- *   "tokens", "chain": [key, ...], "last_used": seconds since 1970, "pinned", "ram_bytes", "disk_bytes"}, ...]}: those that
- *   changed after a version, or those named that exist. At most 1,000, the least version first: ask again from the last.
+ *   "tokens", "chain": [key, ...], "last_used": seconds since 1970, "pinned", "pinned_bytes", "ram_bytes", "disk_bytes"}, ...]}:
+ *   those that changed after a version, the least version first, at most ATLAS_MAX_SESSIONS: ask again from the last; or those
+ *   named that exist.
  * SESSION_EDIT: argument: {"action": "restore", "session_id", "tokens", "chain", "last_used", "pinned"}, or {"action":
- *   "pin" | "unpin" | "forget" | "expire", "session_id"}; answers {"found": bool} and, after forget, {"bytes"}: what was
- *   removed; after a pin that is refused {"problem": text}.
+ *   "pin" | "unpin" | "forget" | "expire", "session_id"}; answers {"found": bool} and, after forget and expire, {"bytes"}: what
+ *   was removed; after a pin that is refused {"problem": text}.
  * SETTINGS_CHANGE: argument: {name: value, ...}, the values as SETTINGS shows them. All are changed, which answers
  *   {"changed": {name: value, ...}}, or none, which answers {"problems": [{"field": name, "message": text}, ...]}.
  * REQUEST_SCHEMA: answers {"request": JSON Schema of the `atlas` object of a completion, "answer": that of its answer}.
  * CONVERSATIONS: takes those off the queue that clients sent whole, with their answers; answers [{"session_id",
  *   "messages": [message, ...]}, ...], each what the session's record is to be from now on. argument: a session's id, for
- *   all of that session; or empty, for the oldest, at most 64: ask again until there are none.
+ *   all of that session; or empty, for the oldest, at most ATLAS_MAX_CONVERSATIONS: ask again until there are none.
  * METRICS: answers {"families": [{"name", "type": "counter" | "gauge" | "histogram", "help", "samples": [{"labels": {name:
  *   value}, "value": number, or null for infinity} or, of a histogram, {"labels", "sum", "count", "buckets": [[upper bound, count up to it],
  *   ...]}]}]}; bounds rise, the last is null (infinity); counts are cumulative. Names are Prometheus's; those of counters
@@ -75,7 +76,7 @@ extern "C" {
  *   "outcome", "atlas": bool, "tenant", "session": its hash, "traceparent", "ended": seconds since 1970, "streamed": bool,
  *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
  *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
- *   after `since`, oldest first, at most 256. Texts are empty where there is none. 1,024 are kept: a gap in the numbers
+ *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in the numbers
  *   says that some are lost. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
@@ -88,6 +89,12 @@ extern "C" {
 #define ATLAS_QUERY_CONVERSATIONS   9
 #define ATLAS_QUERY_METRICS         10
 #define ATLAS_QUERY_REQUESTS        11
+
+/* The most that one query answers. */
+#define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */
+#define ATLAS_MAX_SESSIONS      1000
+#define ATLAS_MAX_CONVERSATIONS 64
+#define ATLAS_MAX_REQUESTS      256
 
 /* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
  * are tenants.
@@ -105,6 +112,14 @@ extern "C" {
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1
 
+#define ATLAS_KIND_BLOCK      0
+#define ATLAS_KIND_TAIL       1
+#define ATLAS_KIND_CHECKPOINT 2
+
+#define ATLAS_STRATEGY_LRU      0
+#define ATLAS_STRATEGY_LFU      1
+#define ATLAS_STRATEGY_ADAPTIVE 2
+
 /* What happened to an entry of the memory. Times and priorities are on a clock that counts touches and starts with the
  * server; those of entries from before are negative. A request's touches follow each other, deepest entry first; after each
  * 64th, others may come between. */
@@ -117,8 +132,8 @@ typedef struct atlas_memory_event {
     double   saving;      /* TOUCHED: what computing it would cost, in seconds of a model that takes 1 ms a token */
     uint8_t  what;        /* ATLAS_EVENT_… */
     uint8_t  layer;       /* EVICTED: 1 or 2 */
-    uint8_t  kind;        /* 0 block, 1 tail, 2 checkpoint */
-    uint8_t  strategy;    /* 0 lru, 1 lfu, 2 adaptive */
+    uint8_t  kind;        /* ATLAS_KIND_… */
+    uint8_t  strategy;    /* ATLAS_STRATEGY_… */
     uint8_t  reserved[4];
 } atlas_memory_event;
 

@@ -13,7 +13,9 @@
 #include <string>
 #include <utility>
 
-// Deeper than any message; dump() and what follows it recurse.
+// Deeper than any message. It is far below MAX_JSON_DEPTH, as a record does not stay alone: others are around it when it is
+// stored, loaded and handed to Python, whose parser ends near 1,000 levels in all. One record that it refused would hold up
+// those of all other sessions in the queue.
 static const int MAX_DEPTH = 64;
 
 static bool is_deeper_than(json & value, int limit) {

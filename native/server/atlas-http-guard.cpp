@@ -2,6 +2,7 @@
 
 #include "atlas-config.hpp"
 #include "atlas-error.hpp"
+#include "atlas-in-effect.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-page-guard.hpp"
@@ -85,8 +86,7 @@ void check_name(const std::string & name) {
 void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerConfig & config, bool is_router) {
     atlas::page_policy policy;
     // a preset may give one of the router's models a memory path of its own
-    policy.guards_all = (config.enable_memory_persistence && !config.memory_save_path.empty()) ||
-                        (is_router && !params.models_preset.empty());
+    policy.guards_all = atlas::saving_off(config).empty() || (is_router && !params.models_preset.empty());
     if (policy.guards_all && !params.cors_origins_explicit) {
         params.cors_origins = "localhost";
     }

@@ -1,6 +1,7 @@
 #include "atlas-router.h"
 
 #include "atlas-config.hpp"
+#include "atlas-in-effect.hpp"
 #include "common.h"
 #include "hash/hash.h"
 
@@ -38,7 +39,7 @@ atlas::tenant_options atlas_settle_tenants(common_params & params, const atlas::
     who.has_keys      = !params.api_keys.empty();
     who.all_are_admin = params.api_keys.size() <= 1;
     who.is_separated  = params.api_keys.size() > 1 && !config->share_between_keys;
-    who.directory     = config->enable_memory_persistence ? config->memory_save_path : "";
+    who.directory     = atlas::saving_off(*config).empty() ? config->memory_save_path : "";
     if (is_child()) {
         const char * told = std::getenv(TENANTS_VARIABLE);
         who.is_separated  = told != nullptr && std::strcmp(told, "separated") == 0;

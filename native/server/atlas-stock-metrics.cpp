@@ -1,5 +1,6 @@
 // GET /metrics: llama-server's own metrics, and ours behind them.
 #include "atlas-asleep.h"
+#include "atlas-facts.h"
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
@@ -25,7 +26,7 @@ uint64_t count_requests() {
 std::string present_metrics() {
     atlas::http_request request;
     request.method    = "GET";
-    request.path      = "/v1/atlas/metrics/prometheus";
+    request.path      = ATLAS_ROUTE_METRICS;
     auto       answer = atlas_active()->handle(request);
     const bool is_on  = answer.status == 200;
     return is_on ? std::move(answer.body) : "";

@@ -2,14 +2,12 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,32 +36,6 @@ def http_client(url: str, headers: dict[str, str]) -> httpx.Client:
 
 class ServerExitedError(RuntimeError):
     """The server ended before it was ready. The message holds its log."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A row of the table of settings; `flag` and `env` in full."""
-
-    name: str
-    type: str
-    default: str
-    flag: str
-    env: str
-    live: bool
-
-
-def settings_table() -> list[Setting]:
-    """The rows of native/core/settings/atlas-settings.def, as they are written there."""
-    text = (REPOSITORY / "native/core/settings/atlas-settings.def").read_text(encoding="utf-8")
-    rows = re.findall(
-        r'^ATLAS_SETTING\((\w+), ([\w:]+), (.*?), "([a-z0-9-]+)", "([A-Z0-9_]+)", .* (\S+),$',
-        text,
-        re.MULTILINE,
-    )
-    return [
-        Setting(name, kind, default, f"--atlas-{flag}", f"ATLAS_{env}", traits == "live")
-        for name, kind, default, flag, env, traits in rows
-    ]
 
 
 def stream_events(text: str) -> list[Any]:

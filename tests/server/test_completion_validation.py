@@ -12,7 +12,7 @@ from tests.server.completions import BODIES, MESSAGES, REQUEST, ROUTES, complete
 from tests.server.harness import Server
 
 UNKNOWN_FIELD = "unknown field; known are session_id, memory_layers, cache_strategy, batch_size and history"
-INVALID_ID = "value must be a string of 1 to 128 characters out of A-Z a-z 0-9 . _ : -"
+INVALID_ID = "value must be a string of 1 to 128 characters of A-Z a-z 0-9 . _ : -"
 BETWEEN_1_AND_10 = "value must be between 1 and 10"
 INTEGER = "value must be an integer between 1 and 10"
 STRATEGY = 'value must be "lru", "lfu" or "adaptive"'

@@ -205,7 +205,17 @@ class TestRefusals:
             assert (status, kind) == (503, "service_unavailable")
             assert text.startswith("memory persistence is off: ")
             assert message in text
+        # what C++ answers, without Python, is in the same format and gives the same reason
+        flush = server.post("/v1/atlas/memory/flush")
+        assert error_of(flush) == (503, kind, f"there is no memory to flush: {text}")
+        assert list(flush.json()["error"]) == list(answer.json()["error"])
         document = server.get("/v1/atlas/status").json()
+        assert document["data"]["in_effect"] == {
+            "saving_off": text,
+            "conversations_off": text,
+            "metrics_off": None,
+            "log_level": "info",
+        }
         assert document["status"] == "healthy"
         assert document["data"]["memory_persistence"] is False
         assert not (tmp_path / "memory").exists()

@@ -1,5 +1,6 @@
 """GET /v1/atlas/requests after a known load."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,15 @@ def test_what_is_told_of_a_request(start_server: StartServer, tmp_path: Path) ->
     assert record.keys().isdisjoint({"tenant", "traceparent"})
 
     assert complete(server, prompt={"not": "a prompt"}) == 400
-    with endless(server):
-        pass
+    heard: set[str] = set()
+    with endless(server, prompt=[PROMPT, PROMPT[:20]]) as lines:
+        while not {f'"index":{n}' for n in (0, 1)} <= heard:
+            heard |= set(re.findall(r'"index":\d', next(lines)))
     failed, left = ended(server, 2, since=1)
     assert (failed["number"], failed["outcome"]) == (2, "error")
     assert (left["number"], left["outcome"]) == (3, "cancelled")
+    assert left["tokens"]["prompt"] == len(PROMPT) + 20
+    assert left["tokens"]["answer"] >= 2
 
 
 def test_each_key_sees_its_own(start_server: StartServer, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from atlas_plugin import facts
 from tests.server import harness
 from tests.server.conftest import StartServer
-from tests.server.harness import BINARY, Server, settings_table, write_plugin
+from tests.server.harness import BINARY, Server, write_plugin
 from tests.server.keys import with_key
 
-ROWS = {row.name: row for row in settings_table()}
+ROWS = {row["name"]: row for row in facts.SETTINGS}
 
 # A value of each setting as text, and what GET /v1/atlas/config shows for it.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -62,19 +63,23 @@ VALUES: dict[str, tuple[str, Any]] = {
 Give = Callable[[Mapping[str, str]], tuple[list[str], dict[str, str]]]
 
 
+def negated(row: Mapping[str, Any]) -> str:
+    return "--no-" + str(row["flag"]).removeprefix("--")
+
+
 def as_flags(texts: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     words: list[str] = []
     for name, text in texts.items():
-        if ROWS[name].type == "bool":
+        if ROWS[name]["type"] == "bool":
             yes = text in {"1", "yes", "true", "on"}
-            words.append(ROWS[name].flag if yes else f"--no-{ROWS[name].flag.removeprefix('--')}")
+            words.append(ROWS[name]["flag"] if yes else f"--no-{ROWS[name]['flag'].removeprefix('--')}")
         else:
-            words += [ROWS[name].flag, text]
+            words += [ROWS[name]["flag"], text]
     return words, {}
 
 
 def as_environment(texts: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    return [], {ROWS[name].env: text for name, text in texts.items()}
+    return [], {ROWS[name]["env"]: text for name, text in texts.items()}
 
 
 def configured(server: Server) -> dict[str, dict[str, Any]]:
@@ -98,9 +103,9 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSources:
     def test_defaults(self, start_server: StartServer) -> None:
-        for row in configured(start_server()).values():
-            assert row["origin"] == "default"
-            assert row["value"] == row["default"]
+        assert list(configured(start_server()).values()) == [
+            {**row, "value": row["default"], "origin": "default"} for row in facts.SETTINGS
+        ]
 
     @pytest.mark.parametrize("give", [as_flags, as_environment])
     def test_every_type(self, start_server: StartServer, tmp_path: Path, server: Server, give: Give) -> None:
@@ -186,7 +191,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("name", "text", "problem"), BAD_VALUES)
     def test_flag(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
-        flag = ROWS[name].flag
+        flag = ROWS[name]["flag"]
         assert f'error while handling argument "{flag}": {problem}' in refused(tmp_path, flag, text)
 
     @pytest.mark.parametrize(
@@ -197,7 +202,7 @@ class TestRefusals:
         ],
     )
     def test_environment(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
-        env = ROWS[name].env
+        env = ROWS[name]["env"]
         log = refused(tmp_path, environment={env: text})
         assert f"[ATLAS] environment variable {env}: {problem}" in log
 
@@ -244,10 +249,10 @@ def test_help_has_a_group() -> None:
     group = re.search(r"^-+ ATLAS -+\n(.*)", done.stdout, re.MULTILINE | re.DOTALL)
     assert group
     for row in ROWS.values():
-        assert re.search(rf"^{row.flag}[ ,\n]", group[1], re.MULTILINE), row.flag
-        assert f"(env: {row.env})" in group[1]
-        if row.type == "bool":
-            assert f"--no-{row.flag.removeprefix('--')}" in group[1]
+        assert re.search(rf"^{row['flag']}[ ,\n]", group[1], re.MULTILINE), row["flag"]
+        assert f"(env: {row['env']})" in group[1]
+        if row["type"] == "bool":
+            assert f"--no-{row['flag'].removeprefix('--')}" in group[1]
     assert "(env: ATLAS_CONFIG)" in group[1]
 
 

@@ -119,7 +119,7 @@ def test_generated_traces_can_be_simulated(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--policy", "fifo"], "there is no policy 'fifo'; the policies are adaptive, lru, lfu, lfu-classic"),
+        (["--policy", "fifo"], "there is no policy 'fifo'; the policies are lru, lfu, adaptive, lfu-classic"),
         (["--blocks", "10,x"], "'x' is no whole number of at least 1"),
         (["--blocks", "0"], "'0' is no whole number of at least 1"),
         (["--blocks", ""], "'' is no whole number of at least 1"),

@@ -77,7 +77,7 @@ def test_all_problems_are_named_and_nothing_changes(host: FakeHost, start: Start
     assert document["error"]["message"] == (
         "Validation error in field 'settings.nonsense': there is no such setting; "
         "field 'settings.plugins': it needs a restart; "
-        "field 'settings.session_ttl_s': value must be a double"
+        "field 'settings.session_ttl_s': value must be a float"
     )
     assert shown(application, call) == before
     assert "reloaded" not in host.log_text

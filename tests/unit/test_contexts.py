@@ -235,14 +235,7 @@ class TestRoutes:
         eventually(is_healthy)
 
     @pytest.mark.parametrize(
-        ("settings", "advice"),
-        [
-            ({}, "start the server with --atlas-memory-path DIR or set ATLAS_MEMORY_PATH"),
-            (
-                {"memory_save_path": "unused", "enable_memory_persistence": False},
-                "turn it on with --atlas-memory-persistence or ATLAS_MEMORY_PERSISTENCE",
-            ),
-        ],
+        "settings", [{}, {"memory_save_path": "unused", "enable_memory_persistence": False}]
     )
     def test_without_a_place(
         self,
@@ -251,14 +244,14 @@ class TestRoutes:
         start: Start,
         call: Call,
         settings: dict[str, Any],
-        advice: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        application = start(FakeHost(**settings))
+        host = FakeHost(**settings)
+        application = start(host)
         response = call(application, "POST", "/v1/atlas/memory/list", body=b"{}")
         error = msgspec.json.decode(response.body)["error"]
         assert (response.status, error["type"]) == (503, "service_unavailable")
-        assert error["message"] == f"memory persistence is off: {advice}"
+        assert error["message"] == host.status()["in_effect"]["saving_off"]
         status = msgspec.json.decode(call(application, "GET", "/v1/atlas/status").body)
         assert (status["status"], status["data"]["memory_persistence"]) == ("healthy", False)
         assert not list(tmp_path.iterdir())

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from atlas_plugin import Response, ServerError
+from atlas_plugin import Response, ServerError, facts
 from atlas_plugin.memory import keeper as keeping
 from atlas_plugin.storage.database import Database
-from atlas_plugin.storage.memory_records import MAX_SESSIONS, Session
+from atlas_plugin.storage.memory_records import Session
 from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.testing import Application, FakeHost
 from tests.unit.session_rows import KEYS, OTHER_ROOT, ROOT, rows, use
@@ -49,13 +49,13 @@ class TestRows:
         monkeypatch.setattr(keeping, "POLL_S", 3600.0)
         host = new_host()
         application = start(host)
-        for number in range(MAX_SESSIONS + 1):
+        for number in range(facts.MAX_SESSIONS + 1):
             use(host, f"{number}")
         application.stop()
         database = Database(directory)
         store = SessionStore(database)
         first = store.page()
-        assert len(first) == MAX_SESSIONS
+        assert len(first) == facts.MAX_SESSIONS
         assert len(store.page(first[-1].session_id)) == 1
         database.close()
 

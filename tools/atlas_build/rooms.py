@@ -7,14 +7,14 @@ from pathlib import Path
 
 from atlas_build.console import REPOSITORY
 
-# Each room may include itself and those named. `include` is what other programs include.
+# Each room may include itself and those named. `include` is what others include: the contract with Python.
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "include": (),
     "core/base": (),
     "core/settings": ("core/base",),
-    "core/memory": ("core/base", "core/settings"),
+    "core/memory": ("include", "core/base", "core/settings"),
     "core/metrics": ("core/base", "core/memory"),
-    "core/requests": ("core/base", "core/settings", "core/memory", "core/metrics"),
+    "core/requests": ("include", "core/base", "core/settings", "core/memory", "core/metrics"),
     "core/python": ("include", "core/base"),
     "core/runtime": (
         "include",

@@ -1,5 +1,6 @@
 #include "atlas-error.hpp"
 
+#include "atlas-facts.h"
 #include "atlas-http.hpp"
 
 #include <nlohmann/json.hpp>
@@ -13,14 +14,13 @@ error validation_error(const std::string & field, const std::string & problem) {
 }
 
 const char * error_type(int code) {
+#define ATLAS_ERROR_TYPE(status, type)                                                                                 \
+    case status: return type;
     switch (code) {
-        case 401:
-        case 403: return "authentication_error";
-        case 404: return "not_found";
-        case 429: return "rate_limit_error";
-        case 503: return "service_unavailable";
-        default:  return code >= 400 && code < 500 ? "validation_error" : "server_error";
+        ATLAS_ERROR_TYPES(ATLAS_ERROR_TYPE)
+        default: return error_type(code >= 400 && code < 500 ? 400 : 500);
     }
+#undef ATLAS_ERROR_TYPE
 }
 
 std::string error_body(int code, const std::string & message) {

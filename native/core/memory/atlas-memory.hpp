@@ -10,6 +10,8 @@
 // A root is 64 such digits as well: the SHA-256 of what it stands for, which includes block_tokens. Names are hints, tokens are the proof: find() compares every token. Only full blocks have children.
 #pragma once
 
+#include "atlas-abi.h"
+#include "atlas-facts.h"
 #include "atlas-state-bytes.hpp"
 
 #include <array>
@@ -26,15 +28,20 @@ namespace atlas {
 using memory_tokens = std::vector<int32_t>;
 
 enum class entry_kind : uint8_t {
-    block = 0, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
-    tail  = 1, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
+    block =
+        ATLAS_KIND_BLOCK, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
+    tail = ATLAS_KIND_TAIL, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
     // what cannot be rolled back, exactly at a position: that of the parent plus its own tokens, of which there are 0 to
     // block_tokens - 1; has no children
-    checkpoint = 2,
+    checkpoint = ATLAS_KIND_CHECKPOINT,
 };
 
 // Eviction class of what a request touches.
-enum class cache_strategy : uint8_t { lru, lfu, adaptive };
+enum class cache_strategy : uint8_t {
+    lru      = ATLAS_STRATEGY_LRU,
+    lfu      = ATLAS_STRATEGY_LFU,
+    adaptive = ATLAS_STRATEGY_ADAPTIVE,
+};
 
 // How a request uses the memory.
 struct memory_access {
@@ -136,7 +143,9 @@ constexpr const char * EVICTION_REASON_NAMES[] = {"budget", "orphan", "supersede
 
 constexpr size_t N_EVICTION_REASONS = sizeof(EVICTION_REASON_NAMES) / sizeof(EVICTION_REASON_NAMES[0]);
 
-constexpr const char * CACHE_STRATEGY_NAMES[] = {"lru", "lfu", "adaptive"};
+#define ATLAS_NAME(name) name,
+constexpr const char * CACHE_STRATEGY_NAMES[] = {ATLAS_STRATEGIES(ATLAS_NAME)};
+#undef ATLAS_NAME
 
 constexpr size_t N_CACHE_STRATEGIES = sizeof(CACHE_STRATEGY_NAMES) / sizeof(CACHE_STRATEGY_NAMES[0]);
 
@@ -179,17 +188,8 @@ struct memory_stats {
     uint64_t        sessions_in_ram = 0; // sessions whose beginning is in layer 1
 };
 
-// What happened to an entry: laid out as atlas_memory_event in atlas-abi.h, which says what the fields mean.
-struct memory_event {
-    enum : uint8_t { TOUCHED = 0, EVICTED = 1 };
-
-    uint64_t key, parent;
-    int64_t  now, priority;
-    uint64_t size;
-    double   saving;
-    uint8_t  what, layer, kind, strategy;
-    uint8_t  reserved[4];
-};
+// What happened to an entry.
+using memory_event = atlas_memory_event;
 
 // A named conversation, as the memory knows it.
 struct memory_session {

@@ -28,7 +28,7 @@ void event_log::push(const index_node & node, const memory_event & event) noexce
 void event_log::touched(const index_node & node, uint64_t size, double saving) {
     if (is_wanted) {
         memory_event event = {};
-        event.what         = memory_event::TOUCHED;
+        event.what         = ATLAS_EVENT_TOUCHED;
         event.now          = node.last_use - base;
         event.size         = std::max<uint64_t>(1, size);
         event.saving       = saving;
@@ -39,7 +39,7 @@ void event_log::touched(const index_node & node, uint64_t size, double saving) {
 void event_log::evicted(const index_node & node, int layer, int64_t priority, int64_t now) {
     if (is_wanted) {
         memory_event event = {};
-        event.what         = memory_event::EVICTED;
+        event.what         = ATLAS_EVENT_EVICTED;
         event.layer        = (uint8_t) layer;
         event.now          = now - base;
         event.priority     = priority - base;
@@ -55,7 +55,7 @@ std::vector<memory_event> event_log::take(size_t max_events) {
     for (; !waiting.empty() && events.size() < max_events; waiting.pop_front()) {
         const record & next = waiting.front();
         events.push_back(next.event);
-        if (next.event.what == memory_event::TOUCHED) {
+        if (next.event.what == ATLAS_EVENT_TOUCHED) {
             last_taken.push_back({next.key, next.event.now + base});
         }
     }

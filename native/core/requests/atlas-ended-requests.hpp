@@ -44,12 +44,11 @@ class ended_requests {
     // Numbers the record.
     void add(request_record && record);
 
-    // {"last": number of the newest, "requests": [...]}: those after `since`, oldest first, at most 256.
+    // {"last": number of the newest, "requests": [...]}: those after `since`, oldest first, at most ATLAS_MAX_REQUESTS.
     std::string since_json(uint64_t since) const;
 
   private:
-    static constexpr size_t MAX_KEPT  = 1024;
-    static constexpr size_t MAX_SHOWN = 256;
+    static constexpr size_t MAX_KEPT = 1024;
 
     mutable std::mutex         mutex;
     std::deque<request_record> records; // with numbers that follow each other

@@ -1,5 +1,7 @@
 #include "atlas-ended-requests.hpp"
 
+#include "atlas-abi.h"
+
 #include "hash/hash.h"
 
 #include <nlohmann/json.hpp>
@@ -90,7 +92,7 @@ std::string ended_requests::since_json(uint64_t since) const {
         newest                = last;
         const uint64_t before = last - records.size(); // the number before the oldest
         const size_t   begin  = std::min<uint64_t>(std::max(since, before) - before, records.size());
-        const size_t   end    = std::min(begin + MAX_SHOWN, records.size());
+        const size_t   end    = std::min(begin + ATLAS_MAX_REQUESTS, records.size());
         found.assign(records.begin() + (ptrdiff_t) begin, records.begin() + (ptrdiff_t) end);
     }
     std::string text = "{\"last\":" + std::to_string(newest) + ",\"requests\":[";

@@ -1,5 +1,6 @@
 // The fields of the `atlas` object: one table, by which it is validated and described.
 #include "atlas-error.hpp"
+#include "atlas-facts.h"
 #include "atlas-request.hpp"
 
 #include <nlohmann/json.hpp>
@@ -12,14 +13,12 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-static const size_t MAX_ID_LENGTH = 128;
-
 bool is_valid_id(const std::string & text) {
     const auto allowed = [](unsigned char c) {
         return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
                c == ':' || c == '-';
     };
-    return !text.empty() && text.size() <= MAX_ID_LENGTH && std::all_of(text.begin(), text.end(), allowed);
+    return !text.empty() && text.size() <= ATLAS_MAX_ID_LENGTH && std::all_of(text.begin(), text.end(), allowed);
 }
 
 namespace {
@@ -56,12 +55,11 @@ const std::array<field, 5> FIELDS = {{
      field_kind::choice,
      0,
      0,
-     {"lru", "lfu", "adaptive"},
+     {std::begin(CACHE_STRATEGY_NAMES), std::end(CACHE_STRATEGY_NAMES)},
      "by what the memory decides how long to keep what the request touches; adaptive without it",
      [](request_options & options, const json & value) {
-         options.strategy = value == "lru"   ? cache_strategy::lru
-                            : value == "lfu" ? cache_strategy::lfu
-                                             : cache_strategy::adaptive;
+         const auto & names = CACHE_STRATEGY_NAMES;
+         options.strategy = (cache_strategy) (std::find(std::begin(names), std::end(names), value) - std::begin(names));
      }},
     {"batch_size",
      field_kind::integer,
@@ -96,7 +94,7 @@ std::string find_problem(const field & field, const json & value) {
         case field_kind::id:
             return value.is_string() && is_valid_id(value.get_ref<const std::string &>())
                        ? ""
-                       : "value must be a string of 1 to 128 characters out of A-Z a-z 0-9 . _ : -";
+                       : "value must be a string of " ATLAS_ID_RULE;
         case field_kind::integer: {
             const std::string range = std::to_string(field.min) + " and " + std::to_string(field.max);
             if (!value.is_number_integer()) {
@@ -116,10 +114,8 @@ json schema_of(const field & field) {
     json schema = {{"description", field.help}};
     switch (field.kind) {
         case field_kind::id:
-            schema["type"]      = "string";
-            schema["minLength"] = 1;
-            schema["maxLength"] = MAX_ID_LENGTH;
-            schema["pattern"]   = "^[A-Za-z0-9._:-]+$";
+            schema["type"]    = "string";
+            schema["pattern"] = ATLAS_ID_PATTERN;
             break;
         case field_kind::integer:
             schema["type"]    = "integer";

@@ -66,7 +66,7 @@ class runtime {
     std::string recorded_messages(const std::string & session);
     void        record_messages(const std::string & session, const std::string & messages);
 
-    // The memory, or nullptr when there is no memory path or enable_auto_memory is off. Lives as long as this object.
+    // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }
 
     // The loop's and the flushing threads' side of publishing.

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include <chrono>
-#include <cstddef>
 #include <cstring>
 #include <thread>
 
@@ -13,15 +12,8 @@ namespace atlas {
 
 using json = nlohmann::json;
 
-static_assert(sizeof(memory_event) == sizeof(atlas_memory_event));
-static_assert(offsetof(memory_event, saving) == offsetof(atlas_memory_event, saving));
-static_assert(offsetof(memory_event, strategy) == offsetof(atlas_memory_event, strategy));
-
-static const size_t MAX_EVENTS   = 1024; // copied while the token loop may wait
-static const size_t MAX_SESSIONS = 1000;
-
 static std::string take_events(memory_store & store) {
-    const auto events = store.take_events(MAX_EVENTS);
+    const auto events = store.take_events(ATLAS_MAX_EVENTS);
     return {reinterpret_cast<const char *>(events.data()), events.size() * sizeof(memory_event)};
 }
 
@@ -63,7 +55,7 @@ static std::string list_sessions(const memory_store & store, const json & argume
     const bool     is_by_id = argument.contains("ids");
     const uint64_t since    = is_by_id ? 0 : count_of(argument, "since");
     const auto     found    = is_by_id ? store.find_sessions(argument.at("ids").get<std::vector<std::string>>())
-                                       : store.sessions_since(since, MAX_SESSIONS);
+                                       : store.sessions_since(since, ATLAS_MAX_SESSIONS);
     json           answer   = {{"version", found.empty() ? since : found.back().version}, {"sessions", json::array()}};
     for (const memory_session & session : found) {
         answer["sessions"].push_back({{"session_id", session.id},

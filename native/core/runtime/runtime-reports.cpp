@@ -1,4 +1,6 @@
 // What a server tells about itself: the status and the metrics. Python adds to both when it does so in time.
+#include "atlas-facts.h"
+#include "atlas-in-effect.hpp"
 #include "atlas-runtime.hpp"
 #include "metrics-export.hpp"
 
@@ -14,10 +16,6 @@ using json = nlohmann::ordered_json;
 
 static const char OPENMETRICS[]     = "application/openmetrics-text";
 static const char OPENMETRICS_END[] = "# EOF\n";
-
-// What a tenant may see of the status, as in atlas_plugin/builtin/status.py.
-static const char * const TENANTS_FACTS[] = {"initialized", "context_pool_size", "uptime_seconds", "model",
-                                             "server_version"};
 
 // A limit in bytes, or null where there is none: JavaScript cannot hold the number that stands for it.
 static json limit_json(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? json(bytes) : json(); }
@@ -111,6 +109,7 @@ std::string runtime::status_json() {
         {"latency_budget_breaches", requests.budget_breaches()},
         {"conversations_dropped", requests.conversations().dropped()},
         {"metrics_enabled", config()->enable_metrics_collection},
+        {"in_effect", json::parse(in_effect_json(*config()))},
         {"uptime_seconds", uptime.count()},
         {"model", model_loaded ? json(model.name) : json()},
         {"server_version", server_version},
@@ -165,11 +164,10 @@ http_response runtime::show_own_status(bool is_admin, const std::string & proble
     if (!is_admin) {
         json       shown  = json::object();
         const auto memory = data.at("memory");
-        for (const char * name : TENANTS_FACTS) {
-            shown[name] = data.at(name);
-        }
-        shown["memory_persistence"] = data.at("memory_persistence");
-        shown["memory"]             = memory.is_object() ? json::object() : json();
+#define ATLAS_SHOW(name) shown[name] = data.at(name);
+        ATLAS_TENANT_STATUS(ATLAS_SHOW)
+#undef ATLAS_SHOW
+        shown["memory"] = memory.is_object() ? json::object() : json();
         if (memory.contains("problem")) {
             shown["memory"]["problem"] = memory.at("problem");
         }
@@ -206,7 +204,7 @@ static bool takes_openmetrics(const http_request & request) {
 
 http_response runtime::show_metrics(http_request request) {
     if (!config()->enable_metrics_collection) {
-        return error_response(503, "metrics are not collected: turn that on with --atlas-metrics or ATLAS_METRICS");
+        return error_response(503, metrics_off(*config()));
     }
     const bool is_openmetrics = takes_openmetrics(request);
     request.headers.clear();

@@ -1,7 +1,9 @@
 #include "atlas-runtime.hpp"
 
 #include "atlas-error.hpp"
+#include "atlas-facts.h"
 #include "atlas-heap.hpp"
+#include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
 #include "memory-queries.hpp"
@@ -15,8 +17,6 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-static const char METRICS_PATH[] = "/v1/atlas/metrics/prometheus";
-
 runtime::runtime(settings settings, std::string server_version, python_options options)
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
@@ -26,8 +26,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
-    if (has_model && config->enable_memory_persistence && config->enable_auto_memory &&
-        !config->memory_save_path.empty()) {
+    if (has_model && conversations_off(*config).empty()) {
         memory_options options;
         options.path          = config->memory_save_path;
         options.ram_bytes     = config->l1_cache_size > 0 ? config->l1_cache_size : ram_bytes;
@@ -56,7 +55,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         log(LogLevel::ERROR, "--atlas-require-python is given: not starting the server");
         return false;
     }
-    log(LogLevel::WARN, "going on without Python: no plugins, no saved contexts; /v1/atlas/status says so");
+    log(LogLevel::WARN, "going on without Python: no plugins, no saved contexts; " ATLAS_ROUTE_STATUS " says so");
     return true;
 }
 
@@ -87,15 +86,13 @@ std::unique_ptr<request> runtime::begin_request(completion_head head) {
     return begun;
 }
 
-bool runtime::keeps_conversations() const {
-    const auto now = config();
-    return embedded.running() && now->enable_memory_persistence && !now->memory_save_path.empty();
-}
+bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
 std::string runtime::recorded_messages(const std::string & session) {
     if (!keeps_conversations()) {
-        throw error(503, "\"history\": \"server\" needs a place for conversations: start the server with "
-                         "--atlas-memory-path DIR");
+        const std::string off = saving_off(*config());
+        throw error(503, "\"history\": \"server\" needs a place for conversations: " +
+                             (off.empty() ? "Python, which keeps them, is not running" : off));
     }
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
     return answer.at("messages").dump();
@@ -107,7 +104,7 @@ void runtime::record_messages(const std::string & session, const std::string & m
 
 // The argument names a session, whose conversations are meant, or is empty.
 static std::vector<conversation> take_conversations(conversation_queue & queue, std::string_view session) {
-    return session.empty() ? queue.take(64) : queue.take_of(std::string(session));
+    return session.empty() ? queue.take(ATLAS_MAX_CONVERSATIONS) : queue.take_of(std::string(session));
 }
 
 // The answer to ATLAS_QUERY_CONVERSATIONS.
@@ -125,7 +122,7 @@ http_response runtime::flush(const http_request & request) {
     if (!store) {
         return error_response(
             503, serves_model
-                     ? "there is no memory to flush: start the server with --atlas-memory-path DIR"
+                     ? "there is no memory to flush: " + conversations_off(*config())
                      : "a router has no memory to flush: name the model whose memory is meant in the field model");
     }
     double timeout_s = config()->shutdown_timeout_s;
@@ -139,9 +136,10 @@ http_response runtime::flush(const http_request & request) {
             if (key == "model" && value.is_string()) {
                 continue; // for a router in front of the server
             }
-            if (key != "timeout_s" || !value.is_number() || !(value > 0 && value <= 3600)) {
-                return error_response(
-                    400, validation_error(key, "flush takes timeout_s, a number above 0 and up to 3600").what());
+            if (key != "timeout_s" || !value.is_number() || !(value > 0 && value <= ATLAS_MAX_FLUSH_S)) {
+                return error_response(400, validation_error(key, "flush takes timeout_s, a number above 0 and up to " +
+                                                                     std::to_string(ATLAS_MAX_FLUSH_S))
+                                               .what());
             }
             timeout_s = value;
         }
@@ -187,13 +185,13 @@ http_response runtime::handle(const http_request & request) {
 }
 
 http_response runtime::answer(const http_request & request) {
-    if (request.method == "POST" && request.path == "/v1/atlas/memory/flush") {
+    if (request.method == "POST" && request.path == ATLAS_ROUTE_FLUSH) {
         return flush(request);
     }
-    if (request.method == "GET" && request.path == METRICS_PATH) {
+    if (request.method == "GET" && request.path == ATLAS_ROUTE_METRICS) {
         return show_metrics(request);
     }
-    const bool is_status = request.method == "GET" && request.path == "/v1/atlas/status";
+    const bool is_status = request.method == "GET" && request.path == ATLAS_ROUTE_STATUS;
     if (python_problem.empty()) {
         return is_status ? show_status(request) : embedded.handle(request);
     }

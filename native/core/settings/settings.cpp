@@ -1,5 +1,6 @@
 #include "atlas-config.hpp"
 
+#include "atlas-in-effect.hpp"
 #include "atlas-log.hpp"
 #include "setting-values.hpp"
 
@@ -55,7 +56,7 @@ std::string text_of(const json & document) { return document.dump(-1, ' ', false
 } // namespace
 
 void apply_logging(const AtlasServerConfig & config) {
-    set_log_level(config.verbose_logging ? LogLevel::DEBUG : config.log_level);
+    set_log_level(least_logged(config));
     set_log_format(config.log_format);
 }
 

@@ -185,14 +185,14 @@ CASE(policy_decides_what_goes) {
     const auto other = put(store, entry_kind::block, ROOT, some_tokens(2, BLOCK));
     const auto made  = store.take_events(100);
     CHECK(made.size() == 3 && made[0].parent == 0 && made[1].parent == made[0].key && made[2].now == made[1].now + 1);
-    CHECK(made[0].what == memory_event::TOUCHED && made[0].size == ENTRY && made[0].saving > 0);
+    CHECK(made[0].what == ATLAS_EVENT_TOUCHED && made[0].size == ENTRY && made[0].saving > 0);
     const std::vector<int64_t> order = {INT64_MAX, 1000000, -5}; // sums must not overflow
     store.set_order(1, order.data(), order.size());
     put(store, entry_kind::block, ROOT, some_tokens(3, BLOCK));
     put(store, entry_kind::block, ROOT, some_tokens(4, BLOCK));
     CHECK(!store.contains(other) && store.contains(chain[1]));
     const auto evicted = store.take_events(100);
-    CHECK(evicted.size() == 3 && evicted[2].what == memory_event::EVICTED && evicted[2].layer == 1);
+    CHECK(evicted.size() == 3 && evicted[2].what == ATLAS_EVENT_EVICTED && evicted[2].layer == 1);
     CHECK(evicted[2].key == made[2].key && evicted[2].priority == -5);
 
     find(store, some_tokens(3, BLOCK)); // touched again: what was decided before no longer holds

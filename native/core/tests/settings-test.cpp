@@ -1,4 +1,5 @@
 #include "atlas-config.hpp"
+#include "atlas-in-effect.hpp"
 #include "atlas-log.hpp"
 #include "cases.hpp"
 
@@ -142,6 +143,37 @@ CASE(settings_mark_secrets) {
     }
     CHECK(row(settings, "admin_key").at("value") == "geheim");
     CHECK(row(settings, "admin_key").at("reload") == "restart");
+}
+
+CASE(settings_say_what_is_off_and_how_to_turn_it_on) {
+    atlas::AtlasServerConfig config;
+    const std::string        start =
+        "memory persistence is off: start the server with --atlas-memory-path DIR or set ATLAS_MEMORY_PATH";
+    CHECK(saving_off(config) == start && conversations_off(config) == start && metrics_off(config).empty());
+    config.memory_save_path = "somewhere";
+    CHECK(saving_off(config).empty() && conversations_off(config).empty());
+    config.enable_auto_memory = false;
+    CHECK(saving_off(config).empty());
+    CHECK(conversations_off(config) ==
+          "the memory of conversations is off: turn it on with --atlas-auto or ATLAS_AUTO");
+    config.enable_memory_persistence = false;
+    CHECK(saving_off(config) ==
+          "memory persistence is off: turn it on with --atlas-memory-persistence or ATLAS_MEMORY_PERSISTENCE");
+    CHECK(conversations_off(config) == saving_off(config));
+    config.enable_metrics_collection = false;
+    CHECK(metrics_off(config) == "metrics are not collected: turn that on with --atlas-metrics or ATLAS_METRICS");
+
+    const json shown = json::parse(in_effect_json(config));
+    CHECK(shown.at("saving_off") == saving_off(config) && shown.at("metrics_off") == metrics_off(config));
+    CHECK(json::parse(in_effect_json(atlas::AtlasServerConfig())).at("metrics_off").is_null());
+}
+
+CASE(settings_verbose_stands_for_a_level) {
+    atlas::AtlasServerConfig config;
+    config.log_level = atlas::LogLevel::ERROR;
+    CHECK(json::parse(in_effect_json(config)).at("log_level") == "error");
+    config.verbose_logging = true;
+    CHECK(json::parse(in_effect_json(config)).at("log_level") == "debug");
 }
 
 CASE(settings_copy_has_the_values_and_goes_its_own_way) {

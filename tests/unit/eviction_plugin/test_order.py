@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from atlas_plugin import ServerError
+from atlas_plugin import ServerError, facts
 from atlas_plugin.builtin import eviction
 from atlas_plugin.eviction import Eviction, LayerPolicy
-from atlas_plugin.storage.memory_records import MAX_EVENTS, MemoryEvents
+from atlas_plugin.storage.memory_records import MemoryEvents
 from atlas_plugin.testing import FakeHost
 from tests.unit.eviction.loads import chain
 from tests.unit.eviction_plugin.driving import BATCH, LFU, Call, Eventually, HostWith, Start, status_of
@@ -25,9 +25,9 @@ def test_each_layer_gets_the_order_of_its_policy(
         policy = LayerPolicy({1: 1 << 26, 2: 1 << 28}[layer])
         assert host.orders[layer] == [policy.touch(BATCH.touches), policy.touch(LFU.touches)]
     assert host.orders[1][1] != host.orders[2][1], "what is rare in a layer depends on its size"
-    facts = status_of(application, call)["data"]["memory_policy"]
-    assert facts.pop("seconds") >= 0
-    assert facts == {
+    told = status_of(application, call)["data"]["memory_policy"]
+    assert told.pop("seconds") >= 0
+    assert told == {
         "layers": [1, 2],
         "batches": 2,
         "events": 6,
@@ -69,13 +69,13 @@ def test_full_batches_are_taken_at_once(
 ) -> None:
     monkeypatch.setattr(eviction, "POLL_S", 3600.0)
     host = host_with()
-    full = [MemoryEvents(tuple(chain(range(MAX_EVENTS), 1 + n * MAX_EVENTS))) for n in range(2)]
+    full = [MemoryEvents(tuple(chain(range(facts.MAX_EVENTS), 1 + n * facts.MAX_EVENTS))) for n in range(2)]
     host.events += [*full, BATCH, LFU]
     application = start(host)
     eventually(lambda: len(host.orders[2]) == 3)
     assert len(host.events) == 1
-    facts = status_of(application, call)["data"]["memory_policy"]
-    assert (facts["batches"], facts["late"]) == (3, 2)
+    told = status_of(application, call)["data"]["memory_policy"]
+    assert (told["batches"], told["late"]) == (3, 2)
 
 
 def test_without_a_memory_of_conversations(tmp_path: Path, start: Start, call: Call) -> None:

@@ -242,10 +242,9 @@ class TestPrometheus:
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/stream", f"{PATH}/prometheus"])
 def test_collection_that_is_off(start: Start, call: Call, path: str) -> None:
-    response = call(start(FakeHost(enable_metrics_collection=False)), "GET", path)
-    assert message_of(response, 503) == (
-        "metrics are not collected: turn that on with --atlas-metrics or ATLAS_METRICS"
-    )
+    host = FakeHost(enable_metrics_collection=False)
+    response = call(start(host), "GET", path)
+    assert message_of(response, 503) == host.status()["in_effect"]["metrics_off"]
 
 
 def test_a_host_that_cannot_answer(

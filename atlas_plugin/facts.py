@@ -1,0 +1,97 @@
+"""What C++ and Python share. `make format` writes it from native/include/atlas-abi.h, native/core/base/atlas-facts.h and native/core/settings/atlas-settings.def."""
+
+# ruff: noqa: E501
+# fmt: off
+from typing import Any
+
+ABI_VERSION = 5
+OK = 1
+STREAM_END = 2
+FAILED = -1
+LOG_DEBUG = 1
+LOG_INFO = 2
+LOG_WARN = 3
+LOG_ERROR = 4
+QUERY_STATUS = 1
+QUERY_SETTINGS = 2
+QUERY_MEMORY_EVENTS = 3
+QUERY_MEMORY_ORDER = 4
+QUERY_SESSIONS = 5
+QUERY_SESSION_EDIT = 6
+QUERY_SETTINGS_CHANGE = 7
+QUERY_REQUEST_SCHEMA = 8
+QUERY_CONVERSATIONS = 9
+QUERY_METRICS = 10
+QUERY_REQUESTS = 11
+MAX_EVENTS = 1024
+MAX_SESSIONS = 1000
+MAX_CONVERSATIONS = 64
+MAX_REQUESTS = 256
+CALL_HISTORY = 1
+CALL_RECORD = 2
+CALL_STACKS = 3
+CALL_SYNC = 4
+EVENT_TOUCHED = 0
+EVENT_EVICTED = 1
+KIND_BLOCK = 0
+KIND_TAIL = 1
+KIND_CHECKPOINT = 2
+STRATEGY_LRU = 0
+STRATEGY_LFU = 1
+STRATEGY_ADAPTIVE = 2
+ID_PATTERN = '^[A-Za-z0-9._:-]{1,128}$'
+ID_RULE = '1 to 128 characters of A-Z a-z 0-9 . _ : -'
+MAX_ID_LENGTH = 128
+STRATEGIES = ('lru', 'lfu', 'adaptive')
+ERROR_TYPES = ((400, 'validation_error'), (401, 'authentication_error'), (403, 'authentication_error'), (404, 'not_found'), (429, 'rate_limit_error'), (500, 'server_error'), (503, 'service_unavailable'))
+ROUTE_STATUS = '/v1/atlas/status'
+ROUTE_METRICS = '/v1/atlas/metrics/prometheus'
+ROUTE_FLUSH = '/v1/atlas/memory/flush'
+MAX_FLUSH_S = 3600
+TENANT_STATUS = ('initialized', 'context_pool_size', 'uptime_seconds', 'model', 'server_version', 'memory_persistence')
+
+EVENT_LAYOUT = '=QQqqQdBBBB4x'
+EVENT_FIELDS = ('key', 'parent', 'now', 'priority', 'size', 'saving', 'what', 'layer', 'kind', 'strategy')
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {'name': 'enabled', 'type': 'bool', 'flag': '--atlas-enabled', 'env': 'ATLAS_ENABLED', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether ATLAS takes part at all; off: stock behaviour, and no Python in the process'},
+    {'name': 'memory_save_path', 'type': 'string', 'flag': '--atlas-memory-path', 'env': 'ATLAS_MEMORY_PATH', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'directory for everything that survives a restart; empty: nothing is written to disk'},
+    {'name': 'enable_memory_persistence', 'type': 'bool', 'flag': '--atlas-memory-persistence', 'env': 'ATLAS_MEMORY_PERSISTENCE', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether the memory path is used; off: as if it were empty'},
+    {'name': 'enable_auto_memory', 'type': 'bool', 'flag': '--atlas-auto', 'env': 'ATLAS_AUTO', 'default': True, 'reload': 'restart', 'secret': False, 'help': "whether conversations' KV is kept under the memory path and found again by its tokens"},
+    {'name': 'l1_cache_size', 'type': 'int', 'flag': '--atlas-l1-cache-size', 'env': 'ATLAS_L1_CACHE_SIZE', 'default': 0, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV kept in RAM; 0: what --cache-ram says, which then has no cache of its own', 'min': 0, 'max': 1125899906842624},
+    {'name': 'l2_cache_size', 'type': 'int', 'flag': '--atlas-l2-cache-size', 'env': 'ATLAS_L2_CACHE_SIZE', 'default': 17179869184, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV kept on disk under the memory path', 'min': 0, 'max': 1125899906842624},
+    {'name': 'index_size', 'type': 'int', 'flag': '--atlas-index-size', 'env': 'ATLAS_INDEX_SIZE', 'default': 268435456, 'reload': 'restart', 'secret': False, 'help': 'bytes of RAM for the index of all KV that is kept, about 1.5 KiB a block; what is beyond is given up', 'min': 1048576, 'max': 1125899906842624},
+    {'name': 'preload_size', 'type': 'int', 'flag': '--atlas-preload-size', 'env': 'ATLAS_PRELOAD_SIZE', 'default': 1073741824, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV read from disk into RAM after a start, what was used last first; half of layer 1 at most; 0: nothing', 'min': 0, 'max': 1125899906842624},
+    {'name': 'auto_save_interval_s', 'type': 'float', 'flag': '--atlas-auto-save-interval', 'env': 'ATLAS_AUTO_SAVE_INTERVAL', 'default': 0.0, 'reload': 'restart', 'secret': False, 'help': 'seconds that what the next turn replaces may wait for the disk, so that it is written once; 0: everything at once', 'min': 0, 'max': 86400},
+    {'name': 'session_ttl_s', 'type': 'float', 'flag': '--atlas-session-ttl', 'env': 'ATLAS_SESSION_TTL', 'default': 86400.0, 'reload': 'live', 'secret': False, 'help': 'seconds after its last use that a session is forgotten, and its KV given up like any other; 0: never', 'min': 0, 'max': 315360000},
+    {'name': 'max_sessions', 'type': 'int', 'flag': '--atlas-max-sessions', 'env': 'ATLAS_MAX_SESSIONS', 'default': 10000, 'reload': 'live', 'secret': False, 'help': 'sessions kept; beyond it those idle longest end; 0: no limit', 'min': 0, 'max': 1000000},
+    {'name': 'record_conversations', 'type': 'bool', 'flag': '--atlas-record-conversations', 'env': 'ATLAS_RECORD_CONVERSATIONS', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether the messages that clients send whole, as the web UI does, are kept with the session they name'},
+    {'name': 'block_tokens', 'type': 'int', 'flag': '--atlas-block-tokens', 'env': 'ATLAS_BLOCK_TOKENS', 'default': 256, 'reload': 'restart', 'secret': False, 'help': 'tokens in a block, the unit in which KV is kept; blocks of another size are not found', 'min': 16, 'max': 1024},
+    {'name': 'max_state_bytes', 'type': 'int', 'flag': '--atlas-max-state-bytes', 'env': 'ATLAS_MAX_STATE_BYTES', 'default': 8388608, 'reload': 'live', 'secret': False, 'help': 'largest JSON state of one saved context, in bytes as serialised; a larger one is answered with 413', 'min': 1024, 'max': 1073741824},
+    {'name': 'max_concurrent_atlas_requests', 'type': 'int', 'flag': '--atlas-max-concurrent', 'env': 'ATLAS_MAX_CONCURRENT', 'default': 32, 'reload': 'live', 'secret': False, 'help': 'completions with an atlas object that may be in progress or waiting; one more is answered with 429', 'min': 1, 'max': 1024},
+    {'name': 'context_pool_size', 'type': 'int', 'flag': '--atlas-context-pool-size', 'env': 'ATLAS_CONTEXT_POOL_SIZE', 'default': 0, 'reload': 'restart', 'secret': False, 'help': 'contexts that requests share; 0: the number of slots', 'min': 0, 'max': 1024},
+    {'name': 'pool_timeout_ms', 'type': 'float', 'flag': '--atlas-pool-timeout-ms', 'env': 'ATLAS_POOL_TIMEOUT_MS', 'default': 30000.0, 'reload': 'live', 'secret': False, 'help': 'milliseconds that a request waits for a context', 'min': 0, 'max': 3600000},
+    {'name': 'api_latency_budget_ms', 'type': 'float', 'flag': '--atlas-latency-budget-ms', 'env': 'ATLAS_LATENCY_BUDGET_MS', 'default': 5.0, 'reload': 'live', 'secret': False, 'help': 'milliseconds that ATLAS may add to a request; longer ones are counted', 'min': 0.001, 'max': 60000},
+    {'name': 'key_requests_per_s', 'type': 'float', 'flag': '--atlas-key-requests-per-s', 'env': 'ATLAS_KEY_REQUESTS_PER_S', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': 'completions a second that one API key may begin; 0: no limit', 'min': 0, 'max': 1000000},
+    {'name': 'key_tokens_per_min', 'type': 'float', 'flag': '--atlas-key-tokens-per-min', 'env': 'ATLAS_KEY_TOKENS_PER_MIN', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': 'tokens a minute that one API key may use; 0: no limit', 'min': 0, 'max': 1000000000},
+    {'name': 'session_requests_per_s', 'type': 'float', 'flag': '--atlas-session-requests-per-s', 'env': 'ATLAS_SESSION_REQUESTS_PER_S', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': 'completions a second that one session may begin; 0: no limit', 'min': 0, 'max': 1000000},
+    {'name': 'session_tokens_per_min', 'type': 'float', 'flag': '--atlas-session-tokens-per-min', 'env': 'ATLAS_SESSION_TOKENS_PER_MIN', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': 'tokens a minute that one session may use; 0: no limit', 'min': 0, 'max': 1000000000},
+    {'name': 'admin_key', 'type': 'string', 'flag': '--atlas-admin-key', 'env': 'ATLAS_ADMIN_KEY', 'default': '', 'reload': 'restart', 'secret': True, 'help': 'API key that sees what belongs to all keys and may change settings; empty: there is none'},
+    {'name': 'share_between_keys', 'type': 'bool', 'flag': '--atlas-share-between-keys', 'env': 'ATLAS_SHARE_BETWEEN_KEYS', 'default': False, 'reload': 'restart', 'secret': False, 'help': "whether clients with different API keys find each other's KV blocks and sessions"},
+    {'name': 'key_calls_per_s', 'type': 'float', 'flag': '--atlas-key-calls-per-s', 'env': 'ATLAS_KEY_CALLS_PER_S', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': "requests under /v1/atlas a second that one API key may make, but the admin's; 0: no limit", 'min': 0, 'max': 1000000},
+    {'name': 'max_calls_per_key', 'type': 'int', 'flag': '--atlas-max-calls-per-key', 'env': 'ATLAS_MAX_CALLS_PER_KEY', 'default': 32, 'reload': 'live', 'secret': False, 'help': "requests under /v1/atlas that one API key, but the admin's, may have in progress, streams too; one more is answered with 429", 'min': 1, 'max': 1024},
+    {'name': 'allowed_hosts', 'type': 'list', 'flag': '--atlas-allowed-hosts', 'env': 'ATLAS_ALLOWED_HOSTS', 'default': [], 'reload': 'restart', 'secret': False, 'help': 'names by which clients may call the server, besides localhost, separated by commas; *: any; empty: any but on loopback without a key'},
+    {'name': 'enable_metrics_collection', 'type': 'bool', 'flag': '--atlas-metrics', 'env': 'ATLAS_METRICS', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether requests and times are counted; off: nothing is recorded, and /v1/atlas/metrics answers 503'},
+    {'name': 'metrics_update_interval_ms', 'type': 'int', 'flag': '--atlas-metrics-interval', 'env': 'ATLAS_METRICS_INTERVAL', 'default': 1000, 'reload': 'live', 'secret': False, 'help': 'milliseconds from one sample of the metrics to the next, in their history and their stream', 'min': 10, 'max': 3600000},
+    {'name': 'metrics_history_size', 'type': 'int', 'flag': '--atlas-metrics-history-size', 'env': 'ATLAS_METRICS_HISTORY_SIZE', 'default': 100, 'reload': 'live', 'secret': False, 'help': 'samples of the metrics that are kept', 'min': 0, 'max': 100000},
+    {'name': 'plugins', 'type': 'list', 'flag': '--atlas-plugin', 'env': 'ATLAS_PLUGINS', 'default': [], 'reload': 'restart', 'secret': False, 'help': 'plugins to load, separated by commas: module names or paths of .py files; no:NAME turns one off'},
+    {'name': 'plugins_dir', 'type': 'string', 'flag': '--atlas-plugins-dir', 'env': 'ATLAS_PLUGINS_DIR', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'directory whose .py files are loaded as plugins'},
+    {'name': 'python_home', 'type': 'string', 'flag': '--atlas-python-home', 'env': 'ATLAS_PYTHON_HOME', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'Python environment to run in (the directory that holds bin/python); empty: VIRTUAL_ENV, else the environment of the build'},
+    {'name': 'require_python', 'type': 'bool', 'flag': '--atlas-require-python', 'env': 'ATLAS_REQUIRE_PYTHON', 'default': False, 'reload': 'restart', 'secret': False, 'help': 'whether the server refuses to start when Python or a plugin that was asked for by name does not'},
+    {'name': 'python_patience_ms', 'type': 'int', 'flag': '--atlas-python-patience-ms', 'env': 'ATLAS_PYTHON_PATIENCE_MS', 'default': 50, 'reload': 'live', 'secret': False, 'help': 'milliseconds that the status and metrics wait for what Python adds, before they go out without it', 'min': 1, 'max': 3600000},
+    {'name': 'shutdown_timeout_s', 'type': 'float', 'flag': '--atlas-shutdown-timeout', 'env': 'ATLAS_SHUTDOWN_TIMEOUT', 'default': 10.0, 'reload': 'live', 'secret': False, 'help': 'seconds that running Python calls and shutdown hooks are waited for when the server stops', 'min': 0.1, 'max': 3600},
+    {'name': 'log_level', 'type': 'level', 'flag': '--atlas-log-level', 'env': 'ATLAS_LOG_LEVEL', 'default': 'info', 'reload': 'live', 'secret': False, 'help': 'least severe [ATLAS] line that is logged: debug, info, warn or error'},
+    {'name': 'log_format', 'type': 'format', 'flag': '--atlas-log-format', 'env': 'ATLAS_LOG_FORMAT', 'default': 'text', 'reload': 'live', 'secret': False, 'help': "text: [ATLAS] lines as llama-server's own; json: one JSON object a line"},
+    {'name': 'slow_request_ms', 'type': 'float', 'flag': '--atlas-slow-request-ms', 'env': 'ATLAS_SLOW_REQUEST_MS', 'default': 0.0, 'reload': 'live', 'secret': False, 'help': 'milliseconds after which a request that ended is logged as slow, with what took how long; 0: never', 'min': 0, 'max': 86400000},
+    {'name': 'verbose_logging', 'type': 'bool', 'flag': '--atlas-verbose', 'env': 'ATLAS_VERBOSE', 'default': False, 'reload': 'live', 'secret': False, 'help': 'same as --atlas-log-level debug'},
+)

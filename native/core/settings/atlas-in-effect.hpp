@@ -1,0 +1,23 @@
+// What the settings come to where several say something of one thing. Whoever wants to know asks here, Python too: the
+// status hands these to it. Any thread.
+#pragma once
+
+#include "atlas-config.hpp"
+
+#include <string>
+
+namespace atlas {
+
+// Why nothing survives a restart, why no KV of conversations is kept, nor sessions, and why nothing is counted: a sentence
+// that says how to turn it on, for clients and the log; empty where it is on.
+std::string saving_off(const AtlasServerConfig & config);
+std::string conversations_off(const AtlasServerConfig & config);
+std::string metrics_off(const AtlasServerConfig & config);
+
+// The least severe line that is logged.
+LogLevel least_logged(const AtlasServerConfig & config);
+
+// A JSON object with all of these by name, log_level for the last; null for what is empty.
+std::string in_effect_json(const AtlasServerConfig & config);
+
+} // namespace atlas
