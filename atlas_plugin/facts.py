@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -43,6 +43,9 @@ ID_PATTERN = '^[A-Za-z0-9._:-]{1,128}$'
 ID_RULE = '1 to 128 characters of A-Z a-z 0-9 . _ : -'
 MAX_ID_LENGTH = 128
 STRATEGIES = ('lru', 'lfu', 'adaptive')
+TENANT_DIGITS = 16
+PRIORITY_BITS = 62
+MAX_LFU_TOUCHES = 16
 ERROR_TYPES = ((400, 'validation_error'), (401, 'authentication_error'), (403, 'authentication_error'), (404, 'not_found'), (429, 'rate_limit_error'), (500, 'server_error'), (503, 'service_unavailable'))
 ROUTE_STATUS = '/v1/atlas/status'
 ROUTE_METRICS = '/v1/atlas/metrics/prometheus'

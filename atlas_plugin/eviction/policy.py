@@ -19,8 +19,8 @@ from atlas_plugin.eviction.survival import (
     Cohort,
     LifeTable,
 )
+from atlas_plugin.facts import MAX_LFU_TOUCHES
 
-MAX_LFU_TOUCHES = 16
 MAX_BRANCHES = 3
 """Below a block with more continuations than this, each new one is a conversation of its own."""
 EARLY_SHARE = 0.1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from atlas_plugin import facts
 
-PRIORITY_LIMIT = 1 << 62
+PRIORITY_LIMIT = 1 << facts.PRIORITY_BITS
 """Priorities are smaller than this, up and down: the server adds as much to them."""
 
 

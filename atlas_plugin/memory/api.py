@@ -32,8 +32,9 @@ class MemoryBody(AnyBody, frozen=True, kw_only=True):
         Annotated[
             str,
             value_must_be(
-                "16 hexadecimal digits, or empty for what belongs to no tenant; for the admin only",
-                pattern=r"^([0-9a-f]{16})?(?!\n)$",
+                f"{facts.TENANT_DIGITS} hexadecimal digits, or empty for what belongs to no tenant; "
+                "for the admin only",
+                pattern=rf"^([0-9a-f]{{{facts.TENANT_DIGITS}}})?(?!\n)$",
             ),
         ]
         | UnsetType

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from atlas_plugin import json_text
+from atlas_plugin import facts, json_text
 from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, UnavailableError, ValidationError
 from atlas_plugin.host.host import Host
 from atlas_plugin.http import Request
@@ -39,7 +39,7 @@ log = logging.getLogger("atlas")
 # What a request may hold besides the state: the id, names, white space.
 BODY_ALLOWANCE = 64 * 1024
 
-_FULL_NAME = re.compile(rf"([0-9a-f]{{16}}/)?{ID_PATTERN.strip('^$')}")
+_FULL_NAME = re.compile(rf"([0-9a-f]{{{facts.TENANT_DIGITS}}}/)?{ID_PATTERN.strip('^$')}")
 
 
 class MemoryOperations:

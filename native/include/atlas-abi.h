@@ -36,7 +36,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 5
+#define ATLAS_ABI_VERSION 6
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -49,7 +49,8 @@ extern "C" {
 
 /* What atlas_host_api.query answers; JSON unless it says otherwise. `argument` is empty unless it says otherwise.
  *
- * STATUS: an object with initialized, model, context_pool_size, uptime_seconds and the like, live.
+ * STATUS: an object with initialized, model, context_pool_size, uptime_seconds and the like, live; notices; and in_effect, what
+ *   the settings come to: {"saving_off", "conversations_off", "metrics_off": why, or null; "log_level"}.
  * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, reload, secret, help and,
  *   where there are limits, min and max.
  * MEMORY_EVENTS: takes at most ATLAS_MAX_EVENTS off the queue; an array of atlas_memory_event. One thread at a time.

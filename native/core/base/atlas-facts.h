@@ -16,6 +16,15 @@
     X("lfu")                                                                                                           \
     X("adaptive")
 
+// Of a tenant's name, which is hexadecimal.
+#define ATLAS_TENANT_DIGITS 16
+
+// Priorities lie between -2^62 and 2^62: the memory's clock begins at 2^62 and is added to them.
+#define ATLAS_PRIORITY_BITS 62
+
+// Touches that count for the strategy lfu; more would outlast any ageing.
+#define ATLAS_MAX_LFU_TOUCHES 16
+
 // The type in an error's answer, by HTTP status. Any other below 500 is a validation_error, all else a server_error.
 #define ATLAS_ERROR_TYPES(X)                                                                                           \
     X(400, "validation_error")                                                                                         \

@@ -161,7 +161,7 @@ class catalog {
   private:
     friend struct catalog_audit;
 
-    static constexpr int64_t CLOCK_START = 1ll << 62; // later than the time of any file
+    static constexpr int64_t CLOCK_START = 1ll << ATLAS_PRIORITY_BITS; // later than the time of any file
 
     const memory_options options;
     entry_index          index;

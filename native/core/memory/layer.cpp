@@ -39,12 +39,11 @@ layer::place layer::place_of(index_node & node) const {
 }
 
 void layer::set_priority(index_node & node) {
-    constexpr int64_t MAX_TOUCHES = 16; // more would outlast any ageing
-    int64_t           priority    = node.last_use;
+    int64_t priority = node.last_use;
     if (node.strategy == cache_strategy::lfu && n_entries > 0) {
         const int64_t capacity = std::max<int64_t>(1, budget / std::max<uint64_t>(1, n_bytes / n_entries));
         const int64_t a_touch  = 4 * std::min<int64_t>(capacity, 1ll << 32);
-        priority += a_touch * (std::min<int64_t>(node.touches, MAX_TOUCHES) - 2);
+        priority += a_touch * (std::min<int64_t>(node.touches, ATLAS_MAX_LFU_TOUCHES) - 2);
     }
     if (node.strategy == cache_strategy::adaptive) {
         priority += (int64_t) grace_of(node);

@@ -1,5 +1,6 @@
 #include "atlas-tenant.hpp"
 
+#include "atlas-facts.h"
 #include "atlas-log.hpp"
 #include "hash/hash.h"
 #include "memory/directory.hpp"
@@ -20,7 +21,6 @@ namespace atlas {
 
 static const size_t SECRET_BYTES = 32;
 static const size_t HASH_BLOCK   = 64; // bytes, of SHA-256
-static const size_t NAME_DIGITS  = 16;
 
 static std::string bytes_of_hex(const std::string & hex) {
     std::string bytes;
@@ -122,7 +122,7 @@ identity tenants::identify(const std::string & key) const {
     if (!opts.is_separated || key.empty()) {
         return {"", is_admin, account};
     }
-    return {hmac_sha256_hex(secret, key).substr(0, NAME_DIGITS), is_admin, account};
+    return {hmac_sha256_hex(secret, key).substr(0, ATLAS_TENANT_DIGITS), is_admin, account};
 }
 
 } // namespace atlas

@@ -6,9 +6,10 @@ import pytest
 
 from atlas_cli.simulation import SimulatedLayer, key_of
 from atlas_plugin.eviction import Eviction, LayerPolicy, Strategy
-from atlas_plugin.eviction.policy import MAX_BRANCHES, MAX_LFU_TOUCHES
+from atlas_plugin.eviction.policy import MAX_BRANCHES
 from atlas_plugin.eviction.records import split_requests
 from atlas_plugin.eviction.survival import EDGES, PERIOD
+from atlas_plugin.facts import MAX_LFU_TOUCHES
 from tests.unit.eviction.loads import chain
 
 

@@ -68,7 +68,7 @@ class TestReplay:
     @pytest.mark.parametrize(
         ("policy", "capacity", "block_bytes", "message"),
         [
-            ("fifo", 1, 1, "there is no policy 'fifo'; the policies are adaptive, "),
+            ("fifo", 1, 1, "there is no policy 'fifo'; the policies are lru, "),
             ("lru", 0, 1, "capacity must be at least 1, not 0"),
             ("lru", 1, 0, "block_bytes must be at least 1, not 0"),
         ],
