@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _load_module(name: str) -> object:
 
 
 def _load_file(path: Path) -> object:
-    name = f"atlas_user_plugin_{path.stem}"
+    name = _free_name(f"atlas_user_plugin_{path.stem}")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(path.stem, f"there is no file {path.absolute()}")
@@ -97,6 +98,12 @@ def _load_file(path: Path) -> object:
         del sys.modules[name]
         raise
     return module
+
+
+def _free_name(name: str) -> str:
+    """The name, or one with a number where another server of this process has one of that name."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in sys.modules)
 
 
 def _given(plugin: object) -> object:

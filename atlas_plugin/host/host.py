@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from atlas_plugin import facts, json_text
 from atlas_plugin.errors import ServerError
 from atlas_plugin.host.settings import Settings, SettingsChange
+from atlas_plugin.http import Headers, Request, parse_query
 from atlas_plugin.metrics.families import Family, decode_families
 from atlas_plugin.storage.memory_records import (
     Conversation,
@@ -102,12 +104,16 @@ class ServerHost(Host, Protocol):
 
 
 class EmbeddedHost:
-    """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module."""
+    """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module.
 
-    def __init__(self, ffi: Any, lib: Any, api: Any) -> None:
+    `host` is the server's own pointer, which says whose state is asked for.
+    """
+
+    def __init__(self, ffi: Any, lib: Any, api: Any, host: Any) -> None:
         self._ffi = ffi
         self._lib = lib
         self._api = api
+        self._host = host
 
     def log(self, level: LogLevel, text: str) -> None:
         self._api.log(int(level), self.borrow(text.encode(errors="replace")))
@@ -161,12 +167,48 @@ class EmbeddedHost:
         if not sink:
             raise ServerError("The server is out of memory")
         try:
-            if self._api.query(what, self.borrow(argument), sink) != self._lib.ATLAS_OK:
+            if self._api.query(self._host, what, self.borrow(argument), sink) != self._lib.ATLAS_OK:
                 reason = self.text(self._api.sink_text(sink))
                 raise ServerError(reason or "The server did not answer a query for its state")
             return self.bytes(self._api.sink_text(sink))
         finally:
             self._api.sink_free(sink)
+
+    def read(self, request: Any) -> Request:
+        """An atlas_http_request as plugins see it."""
+        pairs = (request.headers[i] for i in range(request.n_headers))
+        return Request(
+            method=self.text(request.method),
+            path=self.text(request.path),
+            query=parse_query(self.text(request.query)),
+            headers=Headers((self.text(pair.name), self.text(pair.value)) for pair in pairs),
+            body=self.bytes(request.body),
+            tenant=self.text(request.tenant),
+            is_admin=bool(request.is_admin),
+        )
+
+    def write_head(
+        self,
+        sink: Any,
+        status: int,
+        content_type: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Write all of an answer to its sink but the body."""
+        self._api.sink_status(sink, status)
+        for name, value in (("Content-Type", content_type), *headers.items()):
+            if value is not None:
+                # Named, as borrowed memory must outlive the call (convention 3).
+                name_bytes, value_bytes = name.encode(), value.encode()
+                self._api.sink_header(sink, self.borrow(name_bytes), self.borrow(value_bytes))
+
+    def write(self, sink: Any, data: bytes) -> None:
+        """Append to the sink's body."""
+        self._api.sink_body(sink, self.borrow(data))
+
+    def write_stream(self, sink: Any, stream: int) -> None:
+        """Have the body follow by that stream."""
+        self._api.sink_stream(sink, stream)
 
     def borrow(self, data: bytes) -> tuple[Any, int]:
         """`data` as the initialiser of an atlas_slice; it must live until the call that takes it returns."""

@@ -15,10 +15,12 @@
  *     The token loop thread calls nothing in this header.
  *  6. Exceptions cross in neither direction: Python's become a status, C++'s do not leave the host. A sink that could not
  *     take all that was written to it, for want of memory, makes a failure of the call that it belongs to.
- *  7. Life. atlas_python_start once; then any number of calls; then atlas_python_stop once. After stop was called
- *     the host makes no further call, its log function drops what still arrives, and its query function fails. The
- *     interpreter is never finalised: a call after Py_FinalizeEx is a SIGSEGV, and threads may live until the process
- *     ends. The host destroys nothing that its functions use.
+ *  7. Life. A process may have several hosts, with an application in Python each; there is one interpreter. For each
+ *     host atlas_python_start once, which numbers the application; then any number of calls with that number; then
+ *     atlas_python_stop once. After stop was called a host makes no further call, and its query function fails; the log
+ *     function drops what still arrives when all hosts have stopped. The interpreter is never finalised: a call after
+ *     Py_FinalizeEx is a SIGSEGV, and threads may live until the process ends. A host destroys nothing that its
+ *     functions use.
  *  8. Version. Both sides compare abi_version with their own ATLAS_ABI_VERSION and refuse to work when it differs.
  *     Any change of this header raises it.
  *
@@ -159,11 +161,11 @@ typedef struct atlas_http_request {
     int32_t              is_admin; /* 1: may see all tenants and change settings; else 0 */
 } atlas_http_request;
 
-/* What Python may call. The struct outlives the process's last Python call. */
+/* What Python may call, the same for all hosts of a process. The struct outlives the process's last Python call. */
 typedef struct atlas_host_api {
     uint32_t abi_version;
-    void (*log)(int32_t level, atlas_slice text); /* one record; may hold newlines */
-    int32_t (*query)(int32_t what, atlas_slice argument, void * sink); /* appends to the sink's body */
+    void (*log)(int32_t level, atlas_slice text); /* one record of the process's log; may hold newlines */
+    int32_t (*query)(void * host, int32_t what, atlas_slice argument, void * sink); /* appends to the sink's body */
     void (*sink_status)(void * sink, int32_t http_status); /* default 200 */
     void (*sink_header)(void * sink, atlas_slice name, atlas_slice value); /* Content-Type included */
     void (*sink_body)(void * sink, atlas_slice bytes); /* appends */
@@ -177,28 +179,31 @@ typedef struct atlas_host_api {
 
 /* cffi: functions begin */
 
-/* Loads the plugins and runs their startup hooks. settings: what ATLAS_QUERY_SETTINGS answers. On failure the sink's
- * body is one line that says why and what to do. Plugins that fail are disabled and reported, they do not fail this. */
-int32_t atlas_python_start(const atlas_host_api * host, void * sink);
+/* Makes the application of a host: loads the plugins and runs their startup hooks. host: what its queries are asked of.
+ * Writes the application's number, which is above 0 and never used again, to *application. On failure the sink's body is
+ * one line that says why and what to do. Plugins that fail are disabled and reported, they do not fail this. */
+int32_t atlas_python_start(const atlas_host_api * api, void * host, uint64_t * application, void * sink);
+
+/* The functions below are of one application. Those of different applications do not wait for each other but for the GIL. */
 
 /* called_ns, of the three that requests call: when the host called, in nanoseconds of CLOCK_MONOTONIC. Python counts what
  * passed until it ran, which is the wait for the GIL but for some microseconds. */
 
 /* Answers one HTTP request. On ATLAS_FAILED (Python itself is broken) the host answers 500 by itself. */
-int32_t atlas_python_request(const atlas_http_request * request, int64_t called_ns, void * sink);
+int32_t atlas_python_request(uint64_t application, const atlas_http_request * request, int64_t called_ns, void * sink);
 
 /* Does one of ATLAS_CALL_…. On ATLAS_FAILED the sink's status and body are the HTTP status and one line for the client. */
-int32_t atlas_python_call(int32_t what, atlas_slice argument, int64_t called_ns, void * sink);
+int32_t atlas_python_call(uint64_t application, int32_t what, atlas_slice argument, int64_t called_ns, void * sink);
 
 /* Appends the next piece of a streamed body to the sink: ATLAS_OK (the piece may be empty, call again),
  * ATLAS_STREAM_END, or ATLAS_FAILED (the body ends here; the log says why). Called by one thread at a time for each stream. */
-int32_t atlas_python_stream_next(uint64_t stream, int64_t called_ns, void * sink);
+int32_t atlas_python_stream_next(uint64_t application, uint64_t stream, int64_t called_ns, void * sink);
 
 /* Gives a stream back, ended or not; exactly once for each sink_stream. */
-void atlas_python_stream_close(uint64_t stream);
+void atlas_python_stream_close(uint64_t application, uint64_t stream);
 
-/* Runs the shutdown hooks and makes durable what is not. */
-int32_t atlas_python_stop(void);
+/* Runs the application's shutdown hooks and makes durable what is not. */
+int32_t atlas_python_stop(uint64_t application);
 
 /* cffi: functions end */
 

@@ -31,6 +31,14 @@ def logging_restored() -> Iterator[None]:
     threading.excepthook, sys.unraisablehook = hooks
 
 
+@pytest.fixture(autouse=True)
+def plugin_files_forgotten() -> Iterator[None]:
+    """Take back the modules of plugins that are files."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("atlas_user_plugin_")]:
+        del sys.modules[name]
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[[FakeHost], Application]]:
     """Start an application over a fake host; it is stopped after the test."""

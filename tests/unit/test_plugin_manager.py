@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ Call = Callable[..., Response]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Iterator[Write]:
+def write(tmp_path: Path) -> Write:
     """write(name, source): a plugin file, and its path as the command line would name it."""
 
     def written(name: str, source: str) -> str:
@@ -65,9 +65,7 @@ def write(tmp_path: Path) -> Iterator[Write]:
         path.write_text(textwrap.dedent(source).replace("{name}", path.stem))
         return str(path)
 
-    yield written
-    for name in [name for name in sys.modules if name.startswith("atlas_user_plugin_")]:
-        del sys.modules[name]
+    return written
 
 
 def info(application: Application, name: str) -> PluginInfo:

@@ -23,8 +23,6 @@ constexpr size_t MAX_IDLE     = 1024;      // buffers
 // A process may have 65,530 mappings, where nobody raised that.
 constexpr size_t MAX_MAPPED = 16384;
 
-static std::atomic<size_t> n_mapped{0};
-
 const page_sizes & buffer_pool::pages() {
     static const page_sizes of_system = {(size_t) ::sysconf(_SC_PAGESIZE)};
     return of_system;

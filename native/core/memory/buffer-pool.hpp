@@ -1,4 +1,5 @@
-// The buffers that state_bytes uses again. One pool for the process, as entries may outlive their store.
+// The buffers that state_bytes uses again. One pool for the process, as entries may outlive their store; of several stores
+// the one that set limits last decides how much is kept.
 #pragma once
 
 #include "atlas-state-bytes.hpp"
@@ -60,9 +61,9 @@ class buffer_pool {
 
   private:
     struct header {
-        size_t   n_bytes;   // without the header
+        size_t   n_bytes; // without the header
         bool     is_mapped; // not malloc's
-        header * next;      // of those that are to be freed
+        header * next; // of those that are to be freed
     };
 
     std::mutex              mutex;
@@ -73,12 +74,13 @@ class buffer_pool {
     size_t                  expected     = 0;
     size_t                  n_ready      = 0;
     bool                    is_asked     = false; // to stock up, though more than half are left
+    std::atomic<size_t>     n_mapped{0};
 
     buffer_pool();
 
-    static header * make(size_t n_bytes);
-    static header * make_ready(size_t n_bytes);
-    static void     free(header * first) noexcept;
+    header * make(size_t n_bytes);
+    header * make_ready(size_t n_bytes);
+    void     free(header * first) noexcept;
 
     // Up to what it is stocked, in bytes, to have so many ready.
     size_t stock(size_t n_buffers) const {

@@ -2,7 +2,8 @@
 //
 // Each thread that records has a shard of its own, which it alone writes: no lock, no read-modify-write, no cache line
 // shared. Whoever reads adds the shards up. A shard stays when its thread ends, and the next thread goes on with it;
-// threads beyond N_OWNED at once share one more, by atomic additions.
+// threads beyond N_OWNED at once share one more, by atomic additions. A thread's shard has the same number in every
+// recorder of the process.
 //
 // Histograms are log-linear, as HdrHistogram's (G. Tene, hdrhistogram.org): each power of two is cut into 8 equal
 // buckets. The middle of a bucket is at most 1/16 (6.25 %) from any duration in it.

@@ -13,8 +13,8 @@ constexpr size_t LINE_CELLS = LINE_BYTES / sizeof(uint64_t);
 
 std::array<std::atomic<bool>, recorder::N_OWNED> is_taken;
 
-// Has no constructor and no destructor, and its place is known once the program is loaded, so that reading it is a load.
-[[gnu::tls_model("initial-exec")]] thread_local size_t my_shard = NONE;
+// Has no constructor and no destructor, so that reading it is a load.
+thread_local size_t my_shard = NONE;
 
 // Gives a shard back when its thread ends. What is recorded after that is recorded in the shared one.
 struct shard_lease {

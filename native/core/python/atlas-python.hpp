@@ -31,16 +31,19 @@ python_environment find_python_environment(const std::string & python_home, cons
 // Answers what Python asks through atlas_host_api.query; nothing when it does not know, or the argument is bad.
 using host_query = std::function<std::optional<std::string>(int32_t what, std::string_view argument)>;
 
-// One per process: the interpreter cannot be started twice. Calls may come from any thread, several at once; a call
-// after stop began is answered with 503, and none reaches Python after stop returned. What `query` uses must outlive the
-// process's Python threads, which nobody ends: it may run in one when stop returns.
+// An application in Python, with plugins, streams and host functions of its own. Several may live in a process: they share
+// its one interpreter, which the first of them starts, and so the modules that Python imports by name. Calls may come from
+// any thread, several at once; a call after stop began is answered with 503, and none reaches Python after stop returned.
+// What `query` uses must outlive the process's Python threads, which nobody ends: it may run in one when stop returns.
 class python {
   public:
     explicit python(host_query query);
     ~python();
 
-    // Starts the interpreter and the plugins, in the calling thread, which must be the main one. Leaves the process's
-    // signal handlers as they were, but for SIGUSR1, which shows the stacks of Python. Returns an empty text, or one line that says why there is no Python.
+    // Starts the interpreter, where it does not run yet, and the plugins, in the calling thread, which must be the main one.
+    // To be called once. Leaves the process's signal handlers as they were, but for SIGUSR1, which shows the stacks of
+    // Python. Returns an empty text, or one line that says why there is no Python: all that run in a process must be given
+    // the same options.
     std::string start(const python_options & options);
 
     bool running() const;
@@ -52,12 +55,11 @@ class python {
     std::string perform(int32_t what, const std::string & argument);
 
     // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all. Then
-    // closes the host functions, whether Python runs or not: threads of plugins live on. Returns whether all calls came
-    // to an end.
+    // closes this host's query, whether Python runs or not: threads of plugins live on. Returns whether all calls came to
+    // an end.
     bool stop(double timeout_s);
 
   private:
-    struct functions;
     struct state; // shared with streams, which may outlive a request
     class visit;
     class stream;

@@ -2,10 +2,10 @@
 
 #include "atlas-error.hpp"
 #include "atlas-log.hpp"
-#include "atlas-python-boot.h"
+#include "host-functions.hpp"
+#include "interpreter.hpp"
 #include "stack-signal.hpp"
 
-#include <dlfcn.h>
 #include <nlohmann/json.hpp>
 #include <signal.h>
 
@@ -35,107 +35,8 @@ namespace {
 
 atlas_slice slice(const std::string & text) { return {text.data(), text.size()}; }
 
-std::string text(atlas_slice from) { return from.size == 0 ? std::string() : std::string(from.data, from.size); }
-
 // On libstdc++ and Linux's libc++ the steady clock is CLOCK_MONOTONIC.
 int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// What Python writes an answer to (convention 4).
-struct sink {
-    http_response response;
-    uint64_t      stream     = 0;
-    bool          has_stream = false;
-    bool          is_broken  = false; // something that was written to it is missing
-};
-
-sink & as_sink(void * opaque) { return *static_cast<sink *>(opaque); }
-
-// Whether host functions do anything that reaches beyond a sink (convention 7).
-std::atomic<bool> is_host_open{true};
-
-// What a host function answers when it failed.
-template <typename R> R failure() { return {}; }
-template <> void        failure<void>() {}
-template <> int32_t     failure<int32_t>() { return ATLAS_FAILED; }
-
-// F as atlas_host_api has it: what F throws ends here (convention 6).
-template <auto F> struct contained;
-template <typename R, typename... A, R (*F)(A...)> struct contained<F> {
-    static R call(A... arguments) noexcept {
-        try {
-            return F(arguments...);
-        } catch (...) {
-            return failure<R>();
-        }
-    }
-};
-
-// The same of one that writes to a sink, which is broken then.
-template <auto F> struct written;
-template <typename... A, void (*F)(sink &, A...)> struct written<F> {
-    static void call(void * opaque, A... arguments) noexcept {
-        try {
-            F(as_sink(opaque), arguments...);
-        } catch (...) {
-            as_sink(opaque).is_broken = true;
-        }
-    }
-};
-
-void host_log(int32_t level, atlas_slice message) {
-    if (is_host_open) {
-        log(static_cast<LogLevel>(level), text(message));
-    }
-}
-
-// Never destroyed: threads of plugins may ask until the process has ended.
-host_query & process_query() {
-    static auto & query = *new host_query;
-    return query;
-}
-
-int32_t query_host(int32_t what, atlas_slice argument, void * opaque) {
-    if (!is_host_open) {
-        return ATLAS_FAILED;
-    }
-    try {
-        const auto answer = process_query()(what, {argument.data, argument.size});
-        as_sink(opaque).response.body += answer.value_or("");
-        return answer ? ATLAS_OK : ATLAS_FAILED;
-    } catch (const std::exception & e) {
-        log(LogLevel::ERROR, std::string("host query failed: ") + e.what());
-        return ATLAS_FAILED;
-    }
-}
-
-void sink_status(sink & to, int32_t status) { to.response.status = status; }
-
-void sink_header(sink & to, atlas_slice name, atlas_slice value) {
-    if (text(name) == "Content-Type") {
-        to.response.content_type = text(value);
-    } else {
-        to.response.headers.emplace_back(text(name), text(value));
-    }
-}
-
-void sink_body(sink & to, atlas_slice bytes) { to.response.body.append(bytes.data, bytes.size); }
-
-void sink_stream(sink & to, uint64_t stream) {
-    to.stream     = stream;
-    to.has_stream = true;
-}
-
-void * sink_new() { return new sink(); }
-
-atlas_slice sink_text(void * opaque) { return slice(as_sink(opaque).response.body); }
-
-void sink_free(void * opaque) { delete static_cast<sink *>(opaque); }
-
-const atlas_host_api HOST_API = {
-    ATLAS_ABI_VERSION,          contained<host_log>::call,  contained<query_host>::call, written<sink_status>::call,
-    written<sink_header>::call, written<sink_body>::call,   written<sink_stream>::call,  contained<sink_new>::call,
-    contained<sink_text>::call, contained<sink_free>::call,
-};
 
 // Keeps the signal handlers of the host: importing asyncio, or a plugin, may replace them.
 class signal_guard {
@@ -159,19 +60,13 @@ class signal_guard {
 
 } // namespace
 
-// The functions of atlas-abi.h, as found in the module.
-struct python::functions {
-    decltype(&atlas_python_boot)         boot         = nullptr;
-    decltype(&atlas_python_start)        start        = nullptr;
-    decltype(&atlas_python_request)      request      = nullptr;
-    decltype(&atlas_python_call)         call         = nullptr;
-    decltype(&atlas_python_stream_next)  stream_next  = nullptr;
-    decltype(&atlas_python_stream_close) stream_close = nullptr;
-    decltype(&atlas_python_stop)         stop         = nullptr;
-};
-
 struct python::state {
-    functions call;
+    explicit state(host_query query) : host(std::move(query)) {}
+
+    python_host              host;
+    std::shared_ptr<state>   forever; // itself, once Python knows the host
+    const python_functions * call        = nullptr;
+    uint64_t                 application = 0; // its number in Python
 
     std::mutex              mutex;
     std::condition_variable idle;
@@ -216,7 +111,7 @@ class python::stream {
 
     ~stream() {
         if (const visit call(*owner); call) {
-            owner->call.stream_close(id);
+            owner->call->stream_close(owner->application, id);
         }
     }
 
@@ -226,7 +121,7 @@ class python::stream {
             return false;
         }
         sink          written;
-        const int32_t result = owner->call.stream_next(id, now_ns(), &written);
+        const int32_t result = owner->call->stream_next(owner->application, id, now_ns(), &written);
         piece                = std::move(written.response.body);
         return result == ATLAS_OK && !written.is_broken;
     }
@@ -236,9 +131,9 @@ class python::stream {
     const uint64_t               id;
 };
 
-python::python(host_query query) : shared(std::make_shared<state>()) { process_query() = std::move(query); }
+python::python(host_query query) : shared(std::make_shared<state>(std::move(query))) {}
 
-python::~python() = default;
+python::~python() { shared->host.close(); }
 
 bool python::running() const {
     const std::lock_guard<std::mutex> lock(shared->mutex);
@@ -248,34 +143,18 @@ bool python::running() const {
 std::string python::start(const python_options & options) {
     const signal_guard guard;
 
-    // RTLD_GLOBAL: C extension modules expect libpython's symbols in the global scope
-    void * module = dlopen(options.module.c_str(), RTLD_NOW | RTLD_GLOBAL);
-    if (module == nullptr) {
-        return std::string("cannot load the Python module of this build: ") + dlerror();
+    if (std::string problem = interpreter::of_process().start(options); !problem.empty()) {
+        return problem;
     }
-    auto &     call = shared->call;
-    const auto find = [module](auto & function, const char * name) {
-        function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(module, name));
-        return function != nullptr;
-    };
-    if (!find(call.boot, "atlas_python_boot") || !find(call.start, "atlas_python_start") ||
-        !find(call.request, "atlas_python_request") || !find(call.call, "atlas_python_call") ||
-        !find(call.stream_next, "atlas_python_stream_next") || !find(call.stream_close, "atlas_python_stream_close") ||
-        !find(call.stop, "atlas_python_stop")) {
-        return options.module + " is from another build of ATLAS: rebuild the target llama-server";
-    }
-
-    char reason[2048] = "";
-    if (call.boot(options.environment.c_str(), reason, sizeof(reason)) != ATLAS_OK) {
-        return reason;
-    }
+    shared->call    = &interpreter::of_process().functions();
+    shared->forever = shared;
     sink answer;
-    if (call.start(&HOST_API, &answer) != ATLAS_OK) {
+    if (shared->call->start(&host_functions(), &shared->host, &shared->application, &answer) != ATLAS_OK) {
         return answer.response.body.empty() ? "the package atlas_plugin failed to start; the log above says why"
                                             : answer.response.body;
     }
-    show_stacks_on_signal([owner = shared] {
-        return nlohmann::json::parse(perform(*owner, ATLAS_CALL_STACKS, "{}")).at("stacks").get<std::string>();
+    show_stacks_on_signal([on = shared] {
+        return nlohmann::json::parse(perform(*on, ATLAS_CALL_STACKS, "{}")).at("stacks").get<std::string>();
     });
     const std::lock_guard<std::mutex> lock(shared->mutex);
     shared->open = true;
@@ -305,7 +184,7 @@ http_response python::handle(const std::shared_ptr<state> & on, const http_reque
                                          slice(request.body),   headers.data(),      headers.size(),
                                          slice(request.tenant), request.is_admin};
     sink                     answer;
-    const int32_t            status = on->call.request(&borrowed, now_ns(), &answer);
+    const int32_t            status = on->call->request(on->application, &borrowed, now_ns(), &answer);
     if (answer.has_stream) {
         answer.response.next = [body = std::make_shared<stream>(on, answer.stream)](std::string & piece) {
             return body->next(piece);
@@ -325,7 +204,7 @@ std::string python::perform(state & on, int32_t what, const std::string & argume
         throw error(503, "the server is shutting down");
     }
     sink          answer;
-    const int32_t status = on.call.call(what, slice(argument), now_ns(), &answer);
+    const int32_t status = on.call->call(on.application, what, slice(argument), now_ns(), &answer);
 
     auto & [code, type, body, headers, next] = answer.response;
     if (status != ATLAS_OK || answer.is_broken) {
@@ -336,7 +215,7 @@ std::string python::perform(state & on, int32_t what, const std::string & argume
 
 bool python::stop(double timeout_s) {
     const bool has_ended = stop_calls(timeout_s);
-    is_host_open         = false;
+    shared->host.close();
     return has_ended;
 }
 
@@ -363,7 +242,7 @@ bool python::stop_calls(double timeout_s) {
     };
     auto result = std::make_shared<outcome>();
     std::thread([result, owner = shared] {
-        owner->call.stop();
+        owner->call->stop(owner->application);
         const std::lock_guard<std::mutex> lock(result->mutex);
         result->done = true;
         result->ended.notify_all();

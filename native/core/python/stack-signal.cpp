@@ -8,16 +8,52 @@
 
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace atlas {
 
 static constexpr std::chrono::seconds PATIENCE{2};
 
-static sem_t requested; // sem_post is one of the few things that a signal handler may do
+using stack_source = std::function<std::string()>;
+
+namespace {
+
+// What the signal is for, as long as the process lives.
+struct watch {
+    sem_t                     requested; // sem_post is one of the few things that a signal handler may do
+    std::mutex                mutex;
+    std::vector<stack_source> sources;
+    bool                      is_on = false;
+};
+
+} // namespace
+
+static watch & of_process() {
+    static auto & only = *new watch;
+    return only;
+}
+
+static std::string ask_sources() {
+    std::vector<stack_source> sources;
+    {
+        const std::lock_guard<std::mutex> held(of_process().mutex);
+        sources = of_process().sources;
+    }
+    for (; sources.size() > 1; sources.pop_back()) {
+        try {
+            return sources.back()();
+        } catch (const std::exception &) { // it has stopped
+        }
+    }
+    return sources.front()();
+}
 
 static void write_all(const std::string & text) {
     size_t done = 0;
@@ -30,13 +66,13 @@ static void write_all(const std::string & text) {
     }
 }
 
-static void show(const std::function<std::string()> & ask, void (*dump)(int)) {
+static void show(void (*dump)(int)) {
     auto answer = std::make_shared<std::promise<std::string>>();
     auto text   = answer->get_future();
     // it stays behind for as long as the lock is kept
-    std::thread([ask, answer] {
+    std::thread([answer] {
         try {
-            answer->set_value(ask());
+            answer->set_value(ask_sources());
         } catch (...) {
             answer->set_exception(std::current_exception());
         }
@@ -51,21 +87,25 @@ static void show(const std::function<std::string()> & ask, void (*dump)(int)) {
     }
 }
 
-void show_stacks_on_signal(std::function<std::string()> ask) {
+void show_stacks_on_signal(stack_source ask) {
+    auto &                            watching = of_process();
+    const std::lock_guard<std::mutex> held(watching.mutex);
+    watching.sources.push_back(std::move(ask));
     struct sigaction action = {};
     sigaction(SIGUSR1, nullptr, &action);
-    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
+    if (watching.is_on || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
         return;
     }
-    sem_init(&requested, 0, 0);
-    std::thread([ask = std::move(ask), dump = action.sa_handler] {
+    watching.is_on = true;
+    sem_init(&watching.requested, 0, 0);
+    std::thread([&watching, dump = action.sa_handler] {
         while (true) {
-            while (sem_wait(&requested) != 0) {
+            while (sem_wait(&watching.requested) != 0) {
             }
-            show(ask, dump);
+            show(dump);
         }
     }).detach();
-    action.sa_handler = [](int) { sem_post(&requested); };
+    action.sa_handler = [](int) { sem_post(&of_process().requested); };
     action.sa_flags   = SA_RESTART;
     sigaction(SIGUSR1, &action, nullptr);
 }

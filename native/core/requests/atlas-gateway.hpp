@@ -30,7 +30,7 @@ struct completion_head {
     std::unique_ptr<request_meter> meter;       // of gateway::meter()
 };
 
-// One for the process. Any thread; nothing here waits but admit() and take_turn(). Requests must end before it does.
+// One for a server. Any thread; nothing here waits but admit() and take_turn(). Requests must end before it does.
 class gateway {
   public:
     explicit gateway(const settings & settings)

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -67,6 +68,40 @@ CASE(metrics_never_fall_while_they_are_read) {
     }
     writer.join();
     CHECK(values.count(0) == 200000);
+}
+
+CASE(metrics_of_two_recorders_are_apart) {
+    constexpr int    N_THREADS = 8;
+    constexpr size_t N         = 10000;
+    atlas::recorder  first(4, 1, true);
+    auto             other = std::make_unique<atlas::recorder>(9, 3, true);
+    const auto       count = [&](bool has_other) {
+        std::vector<std::thread> threads;
+        for (int i = 0; i < N_THREADS; i++) {
+            threads.emplace_back([&] {
+                for (size_t n = 0; n < N; n++) {
+                    first.add(3);
+                    if (has_other) {
+                        other->add(8, 2);
+                        other->record(2, std::chrono::microseconds(1));
+                    }
+                }
+            });
+        }
+        for (auto & thread : threads) {
+            thread.join();
+        }
+    };
+    count(true);
+    CHECK(first.count(3) == N_THREADS * N && first.count(2) == 0);
+    CHECK(other->count(8) == 2 * N_THREADS * N && other->read(2).sum_ns == 1000 * N_THREADS * N);
+    CHECK(first.read(0).sum_ns == 0);
+    other.reset(); // the threads' numbers stay good for the one that is left, and for one that is new
+    count(false);
+    CHECK(first.count(3) == 2 * N_THREADS * N);
+    other = std::make_unique<atlas::recorder>(1, 1, true);
+    other->add(0);
+    CHECK(other->count(0) == 1);
 }
 
 CASE(metrics_record_nothing_when_off) {

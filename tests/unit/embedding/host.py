@@ -44,18 +44,34 @@ class Sink:
 
 
 class Server:
-    """Stands in for the C++ side: keeps the functions that `bind` installs, and calls them."""
+    """Stands in for the C++ side: keeps the functions that `bind` installs, and calls them.
 
-    def __init__(self, fake: FakeHost) -> None:
+    `beside` is another host of the same process, whose functions this one shares, and whose log.
+    """
+
+    ffi: Any
+    lib: Any
+    api: Any
+    functions: dict[str, Callable[..., Any]]
+    externs: dict[str, dict[str, Any]]
+    _handles: dict[Any, Any]
+
+    def __init__(self, fake: FakeHost, beside: "Server | None" = None) -> None:
         self.fake = fake
         self.broken = False
         self.reason = b""
+        self.application = 0
+        self._buffers: list[Any] = []
+        if beside is not None:
+            self.ffi, self.lib, self.functions = beside.ffi, beside.lib, beside.functions
+            self.externs, self.api, self._handles = beside.externs, beside.api, beside._handles
+            self.host = self.ffi.new_handle(self)
+            return
         self.ffi = cffi.FFI()
         self.ffi.cdef(declarations("types"))
         self.lib = self.ffi.dlopen(None)
-        self.functions: dict[str, Callable[..., Any]] = {}
-        self.externs: dict[str, dict[str, Any]] = {}
-        self._handles: dict[Any, Any] = {}
+        self.functions, self.externs, self._handles = {}, {}, {}
+        self.host = self.ffi.new_handle(self)
         embedding.bind(self, self.lib, make_builtins)
         self.api = self.ffi.new("atlas_host_api *")
         self.api.abi_version = ABI_VERSION
@@ -66,7 +82,6 @@ class Server:
         }
         for name, callback in self._callbacks.items():
             setattr(self.api, name, callback)
-        self._buffers: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ffi, name)
@@ -76,10 +91,13 @@ class Server:
         return lambda function: self.functions.__setitem__(name, function)
 
     def start(self) -> tuple[int, Sink]:
-        return self._call("atlas_python_start", self.api)
+        number = self.ffi.new("uint64_t *")
+        result = self._call("atlas_python_start", self.api, self.host, number)
+        self.application = number[0]
+        return result
 
     def stop(self) -> int:
-        status: int = self.functions["atlas_python_stop"]()
+        status: int = self.functions["atlas_python_stop"](self.application)
         return status
 
     def request(
@@ -98,7 +116,7 @@ class Server:
         request = self.ffi.new(
             "atlas_http_request *", [*fields, array, len(pairs), self._slice(tenant), is_admin]
         )
-        result = self._call("atlas_python_request", request, time.monotonic_ns())
+        result = self._call("atlas_python_request", self.application, request, time.monotonic_ns())
         # Borrowed memory is gone once the call returns; what Python kept of it would show.
         for buffer in self._buffers:
             self.ffi.buffer(buffer)[:] = b"\xee" * len(buffer)
@@ -110,7 +128,7 @@ class Server:
         sink = Sink()
         text = self.ffi.new("atlas_slice *", self._slice(data))
         return self.functions["atlas_python_call"](
-            what, text[0], time.monotonic_ns(), self.ffi.new_handle(sink)
+            self.application, what, text[0], time.monotonic_ns(), self.ffi.new_handle(sink)
         ), sink
 
     def get(self, path: str) -> Sink:
@@ -124,11 +142,11 @@ class Server:
         return sink
 
     def next(self, stream: int | None) -> tuple[int, bytes]:
-        status, sink = self._call("atlas_python_stream_next", stream, time.monotonic_ns())
+        status, sink = self._call("atlas_python_stream_next", self.application, stream, time.monotonic_ns())
         return status, sink.body
 
     def close(self, stream: int | None) -> None:
-        self.functions["atlas_python_stream_close"](stream)
+        self.functions["atlas_python_stream_close"](self.application, stream)
 
     def _slice(self, data: bytes) -> Any:
         if not data:
@@ -152,9 +170,10 @@ class Server:
     def _log(self, level: int, text: Any) -> None:
         self.fake.log(LogLevel(level), self._text(text))
 
-    def _query(self, what: int, argument: Any, sink: Any) -> int:
-        answer = None if self.broken else self._answer(what, self._bytes(argument))
-        self.ffi.from_handle(sink).body += answer or self.reason
+    def _query(self, host: Any, what: int, argument: Any, sink: Any) -> int:
+        asked: Server = self.ffi.from_handle(host)
+        answer = None if asked.broken else asked._answer(what, self._bytes(argument))
+        self.ffi.from_handle(sink).body += answer or asked.reason
         return int(self.lib.ATLAS_FAILED if answer is None else self.lib.ATLAS_OK)
 
     def _answer(self, what: int, argument: bytes) -> bytes | None:

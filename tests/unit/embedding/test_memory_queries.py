@@ -33,7 +33,7 @@ def quiet() -> Server:
 
 @pytest.fixture
 def host(quiet: Server) -> EmbeddedHost:
-    return EmbeddedHost(quiet, quiet.lib, quiet.api)
+    return EmbeddedHost(quiet, quiet.lib, quiet.api, quiet.host)
 
 
 def test_the_numbers_agree(quiet: Server) -> None:

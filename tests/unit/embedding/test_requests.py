@@ -99,8 +99,8 @@ def test_many_threads(server: Server) -> None:
             request = server.ffi.new("atlas_http_request *")
             request.method = (server.ffi.from_buffer("char[]", b"GET"), 3)
             request.path = (path, len(path) - 1)
-            server.functions["atlas_python_request"](request, handle)
-            if name not in sink.error["message"]:
+            server.functions["atlas_python_request"](server.application, request, time.monotonic_ns(), handle)
+            if name.encode() not in sink.body:
                 wrong.append(sink.body)
 
     threads = [threading.Thread(target=work, args=(f"thread{number}",)) for number in range(8)]

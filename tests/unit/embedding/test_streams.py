@@ -54,8 +54,7 @@ def test_stop_ends_them(server: Server) -> None:
     streams = [server.get(f"/v1/atlas/x/{name}").stream for name in ("stuck", "pieces")]
     for stream in streams:
         server.next(stream)
-    closed = server.functions["atlas_python_stop"]
-    assert closed() == server.lib.ATLAS_OK
+    assert server.stop() == server.lib.ATLAS_OK
     assert [server.next(stream) for stream in streams] == [(server.lib.ATLAS_STREAM_END, b"")] * 2
     assert "ValueError: cannot close" in server.fake.log_text
     server.close(streams[0])

@@ -1,6 +1,4 @@
-import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def host_with(tmp_path: Path) -> Iterator[HostWith]:
+def host_with(tmp_path: Path) -> HostWith:
     """host_with(source, …): a host with a memory path, and a plugin of each source, named p0, p1 …"""
 
     def made(*sources: str) -> FakeHost:
@@ -27,6 +25,4 @@ def host_with(tmp_path: Path) -> Iterator[HostWith]:
             path.write_text("from atlas_plugin import hookimpl\n" + textwrap.dedent(source))
         return FakeHost(memory_save_path=str(tmp_path / "memory"), plugins=[str(path) for path in paths])
 
-    yield made
-    for name in [name for name in sys.modules if name.startswith("atlas_user_plugin_")]:
-        del sys.modules[name]
+    return made

@@ -291,7 +291,7 @@ def test_clocks_that_disagree_are_no_wait() -> None:
 def test_the_query(families: list[Family]) -> None:
     server = Server(FakeHost())
     server.fake.families = families
-    assert EmbeddedHost(server.ffi, server.lib, server.api).metrics() == families
+    assert EmbeddedHost(server.ffi, server.lib, server.api, server.host).metrics() == families
 
 
 def subscribers(application: Application, call: Call) -> float:

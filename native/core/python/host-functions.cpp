@@ -1,0 +1,112 @@
+#include "host-functions.hpp"
+
+#include "atlas-log.hpp"
+
+#include <exception>
+#include <string>
+
+namespace atlas {
+
+namespace {
+
+atlas_slice slice(const std::string & text) { return {text.data(), text.size()}; }
+
+std::string text(atlas_slice from) { return from.size == 0 ? std::string() : std::string(from.data, from.size); }
+
+sink & as_sink(void * opaque) { return *static_cast<sink *>(opaque); }
+
+// How many hosts of the process are open. The log is for as long as one is (convention 7).
+std::atomic<int> n_open_hosts{0};
+
+// What a host function answers when it failed.
+template <typename R> R failure() { return {}; }
+template <> void        failure<void>() {}
+template <> int32_t     failure<int32_t>() { return ATLAS_FAILED; }
+
+// F as atlas_host_api has it: what F throws ends here (convention 6).
+template <auto F> struct contained;
+template <typename R, typename... A, R (*F)(A...)> struct contained<F> {
+    static R call(A... arguments) noexcept {
+        try {
+            return F(arguments...);
+        } catch (...) {
+            return failure<R>();
+        }
+    }
+};
+
+// The same of one that writes to a sink, which is broken then.
+template <auto F> struct written;
+template <typename... A, void (*F)(sink &, A...)> struct written<F> {
+    static void call(void * opaque, A... arguments) noexcept {
+        try {
+            F(as_sink(opaque), arguments...);
+        } catch (...) {
+            as_sink(opaque).is_broken = true;
+        }
+    }
+};
+
+void host_log(int32_t level, atlas_slice message) {
+    if (n_open_hosts > 0) {
+        log(static_cast<LogLevel>(level), text(message));
+    }
+}
+
+int32_t query_host(void * host, int32_t what, atlas_slice argument, void * opaque) {
+    const auto & asked = *static_cast<const python_host *>(host);
+    if (!asked.is_open()) {
+        return ATLAS_FAILED;
+    }
+    try {
+        const auto answer = asked.query(what, {argument.data, argument.size});
+        as_sink(opaque).response.body += answer.value_or("");
+        return answer ? ATLAS_OK : ATLAS_FAILED;
+    } catch (const std::exception & e) {
+        log(LogLevel::ERROR, std::string("host query failed: ") + e.what());
+        return ATLAS_FAILED;
+    }
+}
+
+void sink_status(sink & to, int32_t status) { to.response.status = status; }
+
+void sink_header(sink & to, atlas_slice name, atlas_slice value) {
+    if (text(name) == "Content-Type") {
+        to.response.content_type = text(value);
+    } else {
+        to.response.headers.emplace_back(text(name), text(value));
+    }
+}
+
+void sink_body(sink & to, atlas_slice bytes) { to.response.body.append(bytes.data, bytes.size); }
+
+void sink_stream(sink & to, uint64_t stream) {
+    to.stream     = stream;
+    to.has_stream = true;
+}
+
+void * sink_new() { return new sink(); }
+
+atlas_slice sink_text(void * opaque) { return slice(as_sink(opaque).response.body); }
+
+void sink_free(void * opaque) { delete static_cast<sink *>(opaque); }
+
+constexpr atlas_host_api FUNCTIONS = {
+    ATLAS_ABI_VERSION,          contained<host_log>::call,  contained<query_host>::call, written<sink_status>::call,
+    written<sink_header>::call, written<sink_body>::call,   written<sink_stream>::call,  contained<sink_new>::call,
+    contained<sink_text>::call, contained<sink_free>::call,
+};
+
+} // namespace
+
+const atlas_host_api & host_functions() { return FUNCTIONS; }
+
+python_host::python_host(host_query query) : query(std::move(query)) { n_open_hosts++; }
+
+void python_host::close() {
+    if (open.exchange(false)) {
+        n_open_hosts--;
+    }
+}
+
+} // namespace atlas
