@@ -19,12 +19,6 @@
 #include <utility>
 #include <vector>
 
-std::unique_ptr<atlas::runtime> & atlas_active() {
-    // never destroyed: threads of plugins and of the memory may use it until the process has ended
-    static auto & active = *new std::unique_ptr<atlas::runtime>;
-    return active;
-}
-
 std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && from) {
     auto res          = std::make_unique<server_http_res>();
     res->status       = from.status;

@@ -6,6 +6,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-page-guard.hpp"
+#include "atlas-server-state.h"
 #include "atlas-tenant.hpp"
 #include "common.h"
 
@@ -14,21 +15,10 @@
 #include <netinet/in.h>
 #include <strings.h>
 
-#include <atomic>
 #include <memory>
 #include <stdexcept>
 
 namespace {
-
-struct guard_state {
-    std::unique_ptr<atlas::page_guard> pages; // empty: ATLAS takes no part
-    bool                               is_router = false;
-};
-
-guard_state & state() {
-    static auto & settled = *new guard_state(); // requests may run until the process ends
-    return settled;
-}
 
 bool is_loopback(const sockaddr * address) {
     if (address->sa_family == AF_INET) {
@@ -83,10 +73,10 @@ void check_name(const std::string & name) {
 
 } // namespace
 
-void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerConfig & config, bool is_router) {
+void atlas_http_guard::settle(common_params & params, const atlas::AtlasServerConfig & config, bool routes_models) {
     atlas::page_policy policy;
     // a preset may give one of the router's models a memory path of its own
-    policy.guards_all = atlas::saving_off(config).empty() || (is_router && !params.models_preset.empty());
+    policy.guards_all = atlas::saving_off(config).empty() || (routes_models && !params.models_preset.empty());
     if (policy.guards_all && !params.cors_origins_explicit) {
         params.cors_origins = "localhost";
     }
@@ -99,20 +89,11 @@ void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerCon
     }
     policy.hosts.insert(policy.hosts.end(), params.hostnames.begin(), params.hostnames.end());
 
-    state().is_router = is_router;
-    state().pages     = std::make_unique<atlas::page_guard>(std::move(policy));
+    is_router = routes_models;
+    pages     = std::make_shared<const atlas::page_guard>(std::move(policy));
 }
 
-// Pages can send as many as they like: the log names the first.
-static void log_first(const std::string & why) {
-    static std::atomic<bool> is_told{false};
-    if (!is_told.exchange(true)) {
-        atlas::logf(atlas::LogLevel::WARN, "answered 403, and will not log the next: %s", why.c_str());
-    }
-}
-
-bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response) {
-    const auto & pages = state().pages;
+bool atlas_http_guard::refuses(const httplib::Request & request, httplib::Response & response) {
     if (!pages) {
         return false;
     }
@@ -121,16 +102,27 @@ bool atlas_refuse_page(const httplib::Request & request, httplib::Response & res
     if (why.empty()) {
         return false;
     }
-    log_first(why);
+    if (!is_told.exchange(true)) { // pages can send as many as they like
+        atlas::logf(atlas::LogLevel::WARN, "answered 403, and will not log the next: %s", why.c_str());
+    }
     response.status = 403;
     response.set_content(atlas::error_body(403, why), "application/json; charset=utf-8");
     return true;
 }
 
-bool atlas_keeps_header(const httplib::Request & request, const std::string & name, const std::string & value) {
+bool atlas_http_guard::keeps_header(const httplib::Request & request, const std::string & name,
+                                    const std::string & value) const {
     const bool says_where_from =
         strcasecmp(name.c_str(), "Origin") == 0 || strcasecmp(name.c_str(), "Sec-Fetch-Site") == 0;
-    return !(state().is_router && says_where_from) && request.get_header_value(name) == value;
+    return !(is_router && says_where_from) && request.get_header_value(name) == value;
+}
+
+bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response) {
+    return atlas_state().guard.refuses(request, response);
+}
+
+bool atlas_keeps_header(const httplib::Request & request, const std::string & name, const std::string & value) {
+    return atlas_state().guard.keeps_header(request, name, value);
 }
 
 bool atlas_owns_error(const httplib::Request & request, httplib::Response & response) {

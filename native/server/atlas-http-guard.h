@@ -3,6 +3,8 @@
 
 #ifdef LLAMA_ATLAS
 
+#include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,11 +17,24 @@ struct Response;
 
 namespace atlas {
 struct AtlasServerConfig;
-}
+class page_guard;
+} // namespace atlas
 
-// Before the HTTP server is made. With a memory, has CORS allow pages of this machine only, unless --cors-origins is given.
-// Throws std::invalid_argument for a name that no Host can hold.
-void atlas_settle_http_guard(common_params & params, const atlas::AtlasServerConfig & config, bool is_router);
+class atlas_http_guard {
+  public:
+    // Before the HTTP server is made; the rest is for any thread. With a memory, has CORS allow pages of this machine only,
+    // unless --cors-origins is given. Throws std::invalid_argument for a name that no Host can hold.
+    void settle(common_params & params, const atlas::AtlasServerConfig & config, bool is_router);
+
+    // What the seams below say, which are called where there is no guard at hand.
+    bool refuses(const httplib::Request & request, httplib::Response & response);
+    bool keeps_header(const httplib::Request & request, const std::string & name, const std::string & value) const;
+
+  private:
+    std::shared_ptr<const atlas::page_guard> pages; // empty: ATLAS takes no part
+    bool                                     is_router = false;
+    std::atomic<bool>                        is_told{false}; // the log has named one that was refused
+};
 
 // server-http.cpp: answers 403 to a request of a web page that may not send it, a preflight too. Returns whether it has.
 // What it does not let through has not been read, and reaches no handler.

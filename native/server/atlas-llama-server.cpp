@@ -10,6 +10,7 @@
 #include "atlas-memory-setup.h"
 #include "atlas-router.h"
 #include "atlas-runtime.hpp"
+#include "atlas-server-state.h"
 #include "atlas-slot-files.h"
 #include "build-info.h"
 #include "log.h"
@@ -26,34 +27,17 @@
 
 static const std::string ROUTE_ROOT = "/v1/atlas";
 
-// The server's --api-prefix.
-static std::string & route_prefix() {
-    static std::string prefix;
-    return prefix;
-}
-
-// What the command line gave, until start() settles the settings.
-static atlas::settings & pending_settings() {
-    static atlas::settings settings;
-    return settings;
-}
-
-static std::string & config_file() {
-    static std::string path;
-    return path;
-}
-
 //
 // options
 //
 
 // common_arg takes plain function pointers, so each row of the table gets a function of its own
 template <size_t I> static void set_text(common_params &, const std::string & value) {
-    pending_settings().set(I, value, atlas::setting_origin::flag);
+    atlas_state().settings.set(I, value, atlas::setting_origin::flag);
 }
 
 template <size_t I> static void set_bool(common_params &, bool value) {
-    pending_settings().set(I, value ? "1" : "0", atlas::setting_origin::flag);
+    atlas_state().settings.set(I, value ? "1" : "0", atlas::setting_origin::flag);
 }
 
 template <size_t I> static common_arg make_option() {
@@ -77,10 +61,11 @@ static constexpr size_t N_SETTINGS = 0
     ;
 
 static void add_options(common_params_context & ctx_arg) {
-    ctx_arg.options.push_back(common_arg({"--atlas-config"}, "FILE",
-                                         "TOML file with settings, by the names that GET /v1/atlas/config shows\n"
-                                         "(env: ATLAS_CONFIG)",
-                                         [](common_params &, const std::string & value) { config_file() = value; }));
+    ctx_arg.options.push_back(
+        common_arg({"--atlas-config"}, "FILE",
+                   "TOML file with settings, by the names that GET /v1/atlas/config shows\n"
+                   "(env: ATLAS_CONFIG)",
+                   [](common_params &, const std::string & value) { atlas_state().config_file = value; }));
     add_table(ctx_arg, std::make_index_sequence<N_SETTINGS>());
 }
 
@@ -116,14 +101,14 @@ static std::string library_directory() {
 }
 
 // Throws std::invalid_argument.
-static void settle_settings(atlas::settings & settings) {
+static void settle_settings(atlas::settings & settings, std::string config_file) {
     const auto   unknown = settings.read_environment();
     const char * file    = std::getenv("ATLAS_CONFIG");
-    if (config_file().empty() && file != nullptr) {
-        config_file() = file;
+    if (config_file.empty() && file != nullptr) {
+        config_file = file;
     }
-    if (!config_file().empty()) {
-        settings.read_file(config_file());
+    if (!config_file.empty()) {
+        settings.read_file(config_file);
     }
     atlas::apply_logging(*settings.values());
     for (const auto & name : unknown) {
@@ -136,17 +121,19 @@ static uint64_t cache_ram_bytes(const common_params & params) {
     return params.cache_ram_mib < 0 ? UINT64_MAX : (uint64_t) params.cache_ram_mib << 20;
 }
 
+atlas_server::atlas_server() : state(atlas_state()) {}
+
 bool atlas_server::start(common_params & params, bool is_run_by_cli) {
     if (is_run_by_cli) {
         return true;
     }
     atlas_prepare_stacks();
     atlas::set_log_sink(write_log);
-    auto & settings = pending_settings();
-    shows_slots     = params.endpoint_slots;
-    slot_files      = params.slot_save_path;
+    auto & settings   = state.settings;
+    state.shows_slots = params.endpoint_slots;
+    state.slot_files  = params.slot_save_path;
     try {
-        settle_settings(settings);
+        settle_settings(settings, state.config_file);
         if (!settings.values()->enabled) {
             return true;
         }
@@ -154,11 +141,11 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         // before a router's child gets a place of its own: all of them share the tenants' secret
         const auto tenants = atlas_settle_tenants(params, settings, is_router);
         atlas_settle_place(params, settings);
-        atlas_settle_http_guard(params, *settings.values(), is_router);
-        atlas_active() = std::make_unique<atlas::runtime>(
+        state.guard.settle(params, *settings.values(), is_router);
+        state.runtime = std::make_unique<atlas::runtime>(
             settings, llama_build_info(),
             atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
-        const bool is_started = atlas_active()->start(!is_router, cache_ram_bytes(params), tenants);
+        const bool is_started = state.runtime->start(!is_router, cache_ram_bytes(params), tenants);
         atlas_end_without_destructors();
         if (is_started) {
             atlas_begin_hashing(params);
@@ -171,8 +158,8 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
 }
 
 void atlas_server::ready(const std::string & model_name, int n_slots) const {
-    if (auto & active = atlas_active()) {
-        active->set_model({model_name, n_slots});
+    if (state.runtime) {
+        state.runtime->set_model({model_name, n_slots});
     }
 }
 
@@ -187,15 +174,12 @@ static std::string lower(std::string text) {
     return text;
 }
 
-// Whether the error that this thread is answering came from a handler of ours. cpp-httplib calls its error handler on the
-// thread that ran the handler, after it.
-static thread_local bool is_error_of_handler = false;
-
-static std::unique_ptr<server_http_res> answer(const server_http_req & req, const char * method) {
-    const auto          who = atlas_active()->gate().identify(atlas_presented_key(req.headers));
+static std::unique_ptr<server_http_res> answer(const atlas_server_state & state, const server_http_req & req,
+                                               const char * method) {
+    const auto          who = state.runtime->gate().identify(atlas_presented_key(req.headers));
     atlas::http_request request;
     request.method   = method;
-    request.path     = req.path.substr(route_prefix().size());
+    request.path     = req.path.substr(state.route_prefix.size());
     request.query    = req.query_string;
     request.body     = req.body;
     request.tenant   = who.tenant;
@@ -204,8 +188,8 @@ static std::unique_ptr<server_http_res> answer(const server_http_req & req, cons
     for (const auto & [name, value] : req.headers) {
         request.headers.emplace_back(lower(name), value);
     }
-    auto response       = atlas_active()->handle(request);
-    is_error_of_handler = response.status >= 400;
+    auto response               = state.runtime->handle(request);
+    atlas_is_error_of_handler() = response.status >= 400;
     return atlas_server_response(std::move(response));
 }
 
@@ -237,25 +221,26 @@ static atlas_handler with_durable_saves(const atlas_handler & stock, const std::
 void atlas_server::add_routes(const server_http_context & ctx_http, server_routes & routes, const atlas_handler & get,
                               const atlas_handler & post) const {
     if (!get) {
-        routes.post_slots = with_durable_saves(routes.post_slots, slot_files);
+        routes.post_slots = with_durable_saves(routes.post_slots, state.slot_files);
     }
-    if (!atlas_active()) {
+    if (!state.runtime) {
         return;
     }
-    route_prefix() = ctx_http.path_prefix;
+    state.route_prefix = ctx_http.path_prefix;
     if (!get) {
-        routes.get_metrics = atlas_with_metrics(routes.get_metrics);
-        routes.get_slots   = shows_slots ? atlas_with_slots_asleep(routes.get_slots) : routes.get_slots;
+        routes.get_metrics = atlas_with_metrics(*state.runtime, state.sleep, routes.get_metrics);
+        routes.get_slots =
+            state.shows_slots ? atlas_with_slots_asleep(state.sleep, routes.get_slots) : routes.get_slots;
     }
-    const auto handler = [](const char * method, const atlas_handler & to_model, bool has_body) {
-        return [method, to_model, has_body](const server_http_req & req) {
+    const auto handler = [&state = state](const char * method, const atlas_handler & to_model, bool has_body) {
+        return [&state, method, to_model, has_body](const server_http_req & req) {
             // whoever has no key must not have a model loaded
             if (!to_model || atlas_is_public(req.path) || !names_model(req, has_body)) {
-                return answer(req, method);
+                return answer(state, req, method);
             }
             auto response = to_model(req);
             // what the model's server answers is passed on as it comes; what the router says of the model is not
-            is_error_of_handler = response->is_stream() && response->status >= 400;
+            atlas_is_error_of_handler() = response->is_stream() && response->status >= 400;
             return response;
         };
     };
@@ -266,16 +251,16 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
 }
 
 bool atlas_is_public(const std::string & path) {
-    return atlas_active() && path == route_prefix() + ROUTE_ROOT + "/dashboard";
+    return atlas_active() && path == atlas_state().route_prefix + ROUTE_ROOT + "/dashboard";
 }
 
 bool atlas_owns_path(const std::string & path) {
-    const std::string root = route_prefix() + ROUTE_ROOT;
+    const std::string root = atlas_state().route_prefix + ROUTE_ROOT;
     return path.compare(0, root.size(), root) == 0 && (path.size() == root.size() || path[root.size()] == '/');
 }
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {
-    const bool is_final = std::exchange(is_error_of_handler, false);
+    const bool is_final = std::exchange(atlas_is_error_of_handler(), false);
     if (!atlas_active() || !atlas_owns_path(path)) {
         return false;
     }

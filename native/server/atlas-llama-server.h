@@ -16,6 +16,8 @@
 #include <vector>
 
 class atlas_posting;
+struct atlas_server_state;
+class atlas_sleep;
 struct common_params;
 struct server_http_context;
 struct server_http_req;
@@ -31,7 +33,7 @@ class request;
 class runtime;
 } // namespace atlas
 
-// The process's ATLAS, empty when it takes no part. Set before the HTTP server starts and never unset: requests may be
+// That of atlas_state(), empty when ATLAS takes no part. Set before the HTTP server starts and never unset: requests may be
 // running until the end.
 std::unique_ptr<atlas::runtime> & atlas_active();
 
@@ -43,6 +45,8 @@ void atlas_prepare_options();
 // server.cpp: one per run of the server; does nothing in a server that runs inside the CLI or with ATLAS_ENABLED=0.
 class atlas_server {
   public:
+    atlas_server();
+
     // Settles the settings, opens the memory and starts Python. Returns false when the server must not start; the log
     // says why.
     // An admin key is added to the API keys, where there are any.
@@ -63,12 +67,11 @@ class atlas_server {
     static void stop();
 
   private:
-    bool        shows_slots = true;
-    std::string slot_files; // what their paths start with
+    atlas_server_state & state; // outlives this
 };
 
-// Upstream's handler of GET /metrics with our metrics behind its own, where it shows any.
-atlas_handler atlas_with_metrics(const atlas_handler & stock);
+// Upstream's handler of GET /metrics with our metrics behind its own, where it shows any. Both others have to outlive it.
+atlas_handler atlas_with_metrics(atlas::runtime & runtime, const atlas_sleep & sleep, const atlas_handler & stock);
 
 // Whether the model is unloaded for want of requests, and what GET /slots shows then. Any thread.
 void atlas_set_asleep(bool is_so, const common_json & slots);

@@ -9,7 +9,6 @@
 
 #include <limits>
 #include <new>
-#include <utility>
 
 // Where checkpoints are kept besides stock's own (at user messages and near the end of a prompt): so far before the end
 // that a changed last line still finds one, and along a long prompt. Each costs a batch that ends there.
@@ -78,20 +77,6 @@ void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt
 }
 
 bool atlas_is_exact(const server_prompt & prompt, int64_t n_tokens) { return prompt.atlas.n_exact == n_tokens; }
-
-// Set and called by the thread that runs the loop.
-static std::function<void()> & at_end() {
-    static std::function<void()> publish;
-    return publish;
-}
-
-void atlas_at_end(std::function<void()> publish) { at_end() = std::move(publish); }
-
-void atlas_end_loop() {
-    if (const auto publish = std::exchange(at_end(), nullptr)) {
-        publish();
-    }
-}
 
 atlas_publish_pass::atlas_publish_pass(bool is_busy)
     : is_busy(is_busy), answering(atlas_memory_active() ? atlas_active()->published().begin_pass() : 0),

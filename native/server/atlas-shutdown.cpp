@@ -2,17 +2,15 @@
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
-#include "atlas-runtime.hpp"
+#include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "log.h"
 #include "server-task.h"
 
 #include <poll.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,20 +20,17 @@
 #include <thread>
 #include <utility>
 
-static std::atomic<bool> is_requested{false}; // a signal or the router asked for the end
-static std::atomic<bool> is_ending{false};    // stop() has begun: no more results come
-
 // Ends the process without waiting for anything. What had to be made durable is; a thread that is inside Python or waits
 // for a client cannot be joined. A server that nobody asked to end has failed to start.
-[[noreturn]] static void end_process(const char * why) {
+[[noreturn]] static void end_process(const atlas_ending & ending, const char * why) {
     // The log gets a moment and is not waited for: who reads it may have stopped, and two threads must not flush it.
     std::thread([why] { atlas::log(atlas::LogLevel::WARN, why); }).detach();
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    _exit(is_requested ? 0 : 1);
+    _exit(ending.is_requested ? 0 : 1);
 }
 
-static void wait_for_shutdown_timeout() {
-    std::this_thread::sleep_for(std::chrono::duration<double>(atlas_active()->config()->shutdown_timeout_s));
+static void wait_for_shutdown_timeout(const atlas::runtime & runtime) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(runtime.config()->shutdown_timeout_s));
 }
 
 static const char * const OPEN_REQUESTS = "ending although requests are still open";
@@ -50,29 +45,38 @@ void atlas_end_without_destructors() {
         nullptr);
 }
 
+void atlas_at_end(std::function<void()> publish) { atlas_state().ending.publish = std::move(publish); }
+
+void atlas_end_loop() {
+    if (const auto publish = std::exchange(atlas_state().ending.publish, nullptr)) {
+        publish();
+    }
+}
+
 void atlas_server::stop() {
-    auto & active = atlas_active();
-    if (!active) {
+    auto & state  = atlas_state();
+    auto & ending = state.ending;
+    if (!state.runtime) {
         return;
     }
     atlas_end_loop();
-    is_ending = true;
-    if (!active->stop()) {
-        end_process("ending although a call into Python has not come to its end");
+    ending.has_begun = true;
+    if (!state.runtime->stop()) {
+        end_process(ending, "ending although a call into Python has not come to its end");
     }
-    std::thread([] {
-        wait_for_shutdown_timeout();
-        end_process(OPEN_REQUESTS);
+    std::thread([&state] {
+        wait_for_shutdown_timeout(*state.runtime);
+        end_process(state.ending, OPEN_REQUESTS);
     }).detach();
     // Upstream cuts streams when it stops the HTTP server, which it does next: they get their last event before.
-    while (active->gate().open() > 0) {
+    while (state.runtime->gate().open() > 0) {
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     atlas_end_without_destructors(); // once more, to come before the destructors of what was made since the start
 }
 
 std::unique_ptr<server_task_result> atlas_result_at_end() {
-    if (!is_ending) {
+    if (!atlas_state().ending.has_begun) {
         return nullptr;
     }
     auto result      = std::make_unique<server_task_result_error>();
@@ -93,31 +97,31 @@ static void end_at_once(int) {
 }
 
 std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handler, std::function<void()> end_models) {
-    static sem_t requested; // sem_post is one of the few things that a signal handler may do
-    sem_init(&requested, 0, 0);
-    std::thread([handler = std::move(handler), end_models = std::move(end_models)] {
-        while (sem_wait(&requested) != 0) {
+    auto & state = atlas_state();
+    std::thread([&state, handler = std::move(handler), end_models = std::move(end_models)] {
+        auto & ending = state.ending;
+        while (sem_wait(&ending.requested) != 0) {
         }
         if (end_models) {
             end_models();
         }
         handler(0);
         // a router waits for its clients before it comes to stop()
-        if (end_models && atlas_active()) {
-            wait_for_shutdown_timeout();
-            if (!is_ending) {
-                end_process(OPEN_REQUESTS);
+        if (end_models && state.runtime) {
+            wait_for_shutdown_timeout(*state.runtime);
+            if (!ending.has_begun) {
+                end_process(ending, OPEN_REQUESTS);
             }
         }
     }).detach();
-    return [](int number) {
-        is_requested = true;
+    return [&ending = state.ending](int number) {
+        ending.is_requested = true;
         if (number != 0) { // not of a router's child, which may be asked on both ways
             struct sigaction again = {};
             again.sa_handler       = end_at_once;
             sigaction(SIGINT, &again, nullptr);
             sigaction(SIGTERM, &again, nullptr);
         }
-        sem_post(&requested);
+        sem_post(&ending.requested);
     };
 }

@@ -14,8 +14,8 @@
 namespace {
 
 // Completions that ended since the start.
-uint64_t count_requests() {
-    const auto & values = atlas_active()->gate().recorded().values;
+uint64_t count_requests(atlas::runtime & runtime) {
+    const auto & values = runtime.gate().recorded().values;
     uint64_t     count  = 0;
     for (size_t at = atlas::metrics::REQUESTS; at < atlas::metrics::CACHE_HITS; at++) {
         count += values.count(at);
@@ -23,11 +23,11 @@ uint64_t count_requests() {
     return count;
 }
 
-std::string present_metrics() {
+std::string present_metrics(atlas::runtime & runtime) {
     atlas::http_request request;
     request.method    = "GET";
     request.path      = ATLAS_ROUTE_METRICS;
-    auto       answer = atlas_active()->handle(request);
+    auto       answer = runtime.handle(request);
     const bool is_on  = answer.status == 200;
     return is_on ? std::move(answer.body) : "";
 }
@@ -36,15 +36,17 @@ std::string present_metrics() {
 // completions.
 class metrics_text {
   public:
+    metrics_text(atlas::runtime & runtime, const atlas_sleep & sleep) : runtime(runtime), sleep(sleep) {}
+
     std::string get() {
-        const uint64_t n_now = count_requests();
-        if (atlas_is_asleep()) {
+        const uint64_t n_now = count_requests(runtime);
+        if (sleep.is_now()) {
             const std::lock_guard<std::mutex> held(mutex);
             if (is_told && n_requests == n_now) {
                 return text;
             }
         }
-        std::string present = present_metrics();
+        std::string present = present_metrics(runtime);
 
         const std::lock_guard<std::mutex> held(mutex);
         text       = present;
@@ -54,6 +56,9 @@ class metrics_text {
     }
 
   private:
+    atlas::runtime &    runtime;
+    const atlas_sleep & sleep;
+
     std::mutex  mutex;
     std::string text; // that was answered last
     uint64_t    n_requests = 0;
@@ -62,8 +67,8 @@ class metrics_text {
 
 } // namespace
 
-atlas_handler atlas_with_metrics(const atlas_handler & stock) {
-    return [stock, ours = std::make_shared<metrics_text>()](const server_http_req & req) {
+atlas_handler atlas_with_metrics(atlas::runtime & runtime, const atlas_sleep & sleep, const atlas_handler & stock) {
+    return [stock, ours = std::make_shared<metrics_text>(runtime, sleep)](const server_http_req & req) {
         auto response = stock(req);
         if (response->status == 200) {
             response->data += ours->get();

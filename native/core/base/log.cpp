@@ -35,12 +35,12 @@ static std::string now_text() {
 }
 
 static std::string json_line(LogLevel level, const std::string & text, const std::string & members) {
-    using json                  = nlohmann::ordered_json;
-    static const char * NAMES[] = {"debug", "info", "warn", "error"};
-    const json          head    = {{"time", now_text()},
-                                   {"level", NAMES[static_cast<int>(level) - static_cast<int>(LogLevel::DEBUG)]},
-                                   {"message", text}};
-    std::string         line    = head.dump(-1, ' ', false, json::error_handler_t::replace);
+    using json                        = nlohmann::ordered_json;
+    static const char * const NAMES[] = {"debug", "info", "warn", "error"};
+    const json                head    = {{"time", now_text()},
+                                         {"level", NAMES[static_cast<int>(level) - static_cast<int>(LogLevel::DEBUG)]},
+                                         {"message", text}};
+    std::string               line    = head.dump(-1, ' ', false, json::error_handler_t::replace);
     line.pop_back();
     return line + (members.empty() ? "" : ",") + members + "}";
 }

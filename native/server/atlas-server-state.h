@@ -1,0 +1,39 @@
+// All that native/server keeps of one llama-server, as one object.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "atlas-asleep.h"
+#include "atlas-config.hpp"
+#include "atlas-http-guard.h"
+#include "atlas-runtime.hpp"
+#include "atlas-shutdown.h"
+
+#include <memory>
+#include <string>
+
+// Filled by atlas_server before the HTTP server starts; after that, what changes is in objects that any thread may use.
+// Never destroyed: requests, and threads of plugins and of the memory, use it until the process has ended.
+struct atlas_server_state {
+    // What the command line gives, until start() has settled them and made the runtime of them.
+    atlas::settings settings;
+    std::string     config_file;
+
+    std::unique_ptr<atlas::runtime> runtime; // empty: ATLAS takes no part
+
+    std::string route_prefix; // --api-prefix
+    bool        shows_slots = true;
+    std::string slot_files; // what their paths start with
+
+    atlas_http_guard guard;
+    atlas_sleep      sleep;
+    atlas_ending     ending;
+};
+
+// Of this process. atlas_server and its handlers are given theirs; this is for seams that have no object at hand.
+atlas_server_state & atlas_state();
+
+// Whether the error that this thread is answering came from a handler of ours.
+bool & atlas_is_error_of_handler();
+
+#endif // LLAMA_ATLAS
