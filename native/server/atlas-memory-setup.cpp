@@ -4,6 +4,7 @@
 #include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-runtime.hpp"
+#include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "build-info.h"
 #include "common.h"
@@ -14,12 +15,7 @@
 #include <string>
 #include <vector>
 
-static std::unique_ptr<loaded_memory> & loaded() {
-    static auto & memory = *new std::unique_ptr<loaded_memory>;
-    return memory;
-}
-
-loaded_memory * atlas_loaded_memory() { return loaded().get(); }
+loaded_memory * atlas_loaded_memory() { return atlas_state().memory.get(); }
 
 bool atlas_memory_active() { return atlas_loaded_memory() != nullptr; }
 
@@ -77,7 +73,8 @@ void atlas_begin_hashing(const common_params & params) {
 }
 
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft) {
-    auto & runtime = atlas_active();
+    auto & state   = atlas_state();
+    auto & runtime = state.runtime;
     if (!runtime || runtime->memory() == nullptr) {
         return;
     }
@@ -102,7 +99,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         return;
     }
     if (is_back) {
-        loaded()->model.set_layout(probed->layout);
+        state.memory->model.set_layout(probed->layout);
     } else {
         const bool keeps_idle = params.cache_idle_slots && runtime->memory()->options().ram_bytes > 0;
         if (keeps_idle) { // upstream's tests look for the words
@@ -110,8 +107,8 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         }
         // without a unified KV cache emptying a slot frees nothing that others could use
         const bool clears_idle = keeps_idle && params.kv_unified;
-        loaded().reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed}, clears_idle});
+        state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed}, clears_idle});
         take_the_place_of_the_prompt_cache(params);
     }
-    loaded()->model.settle_root(model, ctx, all_tenants(*runtime, params));
+    state.memory->model.settle_root(model, ctx, all_tenants(*runtime, params));
 }

@@ -6,6 +6,7 @@
 #include "atlas-asleep.h"
 #include "atlas-config.hpp"
 #include "atlas-http-guard.h"
+#include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
 #include "atlas-shutdown.h"
 
@@ -20,6 +21,7 @@ struct atlas_server_state {
     std::string     config_file;
 
     std::unique_ptr<atlas::runtime> runtime; // empty: ATLAS takes no part
+    std::unique_ptr<loaded_memory>  memory; // empty: it takes no part for the model
 
     std::string route_prefix; // --api-prefix
     bool        shows_slots = true;
