@@ -38,7 +38,11 @@ def set_level(host: Host) -> None:
 
 
 def install(host: Host) -> None:
-    """Route everything to `host`, as far as its settings ask for it."""
+    """Route everything to `host`, as far as its settings ask for it.
+
+    The process has one log. Of several servers in it the one that started last decides, and it may have
+    stopped since.
+    """
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, HostHandler)]:
         root.removeHandler(handler)

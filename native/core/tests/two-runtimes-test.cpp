@@ -49,6 +49,7 @@ def startup(host):
 @hookimpl
 def register_routes(routes):
     routes.get("/v1/atlas/x/mine")(lambda request: own)
+    routes.get("/v1/atlas/x/log")(lambda request: logging.getLogger("mine").info("asked: %s", own["path"]))
     routes.get("/v1/atlas/x/pieces")(lambda request: StreamResponse(iter(["one", "two"])))
 
 
@@ -281,10 +282,12 @@ CASE(runtimes_share_one_interpreter) {
     CHECK(a.stop());
 }
 
-CASE(runtimes_that_stopped_leave_the_stacks_to_others) {
+CASE(runtimes_that_stopped_leave_log_and_stacks_to_others) {
     runtime & a = started(dir + "/a", 1);
     runtime & b = started(dir + "/b", 1);
     CHECK(b.stop());
+    ask(a, "GET", "x/log");
+    CHECK(is_in_log("mine: asked: " + dir + "/a"));
     CHECK(std::freopen((dir + "/stacks").c_str(), "w", stderr) != nullptr);
     std::raise(SIGUSR1);
     cases::wait_until([&] {
