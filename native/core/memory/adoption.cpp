@@ -7,7 +7,7 @@ namespace atlas::memory {
 
 namespace {
 
-constexpr size_t SESSIONS_AT_ONCE = 4; // for which the token loop may have to wait
+constexpr size_t SESSIONS_AT_ONCE = 4; // renamed under one hold of the mutex, for which the token loop may have to wait
 
 struct adopted_parent {
     digest      was;
@@ -40,8 +40,8 @@ void catalog::drop_held(const digest & key) {
     }
 }
 
-// An entry's key follows from its parent's, so each is put again, from the root outwards. What it was goes just before, so
-// that nothing has to make room for it.
+// An entry's key follows from its parent's, so each is put again, from the root outwards. What it was goes just before,
+// so that nothing has to make room for it.
 void adopt(memory_store & store, shared_state & state, const digest & from, const digest & to) {
     std::unordered_map<digest, digest, digest_hash> keys;
     std::vector<adopted_parent>                     parents = {{from, digest_hex(to)}};
@@ -67,7 +67,7 @@ void adopt(memory_store & store, shared_state & state, const digest & from, cons
             again.data           = child.entry->data;
             again.position       = child.entry->position;
             const bool may_go_on = again.kind == entry_kind::block;
-            child.entry.reset(); // what is leased takes room even when it was dropped
+            child.entry.reset(); // a leased entry takes room even after it was dropped
             {
                 const std::lock_guard<std::mutex> held(state.mutex);
                 state.entries.drop_held(was);

@@ -1,4 +1,5 @@
-// What was kept under a root that stood for nothing, given the root that was found out.
+// Moves entries from a provisional root to the model's own root, once the model's files are hashed. Called by the
+// thread that hashed them; takes the store's mutex in steps, and touches no disk.
 #pragma once
 
 #include "shared-state.hpp"

@@ -1,4 +1,5 @@
-// A hash of every byte of some files, made in a thread of its own and remembered from one start to the next.
+// Hashes every byte of some files in a thread of its own, and remembers the hashes from one start to the next. Touches
+// these files and its cache; the thread that loads the model makes it.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct hashing_progress {
 // Every member may be called from any thread.
 class file_hashing {
   public:
-    // Looks the files up in `cache`, a file of lines that nobody has to trust; those that it does not know are hashed in
-    // a thread, from now on, and added to it. Empty: there is no cache.
+    // Looks the files up in `cache`, a file whose lines have a checksum each. A thread begins to hash those that it
+    // does not know, and adds them to it. Empty: there is no cache.
     file_hashing(std::vector<std::string> paths, std::string cache);
 
     ~file_hashing() { give_up(); }
@@ -27,11 +28,11 @@ class file_hashing {
     file_hashing(const file_hashing &)             = delete;
     file_hashing & operator=(const file_hashing &) = delete;
 
-    // Ends the thread soon, and the waiting for it: there are no hashes, where they are not there yet. What then() was
-    // given has returned, and is not called any more. Does not wait for a disk.
+    // Ends hashing soon, and all waiting for it; files that have no hash yet get none. When it returns, the action of
+    // then() does not run and will not be called. Does not wait for a disk.
     void give_up();
 
-    // Whether the files of these names are those that are, or were, hashed without a problem.
+    // Whether these are the files that are or were hashed, without a problem, and they are unchanged since.
     bool is_of(const std::vector<std::string> & paths) const;
 
     hashing_progress progress() const;
@@ -42,12 +43,13 @@ class file_hashing {
     // For each file 32 hexadecimal digits, or "missing" where there is none; empty until all is done without a problem.
     std::vector<std::string> hashes() const;
 
-    // Has `action` called once all is done, from the thread that hashed, or at once; only the last one that was given.
+    // Calls `action` once hashing has ended: from the thread that hashed, or at once where it has. A later call
+    // replaces it.
     void then(std::function<void()> action);
 
   private:
     struct job;
-    std::shared_ptr<job> self; // the thread's too, which is not waited for
+    std::shared_ptr<job> self; // shared with the thread, which nobody joins
 };
 
 } // namespace atlas

@@ -1,5 +1,7 @@
-// Under which root the loaded model's state is kept. It follows from the model's files, and hashing them may take longer
-// than loading them does: until then state is kept under a root that stands for nothing, in RAM only.
+// Under which root the loaded model's state is kept. The root follows from the model's files, and hashing them may take
+// longer than loading them: until they are hashed, state is kept under a provisional root, in RAM only. The thread that
+// loads the model sets roots, and so does the one that hashes; the token loop and HTTP threads read the present one
+// without a lock.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -28,7 +30,7 @@ class memory_root {
     // The root under which a tenant's state is kept.
     std::string of(const std::string & tenant) const;
 
-    // Of one that is not known: the tenants for whom of() was called.
+    // The tenants for whom of() was called, of a root that is not known.
     std::set<std::string> tenants() const;
 
     // How a request may use the memory, under this root.
@@ -40,8 +42,8 @@ class memory_root {
 };
 
 // The root that is in force, and those that it replaced: they live as long as this object, so that any thread may go on
-// with one that another has just replaced. A start makes two at most, and so does a model whose files were changed while
-// the server slept.
+// with one that another has just replaced. A start makes two at most, and so does a model whose files were changed
+// while the server slept.
 class memory_roots {
   public:
     // Both must live as long as this object.
@@ -56,9 +58,9 @@ class memory_roots {
     // Null before settle(). Any thread, never waits.
     const memory_root * now() const { return current.load(std::memory_order_acquire); }
 
-    // The model was loaded: settles now(), at once or when its files are hashed, and tells `status`. From then on what the
-    // tenants, "" among them, used last is read back into RAM. settings: what KV depends on besides the files. The thread
-    // that loads the model; files has to live until the next call.
+    // To be called by the thread that loads the model, when it was loaded: sets now(), at once or when its files are
+    // hashed, and tells `status`. Then what the tenants, "" among them, used last is read back into RAM. settings: what
+    // KV depends on besides the files. `files` has to live until the next call.
     void settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & tenants);
 
   private:

@@ -1,5 +1,6 @@
-// The memory: pieces of conversations' KV state, kept in host RAM (layer 1) and on local disk (layer 2), found again by
-// the tokens that made them. Knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers.
+// The memory keeps pieces of conversations' KV state in host RAM (tier 1) and on local disk (tier 2), and finds them by
+// the tokens that made them. It knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers. HTTP
+// threads look prompts up, the token loop stores what it computed; threads of the memory's own touch the disk.
 //
 // A conversation is a chain. Its root stands for everything that makes KV incompatible (model, settings, tenant); each
 // entry names its parent by key and holds the tokens that it adds. Entries are immutable and content-addressed:
@@ -7,7 +8,8 @@
 //     key(root)  = the root itself
 //     key(entry) = SHA-256(kind, key(parent), tokens), as 64 lower-case hexadecimal digits
 //
-// A root is 64 such digits as well: the SHA-256 of what it stands for, which includes block_tokens. Names are hints, tokens are the proof: find() compares every token. Only full blocks have children.
+// A root is 64 such digits as well: the SHA-256 of what it stands for, which includes block_tokens. A key alone proves
+// nothing: find() compares every token. Only full blocks have children.
 #pragma once
 
 #include "atlas-abi.h"
@@ -46,97 +48,100 @@ enum class cache_strategy : uint8_t {
 // How a request uses the memory.
 struct memory_access {
     cache_strategy strategy  = cache_strategy::adaptive;
-    int            max_layer = 10; // layers beyond are neither read nor written for it
+    int            max_layer = 10; // tiers with a larger number are neither read nor written for it
 
-    // What it puts stays in RAM, whatever max_layer says, until it was adopted.
+    // For put(): the entry stays in RAM, whatever max_layer says, until adopt() gives it its final root.
     bool is_held_back = false;
 
-    // What computing a token would take; layer 2 is left alone where reading takes longer. 0: not known.
+    // The time that computing a token takes; find() does not read tier 2 where reading takes longer. 0: not known.
     double seconds_per_token = 0;
 
-    // For find(): a checkpoint does as well for a prefix that ends up to so many tokens before it. 0 for recurrent state.
+    // For find(): llama.cpp can roll a checkpoint back by so many tokens, so that it also serves a prefix that ends up
+    // to so many tokens before it. 0 for recurrent state.
     size_t rewind = 0;
 
-    std::string session_id = {}; // for put(): whose next turn this is; empty: nobody's
+    std::string session_id = {}; // for put(): the session that the entry continues; empty: none
 };
 
-// One piece of state. Shared and immutable once stored; `data` is never touched again by who put it.
+// One piece of state. It is shared and immutable once stored, so whoever put it must not change `data` any more.
 struct memory_entry {
     entry_kind    kind = entry_kind::block;
     std::string   parent;
     memory_tokens tokens; // added to the parent's; a checkpoint's may be empty
     state_bytes   data;
 
-    // Tokens of the conversation before these, 0 also where the caller does not tell. Where it does, an entry whose
-    // parent is stored nowhere, so that it could never be found, is not kept.
+    // How many tokens of the conversation come before these; 0 also where the caller does not know. The store does not
+    // keep an entry with a position whose parent is stored nowhere, since no lookup could reach it.
     uint64_t position = 0;
 
     // Computed by the store.
     std::string key;
 };
 
-using memory_entry_ptr = std::shared_ptr<const memory_entry>; // holding one is a lease: it stays in RAM
+using memory_entry_ptr = std::shared_ptr<const memory_entry>; // one that find() gave is a lease: the entry stays in RAM
 
 // What find() found: enough to rebuild the state of the first `n_tokens` of what was asked for.
 struct memory_match {
     size_t                        n_tokens = 0;
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
-    size_t                        n_beyond = 0; // tokens that the checkpoint has to be taken back by, to n_tokens
-    int                           layer    = 0; // slowest layer that had to be read: 1 or 2; 0: nothing found
+    size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
+    int                           layer    = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
 
-    bool is_dear    = false; // more is on disk, but reading it would take longer than computing
-    bool is_refused = false; // more is on disk, but others hold all that may be held
+    bool is_dear    = false; // the disk has more, but reading it would take longer than computing
+    bool is_refused = false; // the disk has more, but the leases of other lookups leave no room to read it
 
-    double waited_s = 0; // for those that hold it
+    double waited_s = 0; // time that the lookup waited for leases of others to end
 };
 
-// How long find() may wait until others let go of what they hold.
+// How long find() may wait for leases of other lookups to end.
 struct lookup_patience {
-    // Since any of them last did. 0: not at all, as for whoever holds some already: it would wait for itself.
+    // Counted from when a lease last ended. 0: no wait. A request that has leases itself must not wait: it would wait
+    // for its own.
     double                timeout_s = 0;
     std::function<bool()> is_gone =
         {}; // whether the client left; asked every 50 ms or so, may be empty, must not throw
 };
 
-// A budget of so many bytes or more is none.
+// A budget of so many bytes or more means that there is no limit.
 constexpr uint64_t UNLIMITED_BYTES = 1ull << 60;
 
 struct memory_options {
-    std::string path; // directory of layer 2; empty: there is none
-    uint64_t    ram_bytes    = 0; // budget of layer 1, in bytes of data and tokens; 0: nothing is kept in RAM
-    uint64_t    disk_bytes   = 0; // budget of layer 2, in bytes of files; 0: nothing is read from or kept on disk
+    std::string path; // directory of tier 2; empty: there is none
+    uint64_t    ram_bytes    = 0; // budget of tier 1, in bytes of data and tokens; 0: nothing is kept in RAM
+    uint64_t    disk_bytes   = 0; // budget of tier 2, in bytes of files; 0: nothing is read from or kept on disk
     size_t      block_tokens = 256; // 16 to 1024
 
-    // What preload() reads back into RAM, in bytes of data and tokens; half of layer 1 at most. 0: nothing.
+    // So much preload() reads back into RAM, in bytes of data and tokens; half of tier 1 at most. 0: nothing.
     uint64_t preload_bytes = 0;
 
-    // Budget of the index, in bytes of RAM. What is beyond leaves all layers, in the order in which the disk gives it up.
+    // Budget of the index, in bytes of RAM. Entries beyond it leave all tiers, in the disk's order of eviction.
     uint64_t index_bytes = 256ull << 20;
 
-    // Nothing is given up on disk before sessions_restored() is called, so that sessions of the last run are not taken for
-    // conversations without a name; what finds no room waits.
+    // The disk evicts nothing before sessions_restored() is called, since until then the entries of the last run's
+    // sessions look like those of conversations without a name. A write that finds no room waits for it.
     bool awaits_sessions = false;
 
-    // Entries waiting for the disk, in bytes of data and tokens; one that alone is larger has to find the queue empty. What
-    // is more is kept in RAM only, counted, and written when next used.
+    // Budget of the entries that wait for the disk, in bytes of data and tokens; an entry that alone is larger goes in
+    // when the queue is empty. An entry that finds no room stays in RAM only, is counted, and is queued when it is next
+    // used.
     uint64_t write_queue_bytes = 256ull << 20;
 
-    // How long, in seconds, a tail or a checkpoint, which the next turn supersedes, may wait before it is written; blocks
-    // are written at once, and so is everything when half of the write queue is full. 0: everything at once.
+    // How long, in seconds, a tail or a checkpoint may wait before it is written: the next turn probably supersedes it.
+    // Blocks are written at once, and so is everything when half of the write queue is full. 0: everything at once.
     double write_delay_s = 0;
 
-    bool sync_each = true; // sync files and directories; else a power cut may lose what was written, flush() or not
+    bool sync_each = true; // sync files and directories; else a power cut may lose what flush() called durable
 };
 
 // Why an entry left a layer.
 enum class eviction_reason : uint8_t {
     budget, // there was no room for it
-    orphan, // the same; it went first, as it could not be reached any more
-    superseded, // the next turn's takes its place
+    orphan, // there was no room, and it went first since no lookup could reach it any more
+    superseded, // the entry of the next turn takes its place
     forgotten, // its session was deleted
     damaged, // what the file holds is not what was written
-    lost, // the file is gone, as another server's that shares the directory may be
+    lost, // the file is gone: another server that shares the directory may have removed it
 };
 
 constexpr const char * EVICTION_REASON_NAMES[] = {"budget", "orphan", "superseded", "forgotten", "damaged", "lost"};
@@ -149,43 +154,43 @@ constexpr const char * CACHE_STRATEGY_NAMES[] = {ATLAS_STRATEGIES(ATLAS_NAME)};
 
 constexpr size_t N_CACHE_STRATEGIES = sizeof(CACHE_STRATEGY_NAMES) / sizeof(CACHE_STRATEGY_NAMES[0]);
 
-// How many entries left a layer, by the strategy of the request that last touched them. What a restart found on disk
-// and nobody has touched since counts as `lru`.
+// How many entries left a tier, by the strategy of the request that last touched them. An entry that the start found on
+// disk counts as `lru` until a request touches it.
 using eviction_counts = std::array<std::array<uint64_t, N_EVICTION_REASONS>, N_CACHE_STRATEGIES>;
 
 // Counters since start and present sizes. Reasons count what was not found or not kept.
 struct memory_stats {
-    uint64_t ram_entries = 0, ram_bytes = 0; // bytes: and what left layer 1 while a match holds it
-    uint64_t ready_bytes     = 0; // of buffers that are ready for more, beyond layer 1's budget
-    uint64_t held_bytes      = 0; // of what lookups read, and matches hold that layer 1 does not, beyond its budget
-    uint64_t held_limit      = 0; // and what they may; one alone may hold more
-    uint64_t lookups_waiting = 0, lookups_waited = 0; // for others to let go; now, and since the start
-    uint64_t disk_entries = 0, disk_bytes = 0;
-    uint64_t index_bytes     = 0; // what is known of entries takes, in RAM, without their state
-    uint64_t pending_entries = 0, pending_bytes = 0; // waiting for the disk
-    uint64_t written_entries = 0, written_bytes = 0;
-    uint64_t write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
-    uint64_t write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
-    uint64_t evicted_ram = 0, evicted_disk = 0; // to keep a budget
-    uint64_t sessions      = 0;
-    uint64_t session_drops = 0; // sessions that were given up, or not taken, because there are too many
-    uint64_t pinned_bytes = 0, pinned_limit = 0; // entries that several sessions or layers have count once
-    uint64_t unpinned_bytes = 0; // of pinned sessions too, which grew beyond the limit: kept as those of other sessions
-    uint64_t event_drops    = 0; // events that no policy took in time
-    uint64_t orphan_drops   = 0; // not kept at all: known not to be the first of a conversation, and without its parent
-    uint64_t ram_drops      = 0; // not kept in RAM: larger than its budget, or all the rest was leased or had children
-    uint64_t read_entries = 0, read_bytes = 0;
-    uint64_t read_failures     = 0; // files that the system refused to read
-    uint64_t bad_checksum      = 0; // damaged files met; they are removed
-    uint64_t foreign_files     = 0; // files of another format or version met; they are left alone and not in the budget
-    bool     index_complete    = false; // the index has been rebuilt from the disk
-    uint64_t preloaded_entries = 0, preloaded_bytes = 0; // read back into RAM before anybody asked
-    bool     preload_complete = false; // no more will be
-    std::string disk_problem; // why layer 2 does not work now; empty: it does
+    uint64_t    ram_entries = 0, ram_bytes = 0; // bytes include entries that left tier 1 and are still leased
+    uint64_t    ready_bytes     = 0; // idle buffers for further entries, beyond tier 1's budget
+    uint64_t    held_bytes      = 0; // leased entries that were read from disk and are not in tier 1, beyond its budget
+    uint64_t    held_limit      = 0; // the most that these may take; a single lookup may take more
+    uint64_t    lookups_waiting = 0, lookups_waited = 0; // for leases of others to end: now, and since the start
+    uint64_t    disk_entries = 0, disk_bytes = 0;
+    uint64_t    index_bytes     = 0; // RAM that the index takes, without the state of entries
+    uint64_t    pending_entries = 0, pending_bytes = 0; // waiting for the disk
+    uint64_t    written_entries = 0, written_bytes = 0;
+    uint64_t    write_failures = 0; // tries to write, remove or sync that the system refused; they are made again
+    uint64_t    write_drops    = 0; // entries not written: the queue was full, or no room could be made on disk
+    uint64_t    evicted_ram = 0, evicted_disk = 0; // to keep a budget
+    uint64_t    sessions      = 0;
+    uint64_t    session_drops = 0; // sessions that were forgotten, or not restored, because there are too many
+    uint64_t    pinned_bytes = 0, pinned_limit = 0; // an entry counts once, however many sessions and tiers have it
+    uint64_t    unpinned_bytes = 0; // entries of pinned sessions beyond the limit: they rank as those of other sessions
+    uint64_t    event_drops    = 0; // events that no policy took in time
+    uint64_t    orphan_drops   = 0; // entries not stored at all, since their parent is stored nowhere
+    uint64_t    ram_drops      = 0; // entries not kept in RAM: larger than its budget, or nothing could go for them
+    uint64_t    read_entries = 0, read_bytes = 0;
+    uint64_t    read_failures  = 0; // files that the system refused to read
+    uint64_t    bad_checksum   = 0; // damaged files met; they are removed
+    uint64_t    foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
+    bool        index_complete = false; // the index has been rebuilt from the disk
+    uint64_t    preloaded_entries = 0, preloaded_bytes = 0; // read back into RAM before a request asked for them
+    bool        preload_complete = false; // preloading has ended
+    std::string disk_problem; // why tier 2 does not work now; empty: it does
     double      disk_retry_s = 0; // when it is tried again, in seconds from now; 0: as soon as there is something to do
 
     eviction_counts evictions_ram = {}, evictions_disk = {};
-    uint64_t        sessions_in_ram = 0; // sessions whose beginning is in layer 1
+    uint64_t        sessions_in_ram = 0; // sessions whose first entry is in tier 1
 };
 
 // What happened to an entry.
@@ -207,7 +212,7 @@ struct memory_session {
 
 struct flush_result {
     // Nothing that was put before the call waits for the disk any more: it is durable, was superseded or is in
-    // write_drops. False where there is no layer 2.
+    // write_drops. False where there is no tier 2.
     bool complete = false;
 
     uint64_t entries = 0, bytes = 0; // made durable while the call waited
@@ -219,91 +224,92 @@ class memory_store {
   public:
     // Opens the directory (made with mode 0700 where it is missing; files 0600) and rebuilds the index in a background
     // thread; entries are found as soon as they are indexed. A directory that cannot be used is reported in
-    // stats().disk_problem and tried again with backoff: layer 1 works without it. Several servers may share it; what
-    // one writes the others find after their next start. Throws std::invalid_argument for a bad block_tokens, and
-    // std::system_error where the system gives no more threads.
+    // stats().disk_problem and tried again with backoff; tier 1 works without it. Several servers may share the
+    // directory; a server finds what another one wrote after its own next start. Throws std::invalid_argument for a bad
+    // block_tokens, and std::system_error where the system gives no more threads.
     explicit memory_store(memory_options options);
 
-    // Stops the threads; what is still waiting for the disk is lost unless flush() was called.
+    // Stops the threads; entries that still wait for the disk are lost unless flush() was called.
     ~memory_store();
 
     memory_store(const memory_store &)             = delete;
     memory_store & operator=(const memory_store &) = delete;
 
-    // The key that an entry would get, and whether it is stored in any layer (or on its way to one). Both take
-    // microseconds and no disk access, and may be called by the token loop.
+    // key_of() gives the key that an entry would get; contains() says whether it is stored in any tier, or is on its
+    // way to one. Both take microseconds and no disk access, and may be called by the token loop.
     static std::string key_of(entry_kind kind, const std::string & parent, const int32_t * tokens, size_t n_tokens);
     bool               contains(const std::string & key) const;
 
     // Stores an entry in RAM at once and queues it for the disk. Never waits for the disk: may be called by the token
-    // loop. Returns its key, or "" where its parent is no key or its number of tokens is not one that its kind may have:
-    // it is not stored then. Storing what is stored already only touches it. `supersedes` names a tail or checkpoint
-    // which is then no longer needed and is dropped: from RAM at once, from disk when this one is durable; empty: none.
-    // What belongs to a session other than access.session_id stays.
-    // Budgets are enforced before it returns (layer 1) or before the write (layer 2); in the order that docs/eviction.md
-    // describes, leaf first, never an entry that is leased (layer 1) or has children in the same layer. Files count once
-    // they are indexed: what is too much after that is removed at once.
+    // loop. Returns its key, or "" where its parent is no key or its number of tokens is not one that its kind may
+    // have: it is not stored then. Putting an entry that is stored already only touches it. `supersedes` names a tail
+    // or checkpoint that this entry replaces: it is dropped from RAM at once, from disk when this one is durable;
+    // empty: none. An entry of a session other than access.session_id is not superseded. Budgets are enforced before
+    // put() returns (tier 1) or before the write (tier 2). Entries are evicted in the order that docs/eviction.md
+    // describes, leaf first, never one that is leased (tier 1) or has children in the same tier. Files count once they
+    // are indexed; those beyond the budget are removed then.
     std::string put(memory_entry entry, const std::string & supersedes = "", const memory_access & access = {});
 
-    // Finds the longest prefix of the tokens whose state can be rebuilt, reading from disk what is not in RAM and
-    // checking it. With need_checkpoint the prefix ends where a checkpoint is; with a limit, at most that many tokens.
-    // For HTTP threads: may wait for the disk. A damaged or missing file shortens the match and is counted.
-    // What is read, and what a match holds that layer 1 has no room for, takes at most the larger of 64 MiB and an eighth
-    // of layer 1's budget, or one match of any size. Whoever would exceed that waits, in turn, until matches of others
-    // are destroyed; when its patience ends it gets what is in RAM.
+    // Finds the longest prefix of the tokens whose state can be rebuilt. It reads from disk what is not in RAM, and
+    // checks it. With need_checkpoint the prefix ends where a checkpoint is. For HTTP threads: may wait for the disk. A
+    // damaged or missing file shortens the match and is counted. Entries that were read, and leased entries that tier 1
+    // has no room for, take at most the larger of 64 MiB and an eighth of tier 1's budget, or one match of any size. A
+    // lookup that would exceed that waits, in the order of arrival, until matches of others are destroyed; when its
+    // patience ends it gets what is in RAM.
     memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                       const memory_access & access = {}, const lookup_patience & patience = {});
 
-    // Nobody waits in find() any more.
+    // Ends all waiting in find(), from now on.
     void end_waiting();
 
-    // What was put under one root, held back, is from now on kept under another, and goes to disk where it may; sessions
-    // have the new keys. Takes time and the lock in turns: for a thread of its own. What is put under the old root
-    // meanwhile may stay there.
+    // Moves the entries that were put under the root `from`, held back, to the root `to`, from where they go to disk;
+    // sessions get the new keys. It takes the lock in steps and long, so it is for a thread of its own. Entries that
+    // are put under `from` meanwhile may stay there.
     void adopt(const std::string & from, const std::string & to);
 
-    // Tells whether something generates now: the writer then takes its time. Never waits.
+    // Tells whether a slot generates now: the writer then works slowly. Never waits.
     void set_busy(bool is_busy);
 
-    // Tells the size in bytes of the state of a block, so that buffers are there when blocks come: at once for eight, at
-    // most 64 MiB; soon for the longest conversation that is on disk at start. Buffers that become free are kept for
-    // others. At most 32 blocks, 264 MiB and an eighth of layer 1's budget are kept, on top of that budget.
+    // Tells the size in bytes of a block's state, so that buffers are ready when blocks come: at once for eight blocks,
+    // at most 64 MiB; soon for the longest conversation that is on disk at the start. Buffers that become free are kept
+    // for others. At most 32 blocks, 264 MiB and an eighth of tier 1's budget are kept, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
 
-    // Once the index is complete, reads conversations back into RAM in a thread of its own, those that would be given up
-    // last first, until layer 1 holds options().preload_bytes; only what continues these roots. While something generates
-    // it takes a fiftieth of the time. Called once, if at all.
+    // Reads conversations of these roots back into RAM, in a thread of its own, once the index is complete: those first
+    // that would be evicted last, until tier 1 has options().preload_bytes. While a slot generates it works a fiftieth
+    // of the time. Must be called once at most: a second call ends the threads of the store.
     void preload(const std::vector<std::string> & roots);
 
-    // A policy that runs elsewhere: takes at most max_events of what happened since the last call (nothing is kept before
-    // the first, and 65,536 events at most), then sets the priorities in a layer, 1 or 2, of the entries touched in these
-    // events, in their order. Until then the strategies `lru` and `lfu` have what they promise, `adaptive` is as `lru`.
-    // One thread at a time.
+    // For a policy that runs elsewhere. take_events() takes at most max_events of what happened since the last call; no
+    // event is kept before the first call, and 65,536 at most. set_order() then sets the priorities in a tier, 1 or 2,
+    // of the entries touched in these events, in their order. Until then `lru` and `lfu` have what they promise, and
+    // `adaptive` is as `lru`. One thread at a time.
     std::vector<memory_event> take_events(size_t max_events);
     void                      set_order(int layer, const int64_t * priorities, size_t n_priorities);
 
-    // Sessions. Entries of one are given up after all others, those of a pinned one last. extend_session() makes a key the
-    // entry at `depth` of its chain, counted from its first block; may be called by the token loop. Beyond 65,536 sessions,
-    // or 1,048,576 entries of all together, those that are idle longest and not pinned are forgotten; restore_session()
-    // takes none that would be the next to go, and changes none that is there.
+    // Sessions. Their entries are evicted after all others, those of pinned sessions last. extend_session() makes a key
+    // the entry at `depth` of the session's chain, counted from its first block; the token loop may call it. Beyond
+    // 65,536 sessions, or 1,048,576 entries of all together, those that are idle longest and not pinned are forgotten.
+    // restore_session() changes no session that is there, and takes none that would be the next to be forgotten.
     void extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens);
     void restore_session(const memory_session & session);
-    // restore_session() was called for all that there are.
+    // Tells that restore_session() was called for all sessions of the last run.
     void                        sessions_restored();
     std::vector<memory_session> sessions_since(uint64_t version, size_t max_sessions) const;
     std::vector<memory_session> find_sessions(const std::vector<std::string> & ids) const;
 
-    // Returns why not, or nothing: pinned entries may take half of the slowest layer. A pinned session that grows beyond
-    // that stays pinned up to there; what is beyond is pinned when it is next used and there is room.
+    // Returns why the session was not pinned, or an empty text. Pinned entries may take half of the slowest tier. Where
+    // a pinned session grows beyond that, the entries beyond it are pinned when they are next used and there is room.
     std::string pin_session(const std::string & id, bool is_pinned);
 
-    // Forgets a session; with_entries: also what no other session and no other conversation builds upon, in all layers.
-    // Returns the bytes that were given up, or nothing where there is no such session. What is shared is not known before
-    // stats().index_complete: the entries are then given up once it is, and 0 is returned. Takes the lock in turns.
+    // Forgets a session; with_entries: also deletes, in all tiers, its entries that no other session and no other
+    // conversation continues. Returns the bytes that were deleted, or nothing where there is no such session. Which
+    // entries are shared is not known before stats().index_complete: then they are deleted once it is, and 0 is
+    // returned. Takes the lock in steps.
     std::optional<uint64_t> remove_session(const std::string & id, bool with_entries);
 
-    // Waits, at most timeout_s seconds, until all that was put before is durable. Tries a failing disk at once, and
-    // returns when everything was tried and something failed.
+    // Waits, at most timeout_s seconds, until all that was put before is durable. A disk that failed is tried at once;
+    // the call returns early when everything was tried and something failed.
     flush_result flush(double timeout_s);
 
     memory_stats stats() const;

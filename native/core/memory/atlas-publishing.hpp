@@ -1,4 +1,5 @@
-// How a thread that wants all finished work published talks to the loop that publishes it, without a lock.
+// How a thread that waits for write-back talks to the loop, which does it. Touches atomics only; the loop never waits
+// here.
 #pragma once
 
 #include <atomic>
@@ -8,18 +9,18 @@
 
 namespace atlas {
 
-// The loop makes passes over its slots. A pass that is asked for urgently publishes all that idle slots hold, however long
-// that takes; a pass that leaves all slots idle has done so anyway.
+// The loop makes passes over its slots. An urgent pass writes back all that idle slots hold, however long that takes;
+// other passes end when their time is over. A pass that leaves all slots idle has written back everything.
 class publishing {
   public:
     // The loop: a slot was given a task.
     void on_launch() { all_idle = false; }
 
-    // The loop: what the pass that now begins has to answer; to be handed to end_pass.
+    // The loop: the number of the last request that the pass which now begins answers, for end_pass.
     uint64_t begin_pass() const { return asked; }
     bool     is_urgent() const { return urgent > answered; }
 
-    // The loop: the pass that began with `answering` is over. is_complete: idle slots hold nothing that is to be published.
+    // The loop: the pass that began with `answering` is over. is_complete: all that idle slots hold is written back.
     void end_pass(uint64_t answering, bool is_complete, bool is_idle) {
         if (is_complete) {
             answered = answering;
@@ -27,9 +28,9 @@ class publishing {
         all_idle = is_idle;
     }
 
-    // Any other thread: waits until what finished before the call is published. Who is not urgent waits until passes
-    // have done so that no request has to wait for. Returns false when timeout_s seconds went by. Looks again every
-    // millisecond: flushing is rare, and the loop must not have to wake anybody.
+    // Any other thread: waits until what slots had finished before the call is written back. Without is_urgent it waits
+    // for passes that keep to their time, so that no generation is held up for it. Returns false when timeout_s seconds
+    // went by. It polls every millisecond: flushing is rare, and the loop must not have to wake anybody.
     bool wait(double timeout_s, bool is_urgent) {
         const auto     deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s);
         const uint64_t mine     = ++asked;
@@ -46,7 +47,7 @@ class publishing {
 
   private:
     std::atomic<uint64_t> asked{0};
-    std::atomic<uint64_t> urgent{0}; // the last of them that was
+    std::atomic<uint64_t> urgent{0}; // the last request that was urgent
     std::atomic<uint64_t> answered{0};
     std::atomic<bool>     all_idle{true};
 };

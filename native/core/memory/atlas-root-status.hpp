@@ -1,4 +1,5 @@
-// Under which root the loaded model's state is kept, or why none is, or why that is not known yet.
+// Tells under which root the loaded model's state is kept, or why none is kept, or why the root is not known yet.
+// Touches the model's files by way of file_hashing; the thread that loads the model sets it, any thread reads it.
 #pragma once
 
 #include "atlas-file-hashing.hpp"
@@ -16,29 +17,29 @@ namespace atlas {
 // Every member may be called from any thread, except where it says otherwise.
 class root_status {
   public:
-    // memory_path: where hashes are remembered, too.
+    // memory_path: the directory of the memory, where hashes are remembered, too.
     explicit root_status(std::string memory_path) : path(std::move(memory_path)) {}
 
-    // Begins to hash the files of the model, unless has_hashed() them. The result is valid until the next call. Both from
-    // the thread that loads the model.
+    // Begins to hash the files of the model, unless has_hashed() them. The result is valid until the next call. Both
+    // from the thread that loads the model.
     file_hashing & hash_files(const std::vector<std::string> & paths);
 
     // Whether these files still are what they were when hash_files() began with them.
     bool has_hashed(const std::vector<std::string> & paths) const;
 
-    // Tells the root, or why there is none: then hashing ends. Both empty: the root is not known before the files are hashed,
-    // and until then state is kept in RAM only.
+    // Sets the root, or the reason why there is none: then hashing ends. With both empty the root is not known before
+    // the files are hashed, and until then state is kept in RAM only.
     void set(const std::string & root, const std::string & problem);
 
     // Ends hashing, and all waiting for it.
     void give_up();
 
     struct facts {
-        bool                            is_settled = false; // a model was loaded, so that the rest says how it is
+        bool                            is_settled = false; // a model was loaded; before that the others say nothing
         std::string                     root, problem;
         std::optional<hashing_progress> hashing; // while the root is not known
 
-        // A sentence, or nothing where state may go to disk, or there is none.
+        // Why state stays in RAM, as a sentence; empty where it may go to disk, or where none is kept.
         std::string why_not_on_disk() const;
     };
     facts now() const;
@@ -50,7 +51,7 @@ class root_status {
     const std::string               path;
     mutable std::mutex              mutex;
     mutable std::condition_variable changed;
-    std::unique_ptr<file_hashing>   files; // the thread that loads the model alone changes it
+    std::unique_ptr<file_hashing>   files; // only the thread that loads the model changes it
     facts                           told;
 
     facts look() const;

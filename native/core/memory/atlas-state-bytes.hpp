@@ -1,7 +1,7 @@
-// Bytes of KV state, in buffers that are used again.
+// Bytes of KV state, in buffers that are used again. Any thread; the token loop takes buffers here.
 //
-// A block of a 1B model is 8 MiB, and the pages of a fresh buffer of that size take longer to fault in than the copy
-// into it. Buffers therefore come from a pool, are not zeroed, and go back to it.
+// A block of a 1B model is 8 MiB. Faulting in the pages of a fresh buffer of that size takes longer than the copy into
+// it. So buffers come from a pool, are not zeroed, and go back to it.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@
 
 namespace atlas {
 
-// Takes a buffer of at least n_bytes, 64-byte aligned, with arbitrary content. Throws std::bad_alloc. Any thread; never
-// waits for one that does more than look through a list.
+// Takes a buffer of at least n_bytes, 64-byte aligned, with arbitrary content. Throws std::bad_alloc. Any thread; the
+// lock that it takes is held only while a thread looks through a list.
 void * take_buffer(size_t n_bytes);
 void   give_buffer(void * buffer) noexcept;
 

@@ -1,4 +1,5 @@
-// What the memory found for one task, and what became of it.
+// What the memory found for one task, and what became of it. Touches no lock and no disk; the HTTP thread makes it, the
+// loop uses it, and any thread may read its outcome.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -10,15 +11,15 @@ namespace atlas {
 
 // How the prompt of a task fared with the memory. The order is that of RESTORE_RESULT_NAMES.
 enum class restore_result {
-    restored,         // its state was put back from a layer
-    slot_has_it,      // the slot itself still held as much
-    no_match,         // no layer has the beginning of the prompt
+    restored, // its state was put back from a layer
+    slot_has_it, // the slot itself still held as much
+    no_match, // no layer has the beginning of the prompt
     below_break_even, // computing takes no longer than restoring
-    not_wanted,       // cache_prompt is false
-    media,            // the prompt holds images or sound
-    no_room,          // the KV cache has not enough free cells
-    failed,           // the state could not be put back; the slot was emptied
-    too_many_at_once, // others held all that may be read for those that wait, for as long as it could wait
+    not_wanted, // cache_prompt is false
+    media, // the prompt holds images or sound
+    no_room, // the KV cache has not enough free cells
+    failed, // the state could not be put back; the slot was emptied
+    too_many_at_once, // leases of requests that wait for a slot left no room to read it, for as long as it could wait
 };
 
 constexpr const char * RESTORE_RESULT_NAMES[] = {
@@ -30,28 +31,29 @@ constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTO
 
 struct restore_outcome {
     restore_result result     = restore_result::no_match;
-    int            layer      = 0; // that the state was restored from; 0: none
+    int            layer      = 0; // the tier that the state was restored from; 0: none
     double         restore_ms = 0;
 };
 
-// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop, which drops the match
-// once it was used; that ends its leases.
+// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop. The loop drops the
+// match once it has used it, which ends the leases.
 struct memory_ticket {
     memory_access  access;
     std::string    tenant; // empty: none
     memory_match   match;
     restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
 
-    std::shared_ptr<memory_ticket>
-        next_choice; // of the next sequence with the same prompt, where it has one of its own
+    // What was found for the next sequence with the same prompt, where that sequence has a task of its own.
+    std::shared_ptr<memory_ticket> next_choice;
 
-    // The loop, once: how it went when the task was launched.
+    // The loop, once: what happened when the task was launched.
     void settle(const restore_outcome & how) {
         settled = how;
         is_settled.store(true, std::memory_order_release);
     }
 
-    // Any thread, at any time: a client that leaves does not wait for the loop. Before the launch: what the lookup said.
+    // Any thread, at any time, since a client that leaves does not wait for the loop. Before the launch it is what the
+    // lookup said.
     restore_outcome outcome() const {
         return is_settled.load(std::memory_order_acquire) ? settled : restore_outcome{result, 0, 0};
     }

@@ -1,4 +1,4 @@
-// How long to leave a failing disk alone.
+// How long a failing disk is left alone. Touches nothing; whoever reports trouble calls it, with the store's mutex.
 #pragma once
 
 #include <algorithm>

@@ -20,7 +20,7 @@ constexpr size_t HEADER_BYTES = ALIGNMENT;
 constexpr size_t MAX_WASTE    = 8;         // an eighth of a buffer may go unused
 constexpr size_t MAX_IDLE     = 1024;      // buffers
 
-// A process may have 65,530 mappings, where nobody raised that.
+// Linux allows a process 65,530 mappings by default; other code needs some of them.
 constexpr size_t MAX_MAPPED = 16384;
 
 const page_sizes & buffer_pool::pages() {
@@ -35,14 +35,16 @@ buffer_pool & buffer_pool::instance() {
     return pool;
 }
 
-// Gives mapped pages back. Where the system has no more mappings to divide one, only what they hold.
+// Gives mapped pages back. Unmapping a part divides a mapping, which fails at the limit of mappings; then only the
+// memory behind the pages goes back.
 static void unmap(void * begin, size_t n_bytes) noexcept {
     if (n_bytes > 0 && ::munmap(begin, n_bytes) != 0) {
         ::madvise(begin, n_bytes, MADV_DONTNEED);
     }
 }
 
-// Maps n_bytes, whole pages, that begin on a huge page, which fault in several times faster than as many small ones.
+// Maps n_bytes, whole pages, that begin on a huge page. A huge page faults in several times faster than as many small
+// pages.
 static void * map_huge(size_t n_bytes) {
     const size_t n_mapped = n_bytes + page_sizes::HUGE_PAGE;
     void * const mapped   = ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -64,7 +66,8 @@ static void * map_pages(size_t n_bytes) {
 
 static size_t mapped_bytes(size_t n_bytes) { return buffer_pool::pages().whole(HEADER_BYTES + n_bytes); }
 
-// Buffers of many sizes that live for minutes leave holes in malloc's heaps, which then grow for hours (ADR 19).
+// Large buffers are mapped one by one: in malloc's arenas, buffers of many sizes that live for minutes would leave
+// holes, and the arenas would grow for hours (ADR 19).
 buffer_pool::header * buffer_pool::make(size_t n_bytes) {
     header * buffer = nullptr;
     if (n_bytes >= page_sizes::HUGE_PAGE) {
@@ -200,7 +203,7 @@ void buffer_pool::add_expected(std::unique_lock<std::mutex> & held) {
     held.unlock();
     try {
         free(keep(make_ready(n_bytes)));
-    } catch (const std::bad_alloc &) { // whoever needs one makes it himself
+    } catch (const std::bad_alloc &) { // then take() makes the buffer when one is needed
         is_made = false;
     }
     held.lock();
@@ -209,7 +212,7 @@ void buffer_pool::add_expected(std::unique_lock<std::mutex> & held) {
 
 void buffer_pool::keep_stocked(const std::atomic<bool> & is_stopping, const std::atomic<bool> & is_busy) {
     using ms = std::chrono::milliseconds;
-    constexpr ms AFTER{300}; // whoever took the buffers is about to compute with what they hold
+    constexpr ms AFTER{300}; // the thread that took buffers is about to compute; stocking would slow it down
     constexpr ms BETWEEN{2};
     constexpr ms BUSY{1000};
 
@@ -228,7 +231,8 @@ void buffer_pool::keep_stocked(const std::atomic<bool> & is_stopping, const std:
 }
 
 void buffer_pool::wake() {
-    const std::lock_guard<std::mutex> held(mutex); // not between a look at is_stopping and the wait
+    // without the lock the stocker could be between its look at is_stopping and its wait, and miss this
+    const std::lock_guard<std::mutex> held(mutex);
     changed.notify_all();
 }
 

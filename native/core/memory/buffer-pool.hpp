@@ -14,7 +14,7 @@
 
 namespace atlas::memory {
 
-// How much is mapped for buffers on a system whose pages are of a size: 4 to 64 KiB, a power of two. In bytes.
+// How much memory buffers map, in bytes, where the system's pages have this size: a power of two from 4 to 64 KiB.
 struct page_sizes {
     static constexpr size_t HUGE_PAGE = 2 << 20;
 
@@ -22,10 +22,11 @@ struct page_sizes {
 
     size_t whole(size_t n_bytes) const { return (n_bytes + page - 1) / page * page; }
 
-    // Smaller buffers are left to malloc: of those that are kept, less than a sixteenth is a part of a page.
+    // Smaller buffers are malloc's. Of a larger one, less than a sixteenth is lost by rounding up to whole pages.
     size_t min_kept() const { return 16 * page; }
 
-    // What is too much, before and after, of a mapping that was made a huge page too large so that the rest begins on one.
+    // A buffer shall begin on a huge page, so its mapping is made one huge page too large. These are the bytes before
+    // and behind it that go back to the system.
     static std::pair<size_t, size_t> around_huge(uintptr_t begin) {
         const size_t before = (HUGE_PAGE - begin % HUGE_PAGE) % HUGE_PAGE;
         return {before, HUGE_PAGE - before};
@@ -47,7 +48,7 @@ class buffer_pool {
     // millisecond a MiB, and several where the kernel asks a hypervisor for each page.
     void set_limits(size_t max_idle, size_t expected, size_t n_ready);
 
-    // From now on so many are to be ready, if that is more than before and they fit; keep_stocked() makes them.
+    // Raises the number of buffers that keep_stocked() keeps ready, as far as they fit.
     void want_ready(size_t n_buffers);
 
     // Gets buffers of the expected size ready, their pages faulted in, when want_ready() asks for more and whenever
@@ -56,7 +57,7 @@ class buffer_pool {
     void keep_stocked(const std::atomic<bool> & is_stopping, const std::atomic<bool> & is_busy);
     void wake();
 
-    // What nobody uses, in bytes.
+    // Bytes of buffers that nobody uses.
     size_t idle_bytes();
 
   private:
@@ -68,7 +69,7 @@ class buffer_pool {
 
     std::mutex              mutex;
     std::condition_variable changed;
-    std::vector<header *>   idle; // never grows beyond what was reserved: giving back must not fail
+    std::vector<header *>   idle; // never grows beyond its reserved size, so that giving back cannot fail
     size_t                  n_idle_bytes = 0;
     size_t                  max_idle     = 0;
     size_t                  expected     = 0;
@@ -82,7 +83,7 @@ class buffer_pool {
     header * make_ready(size_t n_bytes);
     void     free(header * first) noexcept;
 
-    // Up to what it is stocked, in bytes, to have so many ready.
+    // Bytes of idle buffers with which so many are ready.
     size_t stock(size_t n_buffers) const {
         return expected > 0 ? std::min(n_buffers, max_idle / expected) * expected : 0;
     }

@@ -66,7 +66,7 @@ std::list<stored_file> catalog::doom(index_node & node, eviction_reason why) {
     if (!knows_files) {
         try {
             removed.insert(*node.key);
-        } catch (const std::bad_alloc &) { // who reads the file then finds it gone
+        } catch (const std::bad_alloc &) { // then the indexer may add the entry, and a lookup finds its file missing
         }
     }
     std::list<stored_file> doomed = std::move(node.file);
@@ -74,13 +74,14 @@ std::list<stored_file> catalog::doom(index_node & node, eviction_reason why) {
     return doomed;
 }
 
-// What the index takes, and with it entries in RAM, which have strings and a header each, and those that wait for the disk.
+// Counts the nodes of the index, and per entry in RAM or in the write queue what that takes besides its state: strings,
+// headers, records.
 uint64_t catalog::index_bytes() const {
     constexpr uint64_t IN_RAM = 400, PENDING = 300;
     return index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries();
 }
 
-// For a budget.
+// Evicts an entry from the disk to keep a budget.
 std::list<stored_file> catalog::give_up(index_node & victim) {
     events.evicted(victim, 2, victim.disk.priority, clock);
     auto doomed = doom(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
@@ -114,9 +115,9 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         return std::nullopt;
     }
     bool has_room = true;
-    add_to_disk(*node, bytes); // before room is made for it, so that its parent is no leaf
+    add_to_disk(*node, bytes); // before room is made for it: then its parent is no leaf, and cannot be evicted for it
     node->pending->is_being_written = true;
-    while (has_room && disk.bytes() > disk.budget) { // what is doomed already makes room as well
+    while (has_room && disk.bytes() > disk.budget) { // files that are to be removed are not in disk.bytes() any more
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
@@ -125,7 +126,8 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
     }
     if (has_room) {
         if (knows_sessions && is_index_full()) {
-            // one for one: those that still wait are not on disk, and others should not go for them
+            // one entry for one: entries of the write queue are not on disk yet, and others should not be evicted for
+            // them
             leave_index(task.victims);
         }
         unstarted_bytes = bytes;
@@ -177,7 +179,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
 
 std::list<stored_file> catalog::trim(size_t max_entries) {
     std::list<stored_file> victims;
-    const uint64_t         doomed = doomed_bytes; // before: what goes now makes room
+    const uint64_t         doomed = doomed_bytes; // without the entries that this call evicts: they do make room
     for (; max_entries > 0; max_entries--) {
         if (knows_sessions && is_index_full() && leave_index(victims)) {
             continue;
@@ -192,7 +194,7 @@ std::list<stored_file> catalog::trim(size_t max_entries) {
     return victims;
 }
 
-// Gives up an entry in all layers, so that it is known no longer. Returns false where none can go.
+// Evicts an entry from all tiers, so that its node leaves the index. Returns false where none can be evicted.
 bool catalog::leave_index(std::list<stored_file> & files) {
     const auto   may_leave_ram = [](const index_node & node) { return node.ram.children == 0 && node.lease.expired(); };
     index_node * victim =

@@ -1,4 +1,4 @@
-// The part of the catalog that finds what there is of a prompt, and counts what was used of it.
+// The part of the catalog that finds the entries of a prompt, and counts them as used.
 #include "catalog.hpp"
 
 #include <algorithm>
@@ -31,7 +31,7 @@ memory_entry_ptr catalog::lease(index_node & node) const {
     return pointer_to(made);
 }
 
-// What was in layer 1 or waited for the disk, and does no more, may still be leased.
+// An entry that just left tier 1 or the write queue may still be leased: then its bytes count in the budget of leases.
 void catalog::settle_lease(index_node & node, bool was_in_ram) noexcept {
     if (node.in_ram || node.pending) {
         return;
@@ -40,7 +40,7 @@ void catalog::settle_lease(index_node & node, bool was_in_ram) noexcept {
         if (leased->hold.bytes() == 0) {
             leased->hold = leases->keep(memory_bytes(*leased->entry), was_in_ram);
         }
-        let_release(pointer_to(leased)); // who leased it may let go right now
+        let_release(pointer_to(leased)); // the lease may end right now, and must not free the entry under the lock
     }
 }
 
@@ -57,7 +57,7 @@ bool prefix_search::may_use(const index_node & node) const {
     return !node.is_forgotten && (max_layer >= 2 || node.in_ram || node.pending);
 }
 
-// The node behind the first n_blocks; nullptr where it is gone.
+// The node of the last of the first n_blocks, or the root; nullptr where it is gone.
 index_node * catalog::node_behind(const prefix_search & search, size_t n_blocks) {
     return index.find(n_blocks == 0 ? search.root : search.plan.blocks[n_blocks - 1].key);
 }
@@ -72,7 +72,7 @@ bool catalog::choose(prefix_search & search, size_t max_entries) {
     return !search.is_walked || search.n_behind;
 }
 
-// By one block.
+// Extends the prefix by one block; at the last, by what it has in common with the nearest block or tail.
 void catalog::walk(prefix_search & search) {
     match_plan & plan  = search.plan;
     const size_t begin = plan.n_tokens;
@@ -100,8 +100,8 @@ void catalog::walk(prefix_search & search) {
     }
 }
 
-// For a checkpoint on another way that leaves the prefix at its end, and not much further on. Of several ways, and there may
-// be thousands, it tries some.
+// Looks for a checkpoint of another conversation that has the whole prefix and goes on from its end: rolled back by a
+// few tokens, it serves. There may be thousands of such conversations, so it tries some.
 void catalog::look_beyond(prefix_search & search, const index_node & last, size_t begin) {
     struct place {
         const index_node * parent;
@@ -135,7 +135,7 @@ void catalog::look_beyond(prefix_search & search, const index_node & last, size_
     }
 }
 
-// Among the children of one block, the last first, and of the root.
+// Looks for a checkpoint among the children of one block; the next call takes the block before it, down to the root.
 void catalog::look_for_checkpoint(prefix_search & search) {
     match_plan & plan  = search.plan;
     const size_t i     = *search.n_behind;
@@ -157,17 +157,17 @@ void catalog::look_for_checkpoint(prefix_search & search) {
     }
 }
 
-// Keeps in RAM, or on the account of those who lease it, what was read.
+// Keeps in tier 1 what was read; where there is no room, in the budget of leases.
 void catalog::keep_read(match_piece & piece, lease_budget::hold & reading) {
     lease_budget::hold hold = reading.split(memory_bytes(*piece.entry));
     index_node *       node = index.find(piece.key);
-    // where it was given up meanwhile, it must not come back
+    // an entry that was deleted meanwhile must not come back
     const bool is_known = node && node->is_stored() && !node->is_forgotten;
     if (is_known && node->lease.expired() && !node->in_ram && !node->pending) {
         keep_in_ram(*node, piece.entry);
     }
     if (memory_entry_ptr leased = is_known ? lease(*node) : nullptr) {
-        let_release(std::exchange(piece.entry, std::move(leased))); // another may have read it, too
+        let_release(std::exchange(piece.entry, std::move(leased))); // another lookup may have read it, too
         return;
     }
     const auto mine = std::make_shared<leased_entry>();
@@ -185,7 +185,7 @@ void catalog::use_piece(match_piece & piece, const memory_access & access) {
         prove_position(*node, piece.begin);
         touch(*node, access, size_of(*node));
         if (node->in_ram) {
-            write_later(*node, node->in_ram, access); // where an earlier write was dropped
+            write_later(*node, node->in_ram, access); // an earlier write may have been dropped
         }
     }
 }
@@ -199,7 +199,7 @@ bool catalog::use(match_plan & plan, lease_budget::hold & reading, const memory_
             keep_read(piece(plan.n_kept), reading);
         }
     }
-    // deepest first, so that what is shared is used last
+    // deepest first: the beginning, which others share, then counts as used last, and is evicted after the ends
     for (; max_entries > 0 && plan.n_used < n; max_entries--) {
         use_piece(piece(n - ++plan.n_used), access);
     }

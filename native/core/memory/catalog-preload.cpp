@@ -1,4 +1,4 @@
-// The part of the catalog that decides what comes back into RAM after a start.
+// The part of the catalog that decides which entries come back into RAM after a start.
 #include "catalog.hpp"
 
 #include <algorithm>
@@ -9,7 +9,8 @@ static bool is_on_disk_only(const index_node & node) {
     return node.fits && node.disk.present && !node.in_ram && !node.pending && !node.is_superseded && !node.is_forgotten;
 }
 
-// Whether what leads to it from a root of these is there. What is in RAM was looked at before, or asked for.
+// Whether all entries from one of these roots to the leaf are there. The walk ends at an entry in RAM, whose own
+// ancestors were there when it was read.
 static bool is_reachable(const index_node & leaf, const std::set<digest> & roots, size_t & n_nodes) {
     const index_node * node = &leaf;
     while (node->parent && is_on_disk_only(*node)) {
@@ -31,7 +32,7 @@ std::optional<std::vector<match_piece>> catalog::next_to_preload(const std::set<
             continue;
         }
         for (; node->parent && is_on_disk_only(*node); node = node->parent) {
-            if (node->lease.expired()) { // else a request has just read it
+            if (node->lease.expired()) { // a leased entry was just read by a request
                 pieces.push_back(piece_of(*node, node->position));
             }
         }
@@ -52,7 +53,7 @@ preload_step catalog::next_step(const match_piece & piece, uint64_t max_bytes) {
 void catalog::preload(const match_piece & piece) {
     index_node & node = *index.find(piece.key);
     if (node.touches == 0) {
-        node.ram.priority = node.disk.priority; // not used since the start: by the time of its file
+        node.ram.priority = node.disk.priority; // it was not used since the start: the time of its file counts
     }
     if (keep_in_ram(node, piece.entry)) {
         node.is_preloaded = true;

@@ -1,4 +1,4 @@
-// The part of the catalog that keeps what belongs to sessions, and what a policy decides.
+// The part of the catalog that keeps entries for their sessions, and takes a policy's priorities.
 #include "catalog.hpp"
 
 #include <algorithm>
@@ -14,7 +14,8 @@ void catalog::settle_holds(const digest & key, const holds & now) {
     }
 }
 
-// Entries go leaf first, so a session has something in RAM as long as its first block, or its tail if that is all, is there.
+// Counts the sessions that have something in RAM. Entries are evicted leaf first, so such a session has its first block
+// there, or its tail if it has no block.
 void catalog::settle_begun(index_node & node) {
     const bool is_beginning = node.in_ram && node.position == 0 && node.kind != entry_kind::checkpoint;
     sessions_in_ram -= node.n_begun;
@@ -22,7 +23,8 @@ void catalog::settle_begun(index_node & node) {
     sessions_in_ram += node.n_begun;
 }
 
-// An entry is pinned while there is room, and only behind one that is: what is beyond the limit are ends of conversations.
+// Pins an entry that wants to be, if there is room and the entry before it is pinned: so the ends of conversations are
+// what is beyond the limit. A change goes on to the entries that continue it.
 void catalog::settle_pin(index_node & top) {
     entry_index::walk(top, [&](index_node & node) {
         if (!node.wants_pin && node.pin_bytes == 0) {
@@ -41,7 +43,8 @@ void catalog::settle_pin(index_node & top) {
     });
 }
 
-// What belongs to a session stays for it: only its own next turn may take the place of its end.
+// An entry of a session may only be superseded by that session's own next turn, and not where other sessions have it,
+// too.
 bool catalog::may_supersede(const digest & key, const memory_access & access) const {
     const auto it = sessions.held().find(key);
     return it == sessions.held().end() || (it->second.n_sessions == 1 && sessions.has(access.session_id, key));
@@ -89,7 +92,7 @@ std::string catalog::pin(const std::string & id, uint64_t more_bytes) {
     return "";
 }
 
-// Takes an entry out of all layers. Returns the bytes that it took.
+// Deletes an entry from all tiers. Returns the bytes that it took.
 uint64_t catalog::forget(index_node & node) {
     const uint64_t bytes = node.ram.bytes + node.disk.bytes;
     count_eviction(node, 1, eviction_reason::forgotten);
@@ -98,7 +101,7 @@ uint64_t catalog::forget(index_node & node) {
         node.is_forgotten = true;
     } else {
         if (node.pending) {
-            // nothing will replace them any more
+            // the entry will not be written, so the files that it was to replace are removed here
             const std::vector<digest> replaced = std::move(node.pending->replaces);
             settle_write(node);
             for (const digest & key : replaced) {
@@ -113,7 +116,7 @@ uint64_t catalog::forget(index_node & node) {
     return bytes;
 }
 
-// Whether another conversation builds upon a block. Checkpoints on the way are no conversation's own.
+// Whether another conversation continues a block. A checkpoint on the way to others counts only where a session has it.
 static bool is_shared(const index_node & node) {
     return std::any_of(node.children.begin(), node.children.end(), [](const index_node * child) {
         return child->is_stored() && !child->is_forgotten && !child->is_superseded &&
@@ -139,7 +142,7 @@ uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries
             is_unwanted = false;
             continue;
         }
-        // one may take others along
+        // deleting one child may release others
         for (index_node * own = kept_child(*node); own; own = kept_child(*node)) {
             bytes += forget(*own);
         }

@@ -64,11 +64,11 @@ void catalog::touch(index_node & node, const memory_access & access, uint64_t by
     node.last_use                      = ++clock;
     node.strategy                      = access.strategy;
     rerank(node, [&] { node.touches++; });
-    settle_pin(node); // there may be room for it now
+    settle_pin(node); // there may be room for its pin now
     ram.set_priority(node);
     disk.set_priority(node);
-    // One model, one price: a measured one would only make equal entries look unequal. Without a checkpoint the block that
-    // it stands in, at least, would have to be computed.
+    // All entries are of one model, so a constant will do: a measured price would only make equal entries look unequal.
+    // A checkpoint saves at least the computing of the block that it is in.
     const size_t n_tokens = node.kind == entry_kind::checkpoint ? options.block_tokens : node.tokens.size();
     events.touched(node, bytes, SECONDS_PER_TOKEN * (double) n_tokens);
 }
@@ -87,7 +87,8 @@ index_node & catalog::add(const digest & key, const digest & parent, entry_kind 
     return node;
 }
 
-// The checkpoints on the way to a new one: whoever goes on from here needs the last only.
+// Marks the checkpoints of the same conversation before a new one: a request that continues the conversation needs the
+// last one only.
 void catalog::dominate(index_node & checkpoint) {
     const auto any = [](const index_node &) { return true; };
     for (index_node * next = &checkpoint; next->parent; next = next->parent) {
@@ -105,7 +106,7 @@ void catalog::dominate(index_node & checkpoint) {
     }
 }
 
-// Layer 1
+// Tier 1
 
 void catalog::put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
                   const std::optional<digest> & supersedes, const memory_access & access) {
@@ -117,7 +118,7 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
         return;
     }
     index_node * old = supersedes ? index.find(*supersedes) : nullptr;
-    // only what nothing builds on; not being a block, it never will have children
+    // only a tail or a checkpoint can be superseded: a block may have children
     if (old &&
         (old == &node || !old->is_stored() || old->kind == entry_kind::block || !may_supersede(*supersedes, access))) {
         old = nullptr;
@@ -152,7 +153,7 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
     node.in_ram = entry;
     settle_pin(node);
     settle_begun(node);
-    // without a disk no writer minds the index
+    // without a disk there is no writer, which otherwise keeps the index within its budget
     while (ram.bytes() + leases->of_layer() > ram.budget || (!has_disk && is_index_full())) {
         index_node * victim =
             ram.first([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
@@ -173,7 +174,7 @@ void catalog::evict_from_ram(index_node & victim) {
     drop_from_ram(victim);
 }
 
-// To be freed later; without memory to note it, now.
+// Notes an entry, to be freed without the lock. Where there is no memory for the note it is freed here.
 void catalog::let_release(memory_entry_ptr entry) noexcept {
     try {
         released.push_back(std::move(entry));
@@ -192,7 +193,7 @@ void catalog::drop_from_ram(index_node & node) noexcept {
     }
 }
 
-// What a file said of its position may be wrong; who was found from its root has the right one.
+// The position that a file names may be wrong; a lookup that came from the root knows the right one.
 void catalog::prove_position(index_node & node, uint64_t position) {
     if (node.position != position) {
         node.position = position;
@@ -201,7 +202,7 @@ void catalog::prove_position(index_node & node, uint64_t position) {
     }
 }
 
-// What follows from files that the indexer or a reader met
+// Files that the indexer or a reader met
 
 void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_use) {
     if (removed.count(header.key)) {

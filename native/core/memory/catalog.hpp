@@ -1,5 +1,6 @@
-// What the store knows and decides: which entry is in which layer, what leaves it, what is written and what is found.
-// In memory only: nothing here opens a file or takes a lock; the store's mutex guards all of it.
+// The catalog knows which entry is in which tier, and decides what leaves a tier, what is written and what a lookup
+// finds. It opens no file and takes no lock but that of lease_budget, which counts. The store's mutex guards all of it:
+// HTTP threads, the token loop, and the store's own threads call it with that.
 #pragma once
 
 #include "entry-file.hpp"
@@ -20,14 +21,14 @@ struct match_piece {
     digest           key, parent;
     entry_kind       kind;
     memory_tokens    tokens; // empty where the entry is given
-    size_t           begin;  // tokens before it
+    size_t           begin; // tokens before it
     memory_entry_ptr entry; // leased; null: it has to be read from disk
-    uint64_t         bytes;    // of its file, where it has to be read
+    uint64_t         bytes; // of its file, where it has to be read
     bool             was_read     = false;
-    bool             is_first_use = false; // of what was preloaded: its file has to be marked
+    bool             is_first_use = false; // it was preloaded and never used before: its file has to get a new time
 };
 
-// One that waits in RAM to be adopted, leased, and as what it was put.
+// An entry that waits in RAM to be adopted, leased, with the access by which it was put.
 struct held_entry {
     memory_entry_ptr entry;
     memory_access    access;
@@ -39,32 +40,32 @@ struct match_plan {
     size_t                     n_tokens = 0;
     std::vector<match_piece>   blocks;
     std::optional<match_piece> checkpoint;
-    size_t                     n_beyond = 0; // tokens behind n_tokens that the checkpoint has
+    size_t                     n_beyond = 0; // tokens that the checkpoint has beyond n_tokens
 
-    size_t n_kept = 0, n_used = 0; // how far use() has come
+    size_t n_kept = 0, n_used = 0; // how many pieces use() has kept in RAM, and counted as used
 
     uint64_t bytes_to_read() const;
 };
 
-// A search for the longest prefix of some tokens, which outlive it. Goes on where it was, also when the catalog has
-// changed meanwhile: what it found is leased, or is on disk and may be missing when it is read.
+// A search for the longest prefix of some tokens, which outlive it. It is done in steps, and the catalog may change
+// between two of them: what was found in RAM is leased, and what was found on disk may be missing when it is read.
 struct prefix_search {
     digest          root            = {};
     const int32_t * tokens          = nullptr;
     size_t          n_tokens        = 0;
     bool            need_checkpoint = false;
     int             max_layer       = 0;
-    size_t          rewind          = 0; // tokens that a checkpoint can be taken back by
+    size_t          rewind          = 0; // tokens by which a checkpoint can be rolled back
 
-    match_plan plan; // once it has ended there may be more blocks than its n_tokens need
+    match_plan plan; // once the search has ended it may have more blocks than its n_tokens need
 
-    bool                  is_walked = false; // all blocks were found; then the checkpoint is looked for
-    std::optional<size_t> n_behind; // blocks behind which it is looked for next
+    bool                  is_walked = false; // all blocks were found; the search for the checkpoint follows
+    std::optional<size_t> n_behind; // the next look for it is behind so many blocks; nothing: the search is over
 
     bool may_use(const index_node & node) const;
 };
 
-// One file to write, once the victims are gone.
+// One file to write, once the files of the victims are removed.
 struct write_task {
     digest                 key;
     file_header            header;
@@ -72,16 +73,16 @@ struct write_task {
     std::list<stored_file> victims;
 };
 
-// Where a member throws std::bad_alloc, no more than what it was to do is missing: all members work as before.
+// Where a member throws std::bad_alloc, it has not done all that it should, but the catalog is whole: all members work.
 class catalog {
   public:
     explicit catalog(const memory_options & options);
 
-    memory_stats counters;        // what is counted since start; the present sizes are filled in by stats()
-    bool         has_disk = true; // layer 2 is wanted
-    bool         knows_sessions; // of the last run; else nothing is given up on disk
+    memory_stats counters; // what is counted since start; the present sizes are filled in by stats()
+    bool         has_disk = true; // tier 2 is wanted
+    bool         knows_sessions; // the sessions of the last run are known; before that nothing is evicted on disk
 
-    // State that no layer has any more; to be freed where no lock is held, as that takes long.
+    // State that no tier has any more. Freeing takes long, so the caller does it without the lock.
     std::vector<memory_entry_ptr> take_released() { return std::exchange(released, {}); }
 
     memory_stats stats() const;
@@ -91,36 +92,38 @@ class catalog {
     void put(const memory_entry_ptr & entry, const digest & key, const digest & parent,
              const std::optional<digest> & supersedes, const memory_access & access);
 
-    // Searches on for the longest prefix that can be rebuilt if all that is to be read turns out to be there, among about
-    // max_entries; returns false when it has it.
+    // Does a step of a search for the longest prefix that can be rebuilt, taking it that all files will be there; looks
+    // at about max_entries. Returns false when the search is over.
     bool choose(prefix_search & search, size_t max_entries);
-    // Keeps in RAM what was read for a plan, and counts what it found as used, some max_entries of it; returns false when
-    // that is done. `reading` counts what was read; what layer 1 has no room for counts until nobody leases it.
+    // Does a step of keeping in RAM what was read for a plan, and of counting the plan's entries as used, for about
+    // max_entries. Returns false when all is done. `reading` has the bytes that were read; those that tier 1 has no
+    // room for stay in the budget until nobody leases the entry.
     bool use(match_plan & plan, lease_budget::hold & reading, const memory_access & access, size_t max_entries);
 
     const std::shared_ptr<lease_budget> leases;
 
-    // What is to be preloaded next: of one conversation of these roots what only the disk has, its beginning first. Goes
-    // from the last in the order of eviction towards the first, and looks at about max_nodes at a time, so that there may
-    // be nothing among these; returns nothing when all were seen.
+    // Gives the entries to preload next: those of one conversation of these roots that only the disk has, its beginning
+    // first. Conversations come from the last in the order of eviction to the first. One call looks at about max_nodes,
+    // so that the list may be empty; returns nothing when all were seen.
     std::optional<std::vector<match_piece>> next_to_preload(const std::set<digest> & roots, size_t max_nodes,
                                                             std::optional<layer::place> & cursor);
-    // Before it is read, and again before preload(), which keeps in RAM what was read: whether that is still wanted, and
-    // layer 1 would not hold more than max_bytes then.
+    // Whether the piece still is to be preloaded, and tier 1 would not have more than max_bytes with it: to be asked
+    // before it is read, and again before preload(), which keeps in RAM what was read.
     preload_step next_step(const match_piece & piece, uint64_t max_bytes);
     void         preload(const match_piece & piece);
 
-    // For adopt(): at most so many children of a key that are in RAM; and the end of one.
+    // For adopt(): at most max_entries children of a key that are in RAM. drop_held() drops one of them.
     std::vector<held_entry> held_below(const digest & parent, size_t max_entries) const;
     void                    drop_held(const digest & key);
 
-    // Tells of a file: found by the indexer, gone, or damaged (which removes it). last_use: its time, in nanoseconds.
+    // Tell that the indexer found a file (last_use: the file's time, in nanoseconds), that a file is gone, or that it
+    // is damaged, which removes it.
     void add_file(const file_header & header, uint64_t bytes, int64_t last_use);
     void lose_file(const digest & key);
     void remove_damaged_file(const digest & key);
 
-    // Once all files are known: finds which of these are orphans, from then on as they come and go, and which checkpoints
-    // are on the way to others.
+    // Called once all files were found, for all of them: marks those that are orphans, and checkpoints on the way to
+    // others. From then on orphans are marked as files come and go.
     void settle_files(const digest * keys, size_t n_keys);
 
     // As the members of memory_store of the same name.
@@ -129,32 +132,34 @@ class catalog {
     void          set_priority(int in_layer, const digest & key, int64_t now, int64_t priority);
     void          add_sizes(const digest * keys, size_t n_keys, memory_session & to) const;
     uint64_t      unpinned_bytes(const digest * keys, size_t n_keys) const;
-    // Pins a session whose unpinned_bytes() are these; returns why not, or nothing.
+    // Pins a session whose unpinned_bytes() are more_bytes. Returns why it was not pinned, or an empty text.
     std::string pin(const std::string & id, uint64_t more_bytes);
 
-    // Lets go of the last max_entries entries of a session that was taken; with is_unwanted gives them up, unless
-    // another session or conversation builds upon them: then they and those before them stay, and is_unwanted becomes false.
-    // Returns the bytes that were given up.
+    // Drops the references of a session that was taken to its last max_entries entries. With is_unwanted it deletes
+    // these entries, up to the first that another session or conversation continues: that and those before it stay, and
+    // is_unwanted becomes false. Returns the bytes that were deleted.
     uint64_t let_go(session & taken, bool & is_unwanted, size_t max_entries);
 
-    // Sessions that were deleted before all files were known; their entries go once they are.
+    // Sessions that were deleted before all files were known. Their entries are deleted once all are.
     std::vector<session> condemned;
 
     // For the writer. begin_write() makes room and returns nothing when the write is not needed or has no room.
     write_queue               queue;
     std::optional<write_task> begin_write(const disk_job & job);
-    // Whether what is on disk may be given up: all of it is known, and what sessions it belongs to.
+    // Whether entries on disk may be evicted: all files are known, and to which sessions they belong.
     bool may_evict() const { return counters.index_complete && knows_sessions; }
-    // Queues again at most so many writes that had no room when nothing could be given up. Returns false where none waits.
+    // Queues at most max_writes again that found no room while nothing could be evicted. Returns false where none
+    // waits.
     bool resume_writes(size_t max_writes);
-    // Whether all that had to go for the file is gone; from then on it is counted.
+    // Whether the files of all victims are removed, so that the new file may be written; from then on it counts.
     bool start_write();
     void end_write(const disk_job & job, bool is_written);
-    // Gives up at most so many entries that are over a budget, the disk's or the index's. Returns the files to remove.
+    // Evicts at most max_entries that are over a budget, the disk's or the index's. Returns the files to remove.
     std::list<stored_file> trim(size_t max_entries);
     uint64_t               index_bytes() const;
     bool                   is_index_full() const { return index_bytes() > options.index_bytes; }
-    // Whether the file is still to be removed: not where it was written anew meanwhile, which replaced it.
+    // Whether the file still is to be removed: not where an entry of the same key was written meanwhile, which replaced
+    // it.
     bool must_remove(const stored_file & file) const;
     void end_removal(const stored_file & file) { doomed_bytes -= file.bytes; }
 
@@ -168,22 +173,22 @@ class catalog {
     layer                ram, disk;
     int64_t              clock           = CLOCK_START; // counts touches
     uint64_t             doomed_bytes    = 0; // of files that are to be removed
-    uint64_t             unstarted_bytes = 0; // of a file that waits until its victims are removed
-    bool                 knows_files     = false; // so that what has no parent on disk is known to be an orphan
+    uint64_t             unstarted_bytes = 0; // of a file that waits until the files of its victims are removed
+    bool                 knows_files     = false; // all files are known: one without its parent on disk is an orphan
 
-    uint64_t pinned_bytes  = 0;     // each entry once, however many layers and sessions have it
-    uint64_t refused_bytes = 0;     // of pinned sessions as well, but beyond the limit
+    uint64_t pinned_bytes  = 0; // an entry counts once, however many tiers and sessions have it
+    uint64_t refused_bytes = 0; // of entries of pinned sessions that are not pinned, being beyond the limit
 
     uint64_t sessions_in_ram = 0;
 
     std::vector<memory_entry_ptr> released;
 
-    // What was removed while the indexer may still have its header.
+    // Keys whose files were removed during indexing: the indexer may have read their headers before.
     std::unordered_set<digest, digest_hash> removed;
 
     void         touch(index_node & node, const memory_access & access, uint64_t bytes);
     index_node & add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
-    // Changes what the order of both layers depends on.
+    // Changes a node's members that the order of eviction depends on, in both tiers.
     template <typename F> void rerank(index_node & node, F edit) {
         ram.change(node, [&] { disk.change(node, edit); });
     }
@@ -225,7 +230,7 @@ class catalog {
     void             keep_read(match_piece & piece, lease_budget::hold & reading);
     void             use_piece(match_piece & piece, const memory_access & access);
 
-    // Forgets the entry of a key at its end, if it is stored nowhere then.
+    // At its end, removes the node of a key from the index where the entry is stored nowhere.
     struct release_guard {
         entry_index & index;
         const digest  key;

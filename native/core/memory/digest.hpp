@@ -1,4 +1,4 @@
-// The key of an entry as 32 bytes; outside of the store it is text.
+// The key of an entry as 32 bytes; outside of the store it is text. Touches nothing; any thread.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@ struct digest_hash {
     }
 };
 
-// Nothing unless the text is 64 lower-case hexadecimal digits.
+// The key that the text names; nothing where it is not 64 lower-case hexadecimal digits.
 std::optional<digest> digest_from_hex(const std::string & text);
 std::string           digest_hex(const digest & key);
 

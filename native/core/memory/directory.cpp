@@ -64,7 +64,8 @@ ssize_t read_all(int fd, uint8_t * to, size_t n_bytes, off_t offset) {
     return (ssize_t) done;
 }
 
-// Opens a new file and locks it, which tells others that it is no leftover; there are file systems without locks.
+// Opens a new file and locks it, so that other servers do not take it for a leftover. Some file systems have no locks;
+// the file is used without one there.
 file_descriptor open_temporary(const std::string & directory, std::string & path) {
     while (true) {
         path = directory + "/" + LEFTOVER_PREFIX + "XXXXXX" + LEFTOVER_SUFFIX;
@@ -77,7 +78,7 @@ file_descriptor open_temporary(const std::string & directory, std::string & path
         if (!is_taken && (::fstat(file.get(), &info) != 0 || info.st_nlink > 0)) {
             return file;
         }
-        // another server removes leftovers, and came between
+        // another server took the file for a leftover before it was locked
     }
 }
 
@@ -144,7 +145,7 @@ void make_directories(const std::string & path, bool is_durable) {
     }
     make_directory(path);
     if (is_durable) {
-        sync_directory(parent_of(path)); // also where it was there: who made it may have ended before it came to that
+        sync_directory(parent_of(path)); // also where it was there: its maker may have ended before it synced it
     }
 }
 
@@ -179,7 +180,7 @@ void directory::add_unsynced(const std::string & path) {
     }
 }
 
-// The directory of a key's file, and, unless it is known to be durable, those that lead to it.
+// Notes the directory of a key's file for the next sync, and those that lead to it unless they are known to be durable.
 void directory::add_unsynced(const digest & key, const std::string & leaf) {
     const uint16_t number = (uint16_t) (key[0] << 8 | key[1]);
     add_unsynced(leaf);
@@ -265,7 +266,7 @@ static read_result read_checked(int fd, const file_header & header, state_bytes 
     return sum.value() == header.data_checksum ? read_result::good : read_result::damaged;
 }
 
-// A file may have any time.
+// Clamped, since a file may have any time.
 static int64_t nanoseconds(const timespec & time) {
     constexpr int64_t A_SECOND = 1000000000;
     return std::clamp<int64_t>(time.tv_sec, 0, MAX_FILE_TIME / A_SECOND - 1) * A_SECOND + time.tv_nsec;

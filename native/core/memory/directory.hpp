@@ -1,4 +1,5 @@
-// The directory of layer 2: where files are, and how one gets there whole or not at all. docs/memory-format.md.
+// The directory of tier 2 (docs/memory-format.md): where files are, and how a file gets there whole or not at all.
+// Touches files, and decides nothing; the store's threads and HTTP threads that read call it, never the token loop.
 #pragma once
 
 #include "entry-file.hpp"
@@ -21,7 +22,7 @@ class directory {
     // Makes what is missing of the directory, for this user only, and with sync_each durably. Any thread.
     void make() const;
 
-    // Removes what writers that are no more left half-written. Any thread.
+    // Removes the half-written files of servers that have ended. Any thread.
     void remove_leftovers() const;
 
     // Puts a file in its place, under header.key; the sums in the header are filled in. Calls `rest` after each MiB.
@@ -38,10 +39,10 @@ class directory {
   private:
     std::string           root;
     bool                  sync_each;
-    std::set<std::string> unsynced; // directories with names that a power cut may lose; not kept without sync_each
+    std::set<std::string> unsynced; // directories with names that a power cut may lose; empty without sync_each
 
-    // By the first digits of keys: the directories of files whose own names are durable. Who made one, this server or
-    // another, may have ended before it was.
+    // Whether the name of a file's directory is durable, by the first four digits of keys. That a directory is there
+    // does not tell: the server that made it may have ended before it was synced.
     std::bitset<1 << 16>  durable;
     std::vector<uint16_t> not_yet_durable;
 
@@ -49,11 +50,11 @@ class directory {
     void add_unsynced(const digest & key, const std::string & leaf);
 };
 
-// Makes a directory and those that lead to it where they are missing, for this user only; is_durable: a power cut leaves
-// it. Throws as the members of `directory` do.
+// Makes a directory and those that lead to it where they are missing, for this user only; is_durable: they survive a
+// power cut. Throws as the members of `directory` do.
 void make_directories(const std::string & path, bool is_durable);
 
-// Makes the names in a directory durable. One that is gone, or that we may not read, is for others to sync.
+// Makes the names in a directory durable. Does nothing where the directory is gone, or this user may not read it.
 void sync_directory(const std::string & path);
 
 enum class read_result { good, missing, foreign, damaged, failed };
@@ -69,11 +70,12 @@ struct file_facts {
 // Reads the header of a file, and with `data` also its data, which it checks. Any thread. `failed`: the system refused.
 read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data = nullptr);
 
-// Calls act(name) for all that is in a directory, until that returns false; what it returned last. Throws as the members of
-// `directory` do where it cannot be opened. Not std::filesystem's iterator: without memory that one ends the process.
+// Calls act(name) for each name in a directory, until act() returns false; returns what act() returned last. Throws as
+// the members of `directory` do where the directory cannot be opened. std::filesystem's iterator would end the process
+// where there is no memory.
 bool for_names_in(const std::string & path, const std::function<bool(const std::string &)> & act);
 
-// Gives the file the time of now, by which the next start knows when it was used; no harm where that is not allowed.
+// Sets the file's time to now, from which the next start knows when it was used. It does not matter where that fails.
 void mark_used(const std::string & path);
 
 } // namespace atlas::memory

@@ -1,4 +1,5 @@
-// Whether layer 2 works, and when it is tried again.
+// Whether tier 2 works, and when it is tried again. Touches nothing; the store's threads call it with the store's
+// mutex.
 #pragma once
 
 #include "backoff.hpp"
@@ -17,12 +18,12 @@ inline std::string reason_of(const std::exception & error) noexcept {
     }
 }
 
-// Trouble with one kind of work: it is left alone for longer and longer, until it succeeds. Not thread-safe.
+// Trouble with one kind of work. While it lasts the work is tried after longer and longer pauses. Not thread-safe.
 class disk_trouble {
   public:
     using clock = std::chrono::steady_clock;
 
-    // It failed. What fails while it is left alone, being in haste, does not make that longer.
+    // The work failed. A hasty try that fails during a pause, as for flush(), does not lengthen it.
     void begin(std::string why) {
         text = std::move(why);
         if (!is_waiting()) {

@@ -41,7 +41,7 @@ template <typename T> T get(const uint8_t * from) {
     return value;
 }
 
-// Other servers' blocks may have another size than ours.
+// Whether some block size allows the shape: other servers that share the directory may have another size than ours.
 bool has_possible_shape(entry_kind kind, size_t n_tokens, uint64_t position) {
     for (size_t block_tokens = MIN_BLOCK_TOKENS; block_tokens <= MAX_TOKENS; block_tokens++) {
         if (has_right_length(kind, n_tokens, block_tokens) && position % block_tokens == 0) {

@@ -1,4 +1,4 @@
-// The format of an entry's file: docs/memory-format.md. Bytes in, bytes out; no file is opened here.
+// The format of an entry's file: docs/memory-format.md. Bytes in, bytes out; it opens no file. Any thread.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -16,12 +16,12 @@ struct file_header {
     digest        parent = {};
     entry_kind    kind   = entry_kind::block;
     memory_tokens tokens;
-    uint64_t      position      = 0; // tokens of the conversation before these; 0 also where that was not known
+    uint64_t      position      = 0; // how many tokens of the conversation come before; 0 also where that is not known
     uint64_t      data_bytes    = 0;
     uint64_t      data_checksum = 0;
 };
 
-// Whether an entry of that kind may have so many tokens where blocks have block_tokens.
+// Whether an entry of that kind may have n_tokens tokens where blocks have block_tokens.
 bool has_right_length(entry_kind kind, size_t n_tokens, size_t block_tokens);
 
 // good; foreign: not a file of this format and version; damaged: such a file, but not as it was written.
@@ -55,9 +55,9 @@ class running_checksum {
 
 std::vector<uint8_t> encode_header(const file_header & header);
 
-// Reads a header from the first n_bytes bytes of a file of file_size bytes; header_bytes(MAX_TOKENS) of them, or the
-// whole file, must be given. Fills in `header` only where the result is good. Does not see the data. What is good has a
-// number of tokens and a position that some block size allows, and no more than MAX_DATA_BYTES.
+// Reads a header from the first n_bytes bytes of a file of file_size bytes; the caller gives header_bytes(MAX_TOKENS)
+// of them, or the whole file. Fills in `header` only where the result is good; the data is not checked. A good header
+// has a number of tokens and a position that some block size allows, and at most MAX_DATA_BYTES of data.
 file_state decode_header(const uint8_t * bytes, size_t n_bytes, uint64_t file_size, file_header & header);
 
 } // namespace atlas::memory

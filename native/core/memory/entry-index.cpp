@@ -10,7 +10,7 @@ by_tokens::place by_tokens::of(const index_node * node) {
     return {node->fits, node->kind, node->tokens.data(), node->tokens.size()};
 }
 
-// What fits comes last, by kind: what files of others bring in is not in the way of a search.
+// Nodes that fit come last, by kind. So a search does not meet those that files of other servers brought in.
 bool by_tokens::operator()(const place & a, const place & b) const {
     const auto group_a = std::make_tuple(a.fits, a.kind), group_b = std::make_tuple(b.fits, b.kind);
     if (group_a != group_b) {
@@ -19,8 +19,8 @@ bool by_tokens::operator()(const place & a, const place & b) const {
     return std::lexicographical_compare(a.tokens, a.tokens + a.n_tokens, b.tokens, b.tokens + b.n_tokens);
 }
 
-// Of a node with its place in the map, among its parent's children and in the order of each layer, and with the record
-// of its file, with malloc's overhead.
+// Bytes of a node with its places in the map, among its parent's children and in the order of each tier, with the
+// record of its file, and with malloc's overhead.
 constexpr uint64_t NODE_BYTES = 640;
 
 static uint64_t bytes_of(const memory_tokens & tokens) { return tokens.capacity() * sizeof(tokens[0]); }
@@ -109,7 +109,7 @@ index_node * entry_index::block(const index_node & parent, const int32_t * token
     return it != parent.children.end() ? *it : nullptr;
 }
 
-// In lexicographic order, the entries with the most in common with some tokens are next to where these would be.
+// In lexicographic order, the entries with the most in common with some tokens are beside the place of these tokens.
 entry_index::nearest_match entry_index::nearest(const index_node & parent, const int32_t * tokens,
                                                 size_t n_tokens) const {
     nearest_match best;
@@ -148,7 +148,7 @@ index_node * entry_index::checkpoint(const index_node & parent, const int32_t * 
         if (leads && common == 0) {
             return nullptr;
         }
-        // whatever leads the tokens and comes before this one leads what the two have in common
+        // a shorter checkpoint that is at the beginning of the tokens, too, is at the beginning of this one
         n_tokens = leads ? common - 1 : common;
     }
 }

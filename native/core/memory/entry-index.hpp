@@ -1,4 +1,5 @@
-// Which entries there are, and how they continue one another. In memory only, no budgets, no locks.
+// Which entries there are, and how they continue one another: a prefix tree with a block as a step. In RAM only, no
+// budgets, no locks; the store's mutex guards it, and the catalog alone calls it.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -16,21 +17,21 @@ namespace atlas::memory {
 struct index_node;
 struct leased_entry;
 
-// What goes first when a layer needs room.
+// What is evicted first when a tier needs room.
 enum class eviction_rank : uint8_t {
-    orphan,    // cannot be reached any more
-    dominated, // a checkpoint on the way to a later one, which nobody came back to
+    orphan,    // no lookup can reach it any more
+    dominated, // a checkpoint on the way to a later one, and never used again
     normal,
     live,   // of a session
     pinned, // of a session that a user pinned
 };
 
-// Where a leaf stands in the order of eviction; of the node only the address counts, so that it may be gone.
+// Where a leaf stands in the order of eviction. The node is only compared by its address, so it may be gone.
 using eviction_place = std::tuple<eviction_rank, int64_t, index_node *>;
 
-// How a layer holds an entry. Belongs to layer.
+// How a tier has an entry; only the class `layer` changes it.
 struct layer_state {
-    std::set<eviction_place>::node_type seat; // in the layer's order, kept here while the entry is no leaf
+    std::set<eviction_place>::node_type seat; // its node of the tier's order, kept here while the entry is no leaf
 
     uint64_t bytes     = 0;
     int64_t  priority  = 0;     // on the scale of last_use; the smallest goes first
@@ -39,14 +40,14 @@ struct layer_state {
     bool     is_orphan = false; // cannot be reached from its root in the layer
 };
 
-// A file of layer 2. Its record is made with its entry, so that giving it up needs no memory.
+// A file of tier 2. The record is made with the file's entry, so that removing the file needs no memory.
 struct stored_file {
     digest   key;
     uint64_t bytes;
-    uint64_t place = 0; // of its removal among the jobs of the write queue, once that has failed
+    uint64_t place = 0; // of its removal among the jobs of the write queue, once the removal has failed
 };
 
-// An entry that waits for the disk, and keeps its state in memory meanwhile.
+// An entry that waits for the disk. It keeps the state in RAM meanwhile.
 struct pending_write {
     memory_entry_ptr    entry;
     uint64_t            sequence; // in the order of put()
@@ -71,37 +72,37 @@ struct by_tokens {
     bool operator()(const place & a, const index_node * b) const { return (*this)(a, of(b)); }
 };
 
-// A key. One without a parent is known only as the parent of others: a root, or an entry that is not stored.
+// A key. A node without a parent is there only as the parent of others: a root, or an entry that is not stored.
 struct index_node {
     const digest * key    = nullptr;
     index_node *   parent = nullptr;
     entry_kind     kind   = entry_kind::block;
     memory_tokens  tokens;
-    uint64_t       position = 0; // tokens before these; 0 also where the parent was not stored
-    bool           fits     = false; // the length is one that blocks of our size allow; others are never found
+    uint64_t       position = 0; // how many tokens come before; 0 also where the parent was not stored
+    bool           fits     = false; // our block size allows its length; other servers' entries are never found
 
     std::set<index_node *, by_tokens> children;
 
     int64_t        last_use      = 0; // on the catalog's clock
     uint32_t       touches       = 0;
-    uint32_t       n_sessions    = 0;     // that it belongs to
-    uint32_t       n_begun       = 0;     // what it counts as sessions that have their beginning in RAM
-    bool           wants_pin     = false; // and a user pinned one
-    bool           is_pinned     = false; // and there is room for that
-    uint64_t       pin_bytes     = 0;     // what it counts as pinned, or as beyond the limit
+    uint32_t       n_sessions    = 0;     // sessions that it belongs to
+    uint32_t       n_begun       = 0;     // its part of the count of sessions that have their beginning in RAM
+    bool           wants_pin     = false; // a user pinned one of its sessions
+    bool           is_pinned     = false; // and there was room for that
+    uint64_t       pin_bytes     = 0;     // its part of the bytes that are pinned, or that are beyond the limit
     cache_strategy strategy      = cache_strategy::lru; // of the request that last touched it
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 
-    bool is_preloaded = false;          // in RAM, and not used since
-    bool is_held_back = false;          // in RAM, and shall go to disk once it was adopted
+    bool is_preloaded = false;          // in RAM since the preload, and not used since
+    bool is_held_back = false;          // in RAM, and to be written to disk once it was adopted
 
     layer_state                    ram, disk;
     std::list<stored_file>         file; // one where the entry is on disk
     memory_entry_ptr               in_ram;
     std::unique_ptr<pending_write> pending;
     std::weak_ptr<leased_entry>    lease;
-    bool                           is_superseded = false; // still on disk, until what replaces it is durable
-    bool                           is_forgotten  = false; // to be removed once it has been written
+    bool                           is_superseded = false; // on disk only until the entry that replaces it is durable
+    bool                           is_forgotten  = false; // deleted while it was being written: then to be removed
 
     bool is_live() const { return n_sessions > 0; }
     bool is_stored() const { return in_ram || pending || disk.present; }
@@ -111,7 +112,7 @@ struct index_node {
 class entry_index {
   public:
     explicit entry_index(size_t block_tokens) : block_tokens(block_tokens) {}
-    // What the nodes take of RAM, in bytes: each about 640 and what its tokens take.
+    // RAM that the nodes take, in bytes: about 640 each, and their tokens.
     uint64_t bytes() const { return n_bytes; }
 
     index_node *       find(const digest & key);
@@ -120,7 +121,8 @@ class entry_index {
     // The node of an entry, made where it is missing. Where that fails, nothing has changed.
     index_node & add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens);
 
-    // Forgets a node that is stored nowhere, and what only led to it. The node may be gone afterwards.
+    // Removes a node whose entry is stored nowhere, and the nodes that were there only to lead to it. Does nothing
+    // while the entry is stored or has children that are.
     void release(index_node & node) noexcept;
 
     // Calls visit(node) for a node and, wherever that returns true, for its children. Needs no memory; visit() may
@@ -139,15 +141,15 @@ class entry_index {
         index_node * node   = nullptr;
         size_t       common = 0; // tokens, from 1
     };
-    // The block or tail that has the most leading tokens in common with these.
+    // The block or tail that has the most leading tokens in common with these; null where none has any.
     nearest_match nearest(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
 
-    // The checkpoint with the most tokens of which all lead these, among those that `may` be used.
+    // The longest checkpoint whose tokens are all at the beginning of these, among those for which `may` is true.
     index_node * checkpoint(const index_node & parent, const int32_t * tokens, size_t n_tokens,
                             const std::function<bool(const index_node &)> & may) const;
 
-    // Calls visit(node) for the children of a kind that begin with these tokens, until it returns false. visit() may change
-    // no links.
+    // Calls visit(node) for the children of a kind that begin with these tokens, until it returns false. visit() may
+    // change no links.
     template <typename F>
     void visit_led_by(const index_node & parent, entry_kind kind, const int32_t * tokens, size_t n_tokens,
                       F visit) const {

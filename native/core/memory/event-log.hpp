@@ -1,4 +1,5 @@
-// What happened to entries since somebody last asked: for a policy that runs elsewhere. In memory only, no locks.
+// What happened to entries since the last take(), for a policy that runs elsewhere. In RAM only, no locks; the store's
+// mutex guards it.
 #pragma once
 
 #include "entry-index.hpp"
@@ -13,7 +14,7 @@ class event_log {
     // base: the clock's value at the start of the server.
     explicit event_log(int64_t base) : base(base) {}
 
-    // Nothing is kept before the first take(), so that it costs nothing where there is no policy.
+    // They keep nothing before the first take(), so that the log costs nothing where there is no policy.
     void touched(const index_node & node, uint64_t size, double saving);
     void evicted(const index_node & node, int layer, int64_t priority, int64_t now);
 

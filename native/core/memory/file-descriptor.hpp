@@ -1,4 +1,4 @@
-// An open file that closes itself.
+// An open file that closes itself. One thread at a time.
 #pragma once
 
 #include <unistd.h>

@@ -33,10 +33,11 @@ constexpr size_t MAX_CACHE   = 1 << 16; // bytes; then it is begun anew
 constexpr size_t HASH_DIGITS = 32;
 constexpr char   MISSING[]   = "missing";
 
-// The coarsest clock of a file system. What was changed so shortly before could be changed again without a trace.
+// The coarsest clock of a file system. A file that was changed so shortly before its hashing could be changed again
+// without a new time, so its hash is not remembered.
 constexpr int64_t CLOCK_STEP_NS = 2'000'000'000;
 
-// What the system says of a file. While all of it stays, so does the content.
+// What the system says of a file. While all of it stays the same, the content is taken to be the same.
 struct file_identity {
     uint64_t device = 0, inode = 0, size = 0; // size in bytes
     int64_t  modified_ns = 0, changed_ns = 0; // since 1970: mtime and ctime
@@ -94,7 +95,7 @@ class running_hash {
     XXH3_state_t * const state;
 };
 
-// A line of the cache, which says by itself whether it is whole.
+// A line of the cache, with a checksum of itself at its end.
 std::string cache_line(const file_identity & file, const std::string & hash) {
     std::ostringstream line;
     line << "xxh3-128 " << file.device << " " << file.inode << " " << file.size << " " << file.modified_ns << " "
@@ -132,7 +133,7 @@ void add_to_cache(const std::string & path, const file_identity & identity, cons
     const int             flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     const file_descriptor file(::open(path.c_str(), flags, 0600));
     struct stat           info;
-    // the empty line ends one that was cut off
+    // the line feed first, as the last line may have been cut off by a crash
     const std::string text       = "\n" + cache_line(identity, hash) + "\n";
     const bool        is_written = file.is_open() && ::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
                                    (info.st_size + text.size() <= MAX_CACHE || ::ftruncate(file.get(), 0) == 0) &&
@@ -183,7 +184,8 @@ struct file_hashing::job {
     static std::optional<file_identity> look_at(const std::string & path);
 };
 
-// Nothing where there is no such file. A name that is no regular file is not opened: that alone may have an effect.
+// The file's identity; nothing where there is no such file. Fails for what is no regular file: opening a device or a
+// pipe may have an effect by itself.
 std::optional<file_identity> file_hashing::job::look_at(const std::string & path) {
     struct stat info;
     if (::stat(path.c_str(), &info) != 0) {
@@ -198,7 +200,7 @@ std::optional<file_identity> file_hashing::job::look_at(const std::string & path
     return identity_of(info);
 }
 
-// Finds which files there are, and what is known of them.
+// Finds which files there are, and which hashes the cache has.
 void file_hashing::job::look_up() {
     const std::string known = cache.empty() ? "" : read_cache(cache);
     for (const std::string & path : paths) {
@@ -288,7 +290,7 @@ void file_hashing::job::finish(const std::string & why) {
     act();
 }
 
-// Calls the action, if there is one, unless nobody wants it any more.
+// Calls the action, if there is one, unless hashing was given up.
 void file_hashing::job::act() {
     const std::lock_guard<std::mutex> acts(acting);
     std::function<void()>             todo;

@@ -15,7 +15,7 @@ constexpr int    FILE_LEVEL = 2;  // directories between blocks/ and a file
 
 void indexer::run() {
     while (true) {
-        std::string problem; // none: no memory, which is no trouble with the disk
+        std::string problem; // stays empty where there was no memory, which is no trouble with the disk
         try {
             state.files.make();
             state.files.remove_leftovers();
@@ -27,7 +27,7 @@ void indexer::run() {
         } catch (const std::exception & error) {
             problem = reason_of(error);
         }
-        found.clear(); // it is met again
+        found.clear(); // the next try finds these files again
         std::unique_lock<std::mutex> held(state.mutex);
         if (problem.empty()) {
             state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
@@ -57,10 +57,10 @@ bool indexer::scan(const std::string & path, int level) {
             return found.size() < BATCH || tell();
         });
     } catch (const std::system_error &) {
-        if (level == 0) { // without the first nothing can be found
+        if (level == 0) { // nothing can be found
             throw;
         }
-        return true; // below, a directory may vanish or be closed to us
+        return true; // a directory below may vanish, or this user may not read it
     }
 }
 
@@ -103,7 +103,7 @@ void indexer::look_at(const std::string & path, const std::string & name) {
 void indexer::remove_damaged(const digest & key) {
     try {
         state.files.remove(key);
-    } catch (const std::system_error &) { // not in the index, it does no harm
+    } catch (const std::system_error &) { // the file stays; it is not in the index, so no lookup reads it
     }
 }
 
@@ -118,7 +118,7 @@ bool indexer::tell() {
     state.entries.counters.bad_checksum += std::exchange(damaged, 0);
     state.entries.counters.foreign_files += std::exchange(foreign, 0);
     while (!state.is_stopping && state.entries.is_index_full()) {
-        state.work.notify_one(); // the writer makes room, once it is known what sessions there are
+        state.work.notify_one(); // the writer makes room, once the sessions of the last run are known
         state.progress.wait_for(held, std::chrono::milliseconds(100));
     }
     return !state.is_stopping;
@@ -127,7 +127,7 @@ bool indexer::tell() {
 void indexer::finish() {
     size_t done = 0;
     state.in_steps([&] {
-        const size_t n = std::min(AT_ONCE / 2, keys.size() - done); // each may lead to a walk to its root
+        const size_t n = std::min(AT_ONCE / 2, keys.size() - done); // half, as each may take a walk to its root
         state.entries.settle_files(keys.data() + done, n);
         done += n;
         return done < keys.size();
@@ -143,7 +143,7 @@ void indexer::finish() {
                 state.entries.counters.index_complete = true;
                 state.work.notify_all();
                 state.progress.notify_all();
-                buffer_pool::instance().want_ready(longest); // for whoever comes back to it
+                buffer_pool::instance().want_ready(longest); // for a request that continues that conversation
                 return;
             }
             condemned = std::move(waiting.back());

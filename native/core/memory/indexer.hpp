@@ -1,4 +1,5 @@
-// The thread that finds at start what is on disk.
+// The thread that finds at the start which entries are on disk. Touches files without the store's mutex, and tells the
+// catalog with it; the store makes it, and ends it.
 #pragma once
 
 #include "shared-state.hpp"
@@ -27,7 +28,7 @@ class indexer {
     std::vector<found_file> found; // not yet told to the catalog
     std::vector<digest>     keys;
     uint64_t                damaged = 0, foreign = 0;
-    size_t                  longest = 0; // in blocks, of the conversations found
+    size_t                  longest = 0; // blocks of the longest conversation found
     std::thread             thread; // last: it uses the others
 
     void run();

@@ -52,7 +52,7 @@ void layer::set_priority(index_node & node) {
 }
 
 void layer::set_priority(index_node & node, int64_t priority) {
-    constexpr int64_t MAX_GRACE = 1ll << 40; // what is beyond is a verdict on this entry, not on its class
+    constexpr int64_t MAX_GRACE = 1ll << 40; // a larger one judges this entry only, and not the class
     if (node.strategy == cache_strategy::adaptive && std::abs(priority - node.last_use) < MAX_GRACE) {
         double & grace = grace_of(node);
         grace += ((double) (priority - node.last_use) - grace) / 8;

@@ -1,4 +1,5 @@
-// One layer's budget, and the order in which it gives up entries.
+// One tier's budget, and the order in which it evicts entries. In RAM only, no locks; the store's mutex guards it, and
+// the catalog alone calls it.
 #pragma once
 
 #include "entry-index.hpp"
@@ -10,7 +11,7 @@
 
 namespace atlas::memory {
 
-// Entries go by rank, then by priority, the smallest first; always leaf first. Only add() needs memory.
+// Entries are evicted by rank, then by priority, the smallest first, and always leaf first. Only add() needs memory.
 class layer {
   public:
     layer(layer_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
@@ -24,7 +25,7 @@ class layer {
     void add(index_node & node, uint64_t bytes);
     void remove(index_node & node) noexcept;
 
-    // Changes what the order depends on.
+    // Changes members of a node that the order depends on: `edit` does it.
     template <typename F> void change(index_node & node, F edit) {
         if (is_leaf(node)) {
             of(node).seat = leaves.extract(place_of(node));
@@ -36,22 +37,23 @@ class layer {
         }
     }
 
-    // Gives the node the priority that its strategy promises, as far as no policy has to be asked: `lru` and `adaptive`
-    // go by the last use, `adaptive` with the grace that the policy gave to such entries of late, so that what was just used
-    // does not go before what has its grace already; with `lfu` every touch outweighs a time in which the whole layer could have been used four times.
+    // Gives the node the priority that it has until a policy sets one. `lru` is the time of the last use. `adaptive`
+    // adds the grace that the policy gave to entries of the same class lately: without it an entry that was just used
+    // would be evicted before those to which the policy has given a grace. With `lfu` a touch outweighs a time in which
+    // the whole tier could have been used four times.
     void set_priority(index_node & node);
 
-    // As a policy decided.
+    // Sets the priority that a policy gave.
     void set_priority(index_node & node, int64_t priority);
 
-    // The entry to give up first among those that `may` be given up; nullptr when there is none. Entries that may not
-    // are looked at one by one, so there must be few of them.
+    // The entry to evict first among those for which `may` is true; nullptr when there is none. It looks at the others
+    // one by one, so there must be few of them.
     index_node * first(const std::function<bool(const index_node &)> & may) const;
 
     using place = eviction_place;
 
-    // The leaf that would be given up last of those before the cursor, which is set to its place; without a cursor, of
-    // all. nullptr when there is none.
+    // The leaf that would be evicted last of those before the cursor, or of all without one; nullptr when there is
+    // none. The cursor is set to its place.
     index_node * last(std::optional<place> & cursor) const;
 
   private:
@@ -62,7 +64,7 @@ class layer {
     uint64_t                  n_entries = 0;
     uint64_t                  n_bytes   = 0;
 
-    // Grace by kind and number of touches, less one: a mean in which each counts an eighth.
+    // Grace by kind and by number of touches less one: a mean in which each new one counts an eighth.
     static constexpr size_t                          TOUCH_CLASSES = 4;
     std::array<std::array<double, TOUCH_CLASSES>, 3> graces        = {};
 

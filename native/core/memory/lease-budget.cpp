@@ -7,7 +7,7 @@ namespace atlas::memory {
 
 using clock = lease_budget::clock;
 
-constexpr clock::duration POLL = std::chrono::milliseconds(50); // how often who waits asks for its client
+constexpr clock::duration POLL = std::chrono::milliseconds(50); // how often a waiter asks whether its client left
 
 lease_budget::hold::~hold() {
     if (owner) {
@@ -54,7 +54,7 @@ void lease_budget::grant() {
     while (!waiters.empty() && fits(waiters.front()->n_bytes)) {
         waiter & first   = *waiters.front();
         first.is_granted = true;
-        taken += first.n_bytes; // what make() counts again
+        taken += first.n_bytes; // reserved for it; take() gives it back to make(), which counts it again
         first.changed.notify_one();
         waiters.pop_front();
     }
@@ -87,7 +87,7 @@ lease_budget::hold lease_budget::take(uint64_t n_bytes, const lookup_patience & 
         return make(n_bytes, false);
     }
     waiters.remove(&me);
-    grant(); // those behind, which may be content with less
+    grant(); // this one stood in the way of smaller requests behind it, for which there may be room
     return {};
 }
 

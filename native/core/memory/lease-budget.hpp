@@ -1,4 +1,5 @@
-// What requests hold of conversations while they wait for a slot, as far as no layer counts it.
+// The bytes of entries that requests lease while they wait for a slot, as far as no tier counts them. Touches its own
+// lock only; lookups take from it on HTTP threads, any thread gives back.
 #pragma once
 
 #include "atlas-memory.hpp"
@@ -12,13 +13,13 @@
 
 namespace atlas::memory {
 
-// Any thread. Whoever asks first gets first, so that many small conversations do not pass a large one. Holds may outlive
-// whoever made the budget. The token loop gives back, and waits for nothing longer than counting.
+// Any thread. Requests are served in the order of arrival, so that many small conversations do not pass a large one.
+// Holds may outlive the store that made the budget. The token loop gives back here; the lock is held only for counting.
 class lease_budget : public std::enable_shared_from_this<lease_budget> {
   public:
     using clock = std::chrono::steady_clock;
 
-    // Bytes that count until it is destroyed. Not for two threads at a time.
+    // A number of bytes that count until the hold is destroyed. One thread at a time.
     class hold {
       public:
         hold() = default;
@@ -32,9 +33,9 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
 
         uint64_t bytes() const { return n_bytes; }
 
-        // Takes n_bytes of these out, or all where there are fewer.
+        // Moves n_bytes of its bytes to a new hold, or all where there are fewer.
         hold split(uint64_t n_bytes);
-        // Adds those of another of the same budget.
+        // Takes over the bytes of another hold of the same budget.
         void merge(hold other);
 
       private:
@@ -49,21 +50,21 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
 
     explicit lease_budget(uint64_t limit) : limit(limit) {}
 
-    // Takes n_bytes, for which it waits as long as the patience lasts. An empty hold: it lasted no longer.
-    // Who is alone gets any number, so that no conversation is too large.
+    // Takes n_bytes, and waits for room as long as the patience lasts; then the hold is empty. While nobody else has
+    // any, any number is given, so that no conversation is too large.
     hold take(uint64_t n_bytes, const lookup_patience & patience);
 
-    // Counts, whether there is room or not, what somebody holds and its place has no more: of_layer, what left layer 1. It
-    // counts as layer 1's until they let go.
+    // Counts n_bytes of a leased entry that just left tier 1 (of_layer) or the write queue, whether there is room or
+    // not. Those of tier 1 count in tier 1's budget until the lease ends.
     hold keep(uint64_t n_bytes, bool of_layer);
 
     // Ends all waiting, from now on.
     void close();
 
-    // What counts as layer 1's, in bytes.
+    // Bytes that count in tier 1's budget.
     uint64_t of_layer() const;
 
-    // Fills in what is counted here.
+    // Adds its numbers to the stats.
     void add_to(memory_stats & stats) const;
 
   private:
@@ -80,17 +81,17 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
     uint64_t            taken       = 0;
     uint64_t            layer_bytes = 0;
     uint64_t            n_waited    = 0;
-    clock::time_point   moved       = {}; // when anybody last gave back
-    std::list<waiter *> waiters; // who came first is first
+    clock::time_point   moved       = {}; // when a hold last gave back
+    std::list<waiter *> waiters; // in the order of arrival
 
     hold make(uint64_t n_bytes, bool is_of_layer);
     bool fits(uint64_t n_bytes) const { return taken == 0 || (taken <= limit && n_bytes <= limit - taken); }
     void grant();
 };
 
-// One entry that leases share. They are made of this by aliasing.
+// One entry, which all its leases share: a lease is a shared_ptr to the entry that owns this.
 struct leased_entry {
-    lease_budget::hold hold; // empty where a layer or the queue of writes counts it; goes after the entry
+    lease_budget::hold hold; // empty while tier 1 or the write queue counts the entry; destroyed after it
     memory_entry_ptr   entry;
 };
 

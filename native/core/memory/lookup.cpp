@@ -6,7 +6,7 @@
 
 namespace atlas::memory {
 
-// Counts as long as it lives.
+// Counts a running lookup as long as it lives; the preloader pauses meanwhile.
 struct finding_guard {
     explicit finding_guard(std::atomic<int> & count) : count(count) { count++; }
     ~finding_guard() { count--; }
@@ -44,7 +44,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     lease_budget &                     leases = *state.entries.leases;
     std::map<digest, memory_entry_ptr> held;
     memory_match                       match;
-    lease_budget::hold                 reading; // before the plan, which goes first
+    lease_budget::hold                 reading; // declared before the plan, so that it is destroyed after it
     match_plan                         plan;
     int                                max_layer = access.max_layer;
     size_t                             rewind    = access.rewind;
@@ -63,7 +63,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
             lease_budget::hold more  = leases.take(bytes - reading.bytes(), {});
             const bool         waits = more.bytes() == 0 && reading.bytes() == 0;
             if (waits) {
-                plan             = {}; // whoever waits leases nothing
+                plan             = {}; // a lookup that waits leases nothing, else two could wait for each other
                 const auto began = std::chrono::steady_clock::now();
                 more             = leases.take(bytes, patience);
                 match.waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -72,7 +72,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
             max_layer        = match.is_refused ? 1 : max_layer;
             reading.merge(std::move(more));
             if (waits || match.is_refused) {
-                continue; // what there is may have changed
+                continue; // the catalog may have changed meanwhile
             }
         }
         const finding_guard finding(state.n_finding);
@@ -81,7 +81,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
             break;
         }
         n_tokens = *possible;
-        rewind   = 0; // the same checkpoint would be found again
+        rewind   = 0; // else the same checkpoint would be found again
     }
     held.clear();
     use(plan, reading, access);
@@ -90,7 +90,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     const auto look_at  = [&](const match_piece & piece) {
         was_read |= piece.was_read;
         if (piece.is_first_use) {
-            mark_used(state.files.file_path(piece.key)); // reading it did not
+            mark_used(state.files.file_path(piece.key)); // the preload did not count as a use
         }
     };
     match.n_tokens = plan.n_tokens;

@@ -1,4 +1,5 @@
-// Finds what the memory has of a prompt: asks the catalog, waits for its turn, reads from disk, and keeps what was read.
+// Finds what the memory has of a prompt: asks the catalog, waits for room in the budget of leases, reads from disk, and
+// keeps what was read. HTTP threads call it; it takes the store's mutex in steps, and reads without it.
 #pragma once
 
 #include "reader.hpp"
@@ -21,7 +22,7 @@ class lookup {
     reader &       source;
     const size_t   block_tokens;
 
-    // Both take the lock, in turns.
+    // Both take the store's mutex in steps.
     match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint, size_t rewind,
                       int max_layer);
     void       use(match_plan & plan, lease_budget::hold & reading, const memory_access & access);

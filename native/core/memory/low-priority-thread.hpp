@@ -1,4 +1,5 @@
-// A thread of low priority, for work that checks and copies many bytes: whoever generates goes before it.
+// A thread of low priority, for work that checks and copies many bytes: threads that compute tokens go before it. Its
+// owner, the writer, hands it one action after the other.
 #pragma once
 
 #include <condition_variable>
@@ -8,8 +9,9 @@
 
 namespace atlas::memory {
 
-// Its owner hands actions to it and waits for them. So the owner, which takes locks that the token loop takes too, keeps
-// its own priority: a thread that lowered it could not raise it again, and might be held up while it has a lock. One owner.
+// The owner hands over an action and waits for it. The owner itself keeps its priority, because it takes locks that the
+// token loop takes, too: a thread of low priority might be held up while it has such a lock, and Linux does not let a
+// thread raise its priority again. One owner.
 class low_priority_thread {
   public:
     // Throws std::system_error where the system gives no more threads.
@@ -19,16 +21,16 @@ class low_priority_thread {
     low_priority_thread(const low_priority_thread &)             = delete;
     low_priority_thread & operator=(const low_priority_thread &) = delete;
 
-    // Runs an action, which must not throw. Whenever it calls pause(), `meanwhile` runs on the owner's thread before the
-    // action goes on.
+    // Runs an action, which must not throw. Whenever it calls pause(), `meanwhile` runs on the owner's thread before
+    // the action goes on.
     void run(const std::function<void()> & action, const std::function<void()> & meanwhile = {});
     void pause();
 
   private:
     std::mutex                    mutex; // guards all below
     std::condition_variable       changed;
-    const std::function<void()> * action      = nullptr; // that is under way
-    bool                          is_its_turn = false;   // else it is the owner's
+    const std::function<void()> * action      = nullptr; // the action under way
+    bool                          is_its_turn = false;   // this thread runs; else the owner does
     bool                          is_ending   = false;
     std::thread                   thread; // last: it uses the others
 

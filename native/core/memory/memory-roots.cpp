@@ -8,7 +8,8 @@
 
 namespace atlas {
 
-// So much is sooner hashed than it is worth to begin without: a fraction of a second, as the model has just been read.
+// The start waits for the hashing of so many bytes: it takes a fraction of a second, as the model has just been read,
+// and without the hash conversations would stay in RAM at first.
 static const uint64_t WAITED_BYTES = 64 << 20;
 
 static std::string sha256_of(const std::string & text) { return hash_sha256_hex(text.data(), text.size()); }
@@ -57,7 +58,7 @@ void memory_roots::preload(const memory_root & root, const std::vector<std::stri
     std::call_once(preloaded, [&] { store.preload(roots); });
 }
 
-// What sequences hold is captured again; the rest of what was kept under the root before is adopted.
+// Moves to the root what was kept under the one before. What sequences hold need not be moved: they capture it again.
 void memory_roots::replace(const memory_root & before, const memory_root & root) {
     try {
         for (const std::string & tenant : before.tenants()) {
@@ -82,7 +83,7 @@ void memory_roots::settle(file_hashing & files, const std::string & settings,
     files.then([this, &files, &provisional, settings, tenants] {
         const auto hashes = files.hashes();
         if (hashes.empty()) {
-            status.set("", ""); // and there will be none: says why
+            status.set("", ""); // there will be no root: this has the reason logged
             return;
         }
         const memory_root & root = set(root_of(settings, hashes), true);

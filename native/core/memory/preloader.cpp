@@ -16,15 +16,15 @@ void preloader::run() {
     try {
         for (auto pieces = next(); pieces && read(*pieces); pieces = next()) {
         }
-    } catch (const std::bad_alloc &) { // what there is is left to those who ask
+    } catch (const std::bad_alloc &) { // preloading ends here: requests need the memory
     }
     try {
         finish(clock::now() - began);
-    } catch (const std::bad_alloc &) { // no memory for the line in the log
+    } catch (const std::bad_alloc &) { // there is no memory for the log line
     }
 }
 
-// Before that it is not known what was used last. Returns false when the store is being closed.
+// Waits for the index, without which it is not known what was used last. Returns false when the store is being closed.
 bool preloader::wait_for_index() {
     std::unique_lock<std::mutex> held(state.mutex);
     state.progress.wait(held, [&] { return state.is_stopping || state.entries.counters.index_complete; });
@@ -44,14 +44,14 @@ std::optional<std::vector<match_piece>> preloader::next() {
                 return found;
             }
         }
-        std::this_thread::sleep_for(20us); // the mutex is not fair
+        std::this_thread::sleep_for(20us); // the mutex is not fair: without this, others would not get it
         rest(clock::now() - began);
     }
 }
 
-// Returns false when it is enough.
+// Reads the pieces of one conversation. Returns false when preloading shall end.
 bool preloader::read(std::vector<match_piece> & pieces) {
-    constexpr size_t MAX_FAILURES = 16; // then the disk is left to those who ask
+    constexpr size_t MAX_FAILURES = 16; // then preloading ends; requests try the disk themselves
     for (match_piece & piece : pieces) {
         auto step = before(piece);
         if (step == preload_step::go_on) {
@@ -59,7 +59,7 @@ bool preloader::read(std::vector<match_piece> & pieces) {
             const auto result = source.read(piece, false);
             if (result != read_result::good) {
                 n_failures += result == read_result::failed;
-                return n_failures < MAX_FAILURES; // what continues it is of no use
+                return n_failures < MAX_FAILURES; // the pieces behind it are of no use without it
             }
             step = keep(piece);
             piece.entry.reset();
@@ -72,7 +72,7 @@ bool preloader::read(std::vector<match_piece> & pieces) {
     return true;
 }
 
-// Gives way to requests, which may be reading the same.
+// Waits while requests are looked up, which may be reading the same.
 preload_step preloader::before(const match_piece & piece) {
     std::unique_lock<std::mutex> held(state.mutex);
     while (!state.is_stopping && state.n_finding > 0) {
@@ -90,7 +90,7 @@ preload_step preloader::keep(const match_piece & piece) {
     return step;
 }
 
-// While something generates, a fiftieth of the time is worked.
+// Pauses while a slot generates, so that the preloader works a fiftieth of the time.
 void preloader::rest(clock::duration worked) {
     const auto                   end = clock::now() + 49 * worked;
     std::unique_lock<std::mutex> held(state.mutex);

@@ -1,4 +1,5 @@
-// The thread that, after a start, reads into RAM what was used last, before anybody asks for it.
+// The thread that, after a start, reads into RAM what was used last, before a request asks for it. Reads files without
+// the store's mutex; the store makes it, and ends it.
 #pragma once
 
 #include "reader.hpp"
@@ -10,7 +11,7 @@ namespace atlas::memory {
 
 class preloader {
   public:
-    // Begins at once; `max_bytes` of layer 1 are filled with what continues the roots.
+    // Begins at once, and fills `max_bytes` of tier 1 with entries of the roots.
     preloader(shared_state & state, reader & source, std::set<digest> roots, uint64_t max_bytes)
         : state(state), source(source), roots(std::move(roots)), max_bytes(max_bytes), thread([this] { run(); }) {}
     ~preloader() {
@@ -25,7 +26,7 @@ class preloader {
     reader &                    source;
     const std::set<digest>      roots;
     const uint64_t              max_bytes;
-    std::optional<layer::place> cursor; // up to where conversations were looked at
+    std::optional<layer::place> cursor; // conversations from here on were looked at
     size_t                      n_failures = 0;
     std::thread                 thread; // last: it uses the others
 

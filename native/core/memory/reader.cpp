@@ -7,7 +7,8 @@
 
 namespace atlas::memory {
 
-// What is missing because the whole directory is gone is no verdict on the entry while it cannot be made again.
+// Reads a file. Where the whole directory is gone it makes it again, and throws where that fails: then the disk has
+// trouble, and the entry is not taken to be lost.
 read_result reader::try_read(const digest & key, memory_entry & entry, file_header & header, file_facts & facts) const {
     auto result = read_file(state.files.file_path(key), header, facts, &entry.data);
     if (std::error_code ignored;
@@ -46,7 +47,7 @@ read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
         }
     } catch (const std::system_error & error) {
         problem = reason_of(error);
-    } catch (const std::bad_alloc &) { // no room for it now
+    } catch (const std::bad_alloc &) { // there is no memory for the entry now
         result = read_result::failed;
     }
     const std::lock_guard<std::mutex> held(state.mutex);
@@ -80,16 +81,16 @@ read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
     return result;
 }
 
-// Reads several, by several threads: a disk does best with more than one request, and checking takes time.
+// Reads several entries with several threads: disks are faster with more than one request, and checksums take time.
 void reader::read_all(const std::vector<match_piece *> & pieces) {
     constexpr size_t         MAX_THREADS = 4;
     const auto               began       = std::chrono::steady_clock::now();
     std::atomic<size_t>      next{0};
-    std::atomic<size_t>      n_wanted{pieces.size()}; // up to the first that cannot be read
+    std::atomic<size_t>      n_wanted{pieces.size()}; // becomes the index of the first that cannot be read
     std::vector<std::thread> others;
     others.reserve(MAX_THREADS);
     const auto work = [&] {
-        // what comes after one that cannot be read is of no use
+        // entries behind one that cannot be read are of no use
         for (size_t i = next++; i < n_wanted; i = next++) {
             if (read(*pieces[i], true) == read_result::good) {
                 continue;
@@ -103,7 +104,7 @@ void reader::read_all(const std::vector<match_piece *> & pieces) {
         while (others.size() + 1 < n_threads) {
             others.emplace_back(work);
         }
-    } catch (const std::exception &) { // no thread, or no memory for one: this one reads them all
+    } catch (const std::exception &) { // no thread, or no memory for one: this thread reads the rest
     }
     work();
     for (std::thread & other : others) {

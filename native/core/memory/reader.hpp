@@ -1,4 +1,5 @@
-// Reads from layer 2 what a match needs.
+// Reads from tier 2 the entries that a lookup or the preloader needs. Reads files without the store's mutex, and tells
+// the catalog with it; never called by the token loop.
 #pragma once
 
 #include "atlas-unit-cost.hpp"
@@ -13,12 +14,12 @@ class reader {
   public:
     explicit reader(shared_state & state) : state(state) {}
 
-    // Reads one entry. Where no request asked for it, it does not count as used by that, and a disk that refuses is no
-    // reason to leave it alone for a while. `failed` also where there is no memory for it.
+    // Reads one entry. A preload (is_asked_for is false) does not count as a use, and its failures do not make lookups
+    // leave the disk alone. Returns `failed` also where there is no memory for the entry.
     read_result read(match_piece & piece, bool is_asked_for) noexcept;
 
-    // Reads what a plan lacks; `held` keeps what was read for a plan before. Returns, where something could not be read,
-    // how many tokens can be had without it.
+    // Reads the entries that a plan lacks; `held` has those that were read for an earlier plan of the same lookup.
+    // Where an entry could not be read, returns how many tokens can be had without it.
     std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
 
     // Whether reading would take longer than computing what it saves.

@@ -10,7 +10,7 @@ file_hashing & root_status::hash_files(const std::vector<std::string> & paths) {
     if (!has_hashed(paths)) {
         auto                              fresh = std::make_unique<file_hashing>(paths, path + "/model-hashes");
         const std::lock_guard<std::mutex> held(mutex);
-        files.swap(fresh); // what it was ends where the lock is not held
+        files.swap(fresh); // the old one is destroyed after the lock is released, as it waits for its thread's action
     }
     return *files;
 }

@@ -6,7 +6,7 @@
 
 namespace atlas::memory {
 
-constexpr size_t AT_ONCE = 16; // entries let go of by one extend(), which adds one
+constexpr size_t AT_ONCE = 16; // references that one extend() drops, while it adds one
 
 static double unix_time() {
     return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -112,7 +112,8 @@ session & session_index::make(const std::string & id) {
     return of;
 }
 
-// For one more entry of a session, which is made where there is none. Those used after it do not go for it.
+// Makes room for one more entry of a session, which may be new, by forgetting others. Sessions that were used after it
+// are not forgotten for it; returns false where only such are left.
 bool session_index::make_room(const std::string & id, double last_used) {
     while (n_keys >= limits.max_keys || (sessions.size() >= limits.max_sessions && !sessions.count(id))) {
         const auto victim = std::find_if(idle.begin(), idle.end(), [&](const auto & one) { return one.second != id; });
@@ -121,7 +122,8 @@ bool session_index::make_room(const std::string & id, double last_used) {
             return false;
         }
         const std::string name = victim->second;
-        departed.emplace_back(); // before the session is taken, whose entries nobody would let go of
+        // before the session is taken: if this threw after that, its references would never be dropped
+        departed.emplace_back();
         try {
             departed.back() = *take(name);
         } catch (const std::bad_alloc &) {
@@ -138,7 +140,7 @@ bool session_index::make_room(const std::string & id, double last_used) {
 void session_index::extend(const std::string & id, size_t depth, const digest & key, uint64_t n_tokens) {
     const double now = unix_time();
     const auto   it  = sessions.find(id);
-    // else its beginning was not published, so that nothing behind could be found
+    // entries before it are missing in the chain, so no lookup could reach this one
     if (depth > (it == sessions.end() ? 0 : it->second.chain.size())) {
         return;
     }
@@ -159,7 +161,7 @@ void session_index::extend(const std::string & id, size_t depth, const digest & 
 
 uint64_t session_index::restore(const std::string & id, const session & was) {
     if (sessions.count(id) || !make_room(id, was.last_used)) {
-        return 0; // where it is in use already, what is there is newer
+        return 0; // a session that is in use already is newer
     }
     session & of = make(id);
     of.n_tokens  = was.n_tokens;
@@ -223,7 +225,7 @@ bool session_index::settle_pin(const std::string & id, size_t max_entries) {
     }
     session & of = it->second;
     for (; max_entries > 0 && of.n_pinned != (of.is_pinned ? of.chain.size() : 0); max_entries--) {
-        // from the first, and back from the last, as an entry is pinned only behind one that is
+        // pins from the first on and unpins from the last on, as an entry is pinned only if the one before it is
         const digest key = of.chain[of.is_pinned ? of.n_pinned++ : --of.n_pinned];
         hold(key, of.is_pinned);
         let_go(key, !of.is_pinned);
@@ -236,7 +238,7 @@ std::optional<session> session_index::take(const std::string & id) {
     if (it == sessions.end()) {
         return std::nullopt;
     }
-    idle.erase({it->second.last_used, id}); // its name is copied for that, so it comes first
+    idle.erase({it->second.last_used, id}); // first, as the copy of the name that it makes may throw
     session taken = std::move(it->second);
     n_keys -= taken.chain.size();
     by_version.erase(taken.version);
@@ -249,7 +251,7 @@ const session * session_index::find(const std::string & id) const {
     return it == sessions.end() ? nullptr : &it->second;
 }
 
-// Looks from the end, where what may be superseded is.
+// Looks from the end, where the entries are that may be superseded.
 bool session_index::has(const std::string & id, const digest & key) const {
     const session * of = find(id);
     return of && std::find(of->chain.rbegin(), of->chain.rend(), key) != of->chain.rend();

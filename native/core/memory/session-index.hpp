@@ -1,6 +1,7 @@
-// Which entries belong to which session, and which of them are kept longer for it. In memory only, no locks.
+// Which entries belong to which session, and how many sessions and pins refer to an entry. In RAM only, no locks; the
+// store's mutex guards it, and the token loop extends sessions here.
 //
-// Whoever holds the store's lock does little at a time: what a session lets go of, and a pin, take effect in steps.
+// References are dropped, and pins take effect, in steps, so that nobody holds the mutex for long.
 #pragma once
 
 #include "digest.hpp"
@@ -16,17 +17,17 @@
 
 namespace atlas::memory {
 
-// A named conversation: its blocks, in order, then its tail and what cannot be rolled back at its end.
+// A named conversation: its blocks, in order, then its tail and the checkpoint at its end.
 struct session {
     std::vector<digest> chain;
-    size_t              n_pinned  = 0; // so many of its first entries have its pin; soon all of them, or none
+    size_t              n_pinned  = 0; // so many of its first entries have its pin; settle_pin() makes it all or none
     uint64_t            n_tokens  = 0;
     double              last_used = 0; // seconds since 1970
     uint64_t            version   = 0; // of the change that was last made to it
     bool                is_pinned = false;
 };
 
-// Why an entry is kept longer than its priority says.
+// How many references an entry has: for them it is kept longer than its priority says.
 struct holds {
     uint32_t n_sessions = 0; // live sessions that it belongs to
     uint32_t n_pins     = 0; // of these, pinned by a user
@@ -37,37 +38,41 @@ struct session_limits {
     size_t max_keys     = 1 << 20; // entries of all sessions together, shared ones once for each
 };
 
-// Where a member throws std::bad_alloc, no more than what it was to do is missing. What only lets go needs no memory.
+// Where a member throws std::bad_alloc, it has not done all that it should, but the index is whole. Dropping references
+// needs no memory.
 class session_index {
   public:
-    // Tells of an entry whose holds have changed.
+    // Called for an entry whose references have changed.
     using on_change = std::function<void(const digest & key, const holds & now)>;
 
     explicit session_index(on_change changed, session_limits limits = {})
         : changed(std::move(changed)), limits(limits) {}
 
-    // Makes `key` the entry at `depth` of the session's chain, which ends there unless the key was that already. A session
-    // that is new is made. At a limit the sessions that are idle longest and not pinned go.
+    // Makes `key` the entry at `depth` of the session's chain, and cuts what is behind it off; where the key is there
+    // already, the chain stays as it is. Makes the session where there is none. At a limit, the sessions that are idle
+    // longest and not pinned are forgotten.
     void extend(const std::string & id, size_t depth, const digest & key, uint64_t n_tokens);
 
-    // Makes a session without entries as it was, unless there is one or a limit is in the way. Returns its version, or 0.
+    // Makes a session of the last run again, without its entries, unless there is one of that name or a limit is in the
+    // way. Returns its version, or 0.
     uint64_t restore(const std::string & id, const session & was);
-    // Adds entries behind those that it has. Returns false where it changed since that version.
+    // Adds entries at the end of its chain. Returns false where the session changed since that version.
     bool append(const std::string & id, uint64_t version, const digest * keys, size_t n_keys);
 
-    // Puts other keys in the place of these, in the max_sessions that changed first after a version, which becomes that of
-    // the last of them. Returns false once there are none; a session that was changed by it comes once more.
+    // Replaces keys of chains by others, in the first max_sessions that changed after `version`, which is set to the
+    // version of the last of them. Returns false once there are none. A session that this changes comes once more.
     bool rename(const std::unordered_map<digest, digest, digest_hash> & keys, uint64_t & version, size_t max_sessions);
 
-    // settle_pin() then gives that effect, to so many entries at a time; it returns false once there is nothing to do.
+    // settle_pin() then pins or unpins max_entries of its entries at a time; it returns false once all are done.
     void set_pinned(const std::string & id, bool is_pinned);
     bool settle_pin(const std::string & id, size_t max_entries);
 
-    // Forgets a session. What it had is held until let_go_last() was called for each of its entries.
+    // Forgets a session. Its references stay until let_go_last() was called for each of its entries.
     std::optional<session> take(const std::string & id);
     digest                 let_go_last(session & taken) noexcept;
 
-    // Lets go of entries of sessions that went at a limit, or were cut. Returns false once there are none.
+    // Drops references of sessions that were forgotten at a limit, or whose chains were cut. Returns false once there
+    // are none.
     bool let_go_departed(size_t max_entries) noexcept;
 
     const session *                                        find(const std::string & id) const;
@@ -75,7 +80,7 @@ class session_index {
     size_t                                                 size() const { return sessions.size(); }
     const std::unordered_map<digest, holds, digest_hash> & held() const { return entries; }
 
-    // How often a session went, or was not taken, because of a limit.
+    // How often a session was forgotten, or not restored, because of a limit.
     uint64_t dropped() const { return n_dropped; }
 
     // At most max_sessions that changed after a version, the earliest change first.
@@ -88,10 +93,10 @@ class session_index {
     const session_limits                           limits;
     std::map<std::string, session>                 sessions;
     std::map<uint64_t, std::string>                by_version;
-    std::set<std::pair<double, std::string>>       idle; // those that are not pinned, by their last use
+    std::set<std::pair<double, std::string>>       idle; // sessions that are not pinned, by their last use
     std::unordered_map<digest, holds, digest_hash> entries;
-    std::deque<session>                            departed; // with what is still held
-    size_t                                         n_keys       = 0; // without those of the departed
+    std::deque<session>                            departed; // sessions, or ends of chains, whose references are left
+    size_t                                         n_keys       = 0; // in the chains of `sessions`
     uint64_t                                       last_version = 0;
     uint64_t                                       n_dropped    = 0;
 

@@ -1,4 +1,5 @@
-// What the callers of a store and its threads share.
+// What the callers of a store and its threads share, and the mutex that guards it. The token loop takes that mutex:
+// nobody touches the disk, or does much, while holding it.
 #pragma once
 
 #include "catalog.hpp"
@@ -13,9 +14,9 @@
 
 namespace atlas::memory {
 
-constexpr size_t AT_ONCE = 64; // entries for which the token loop may have to wait
+constexpr size_t AT_ONCE = 64; // entries handled under one hold of the mutex, for which the token loop may have to wait
 
-constexpr std::chrono::milliseconds NO_MEMORY_PAUSE{50}; // until what failed for want of memory is tried again
+constexpr std::chrono::milliseconds NO_MEMORY_PAUSE{50}; // before work that failed for want of memory is tried again
 
 struct shared_state {
     explicit shared_state(const memory_options & options) : files(options.path, options.sync_each), entries(options) {}
@@ -24,25 +25,25 @@ struct shared_state {
 
     // No disk access and no hashing of data while it is held: the token loop waits for it.
     std::mutex              mutex;
-    std::condition_variable work;     // something for the writer to do
+    std::condition_variable work; // something for the writer to do
     std::condition_variable progress; // something that flush() may wait for, or the index is complete
-    std::condition_variable stop;     // is_stopping was set, there is haste, or trouble has ended
+    std::condition_variable stop; // is_stopping was set, somebody waits for the writer, or trouble has ended
 
-    std::atomic<bool> is_busy{false}; // something generates, so that the writer shall not hurry
-    std::atomic<int>  n_finding{0};   // requests that are looked up, and may be reading
+    std::atomic<bool> is_busy{false}; // a slot generates, so the writer works slowly
+    std::atomic<int>  n_finding{0}; // lookups that may be reading
 
     catalog  entries;
     bool     is_stopping = false;
     uint64_t durable     = 0; // every write up to this sequence is durable, or not needed any more
     uint64_t asked       = 0; // the sequence up to which flush() waits
-    size_t   hasty_tries = 0; // how often the writer shall not wait after a failure
+    size_t   hasty_tries = 0; // so many more writes are tried without a pause after a failure, for flush()
 
     disk_trouble writing, indexing, reading;
 
     memory_stats stats() const;
 
-    // Takes the mutex for each step, until one returns false, and lets others have it between them: it is not fair, and
-    // whoever takes it again at once is faster than who was woken for it.
+    // Calls step() with the mutex until it returns false. Between two steps it sleeps, so that others get the mutex: a
+    // mutex is not fair, and a thread that takes it again at once is faster than one that was woken for it.
     template <typename F> void in_steps(F step) {
         while (true) {
             {
@@ -58,8 +59,8 @@ struct shared_state {
     // Makes the threads end.
     void stop_all();
 
-    // Lets go of what a session had that was taken, in steps; with is_unwanted gives it up where it is not shared. Returns
-    // the bytes that were given up. Takes the mutex.
+    // Drops the references of a session that was taken, in steps; with is_unwanted deletes the entries that are not
+    // shared. Returns the bytes that were deleted. Takes the mutex.
     uint64_t let_go(session taken, bool is_unwanted);
 };
 

@@ -112,7 +112,7 @@ void memory_store::end_waiting() { self->state.entries.leases->close(); }
 void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }
 
 void memory_store::expect_blocks_of(size_t n_bytes) {
-    constexpr uint64_t MAX_READY_BYTES = 64 << 20; // for now; the indexer may find conversations that need more
+    constexpr uint64_t MAX_READY_BYTES = 64 << 20; // at first; the indexer may find conversations that need more
     constexpr uint64_t N_READY         = 8;
     constexpr uint64_t MAX_IDLE_BYTES  = 264 << 20; // 32 blocks of 8 MiB, which have a page more
     constexpr uint64_t N_IDLE          = 32;
@@ -134,7 +134,7 @@ void memory_store::preload(const std::vector<std::string> & roots) {
             self->disk_preloader =
                 std::make_unique<preloader>(self->state, self->disk_reader, std::move(wanted), max_bytes);
             return;
-        } catch (const std::system_error &) { // no thread for it: everything is read when it is asked for
+        } catch (const std::system_error &) { // there is no thread for it: lookups read everything themselves
         }
     }
     const std::lock_guard<std::mutex> held(self->state.mutex);
@@ -208,7 +208,7 @@ void memory_store::sessions_restored() {
 }
 
 std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
-    // here, as this is called all the time
+    // references are dropped here because this is called all the time
     self->state.in_steps([&] { return self->state.entries.sessions.let_go_departed(AT_ONCE); });
     std::vector<std::string> ids;
     uint64_t                 last = version;
@@ -221,7 +221,7 @@ std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_
         last = self->state.entries.sessions.find(ids.back())->version;
     }
     std::vector<memory_session> found = find_sessions(ids);
-    // what changed meanwhile is told again, and so is what changed before it
+    // a session that changed meanwhile has a larger version, and is told again by the next call
     for (memory_session & session : found) {
         session.version = std::min(session.version, last);
     }
@@ -294,7 +294,7 @@ std::optional<uint64_t> memory_store::remove_session(const std::string & id, boo
         catalog &                         entries = self->state.entries;
         const bool                        waits   = with_entries && !entries.counters.index_complete;
         if (waits) {
-            entries.condemned.reserve(entries.condemned.size() + 1); // while there still is a session
+            entries.condemned.reserve(entries.condemned.size() + 1); // may throw, so before the session is taken
         }
         taken = entries.sessions.take(id);
         if (taken && waits) {
@@ -323,7 +323,7 @@ flush_result memory_store::flush(double timeout_s) {
         state.work.notify_one();
         state.stop.notify_all();
     }
-    // gives up when everything was tried and something failed
+    // returns early when everything was tried and something failed
     state.progress.wait_until(held, deadline, [&] {
         return state.durable >= target || state.is_stopping ||
                (state.hasty_tries == 0 && state.entries.counters.write_failures > before.write_failures);

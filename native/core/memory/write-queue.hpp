@@ -1,4 +1,4 @@
-// What the writer has to do, in order. No locks.
+// What the writer has to do, in order. In RAM only, no locks; the store's mutex guards it.
 #pragma once
 
 #include "entry-index.hpp"
@@ -22,36 +22,37 @@ class write_queue {
   public:
     using clock = std::chrono::steady_clock;
 
-    // delay: how long what may soon be superseded waits, unless the queue is half full.
+    // delay: how long tails and checkpoints wait, which may soon be superseded, unless the queue is half full.
     write_queue(uint64_t max_bytes, clock::duration delay) : max_bytes(max_bytes), delay(delay) {}
 
-    // Makes the entry of the node pending. Returns false when that would be more than max_bytes; one that alone is larger
-    // is taken while there is no other. Where it throws, nothing has changed.
+    // Makes the entry of the node pending. Returns false when the queue would have more than max_bytes; an entry that
+    // alone has more is taken while there is no other. Where it throws, nothing has changed.
     bool push(index_node & node, memory_entry_ptr entry);
 
-    // Files that are no longer in the index but still take room. Before all writes, which may need the room, or be of
-    // the same key.
+    // Queues files that are no longer in the index but still take room. They are removed before all writes, which may
+    // need the room, or be of the same key.
     void push_removal(std::list<stored_file> files) { removals.splice(removals.begin(), files); }
 
-    // The next file to remove, where that is to be done before the next write; none: an empty list.
+    // Takes the next file to remove out of the queue; an empty list where a write comes first, or there is none.
     std::list<stored_file> pop_removal();
 
-    // The next write; of those that wait only what is due, or with `at_once` any.
+    // Takes the next write out of the queue. A delayed one only when it is due, or with `at_once`.
     std::optional<disk_job> pop(bool at_once);
 
-    // Sets the write that was popped last aside, and takes at most so many back; returns false where there was none.
+    // postpone() sets the write that was popped last aside; resume() queues at most max_writes such again, and returns
+    // false where there was none.
     void postpone() { postponed.insert(std::move(popped)); }
     bool resume(size_t max_writes);
 
-    // Behind all others, so that one that fails holds up none: the node's pending write, which was popped last, or the
-    // first of some removals, which is taken from them.
+    // Queues a job that failed again, behind all others, so that it holds up none of them: the node's pending write,
+    // which was popped last, or the first of `files`, which is moved out of that list.
     void push_again(index_node & node);
     void push_again(std::list<stored_file> & files);
 
-    // When the first of those that wait is due; nothing when none waits.
+    // When the first delayed write is due; nothing when there is none.
     std::optional<clock::time_point> next_due() const;
 
-    // Ends the node's pending write, done or not needed any more, and gives back what it held.
+    // Ends the node's pending write, whether it was done or is not needed any more, and gives back its entry.
     memory_entry_ptr settle(index_node & node);
 
     bool     is_half_full() const { return n_bytes > max_bytes / 2; }
@@ -78,14 +79,14 @@ class write_queue {
 
     std::list<stored_file> removals, late_removals; // late: those that failed, by their places
 
-    std::map<uint64_t, disk_job>            jobs, delayed; // by their places; these follow the times of those that wait
-    std::map<uint64_t, disk_job>            postponed; // as are these
-    std::map<uint64_t, disk_job>::node_type popped; // for the same job, should it fail
+    std::map<uint64_t, disk_job>            jobs, delayed; // by place; delayed jobs are due in this order, too
+    std::map<uint64_t, disk_job>            postponed; // by place
+    std::map<uint64_t, disk_job>::node_type popped; // of the last job, so that queueing it again needs no memory
 
     void end_delay();
 };
 
-// What an entry counts in memory, in bytes.
+// Bytes that an entry counts in RAM.
 uint64_t memory_bytes(const memory_entry & entry);
 
 } // namespace atlas::memory

@@ -9,7 +9,7 @@ namespace atlas::memory {
 constexpr size_t MAX_UNSYNCED = 64; // directories that wait for a sync while there is more to write
 constexpr size_t MAX_TRIM     = 64; // entries given up without a look at the queue
 
-// Runs `action` without the lock, and on the other thread. Returns what went wrong, or nothing.
+// Runs `action` on the thread of low priority, without the lock. Returns what went wrong, or an empty text.
 template <typename F> std::string writer::unlocked(lock & held, F action, const std::function<void()> & meanwhile) {
     std::string problem;
     held.unlock();
@@ -35,7 +35,7 @@ void writer::run() {
     while (!state.is_stopping) {
         try {
             act(held);
-        } catch (const std::bad_alloc &) { // what was begun is in the queue again
+        } catch (const std::bad_alloc &) { // the job that was begun is in the queue again
             state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
         }
     }
@@ -60,7 +60,7 @@ void writer::act(lock & held) {
     }
 }
 
-// Once when trouble begins and once when it ends, however often it is met.
+// Logs once when trouble begins and once when it ends, however often it is met.
 void writer::log_trouble(lock & held) {
     const std::string problem = state.stats().disk_problem;
     if (problem.empty() != logged.empty()) {
@@ -88,7 +88,7 @@ bool writer::step(lock & held) {
         return true;
     }
     if (auto files = queue.pop_removal(); !files.empty()) {
-        if (state.files.n_unsynced() > 0 && !sync(held)) { // what replaces the file must be durable first
+        if (state.files.n_unsynced() > 0 && !sync(held)) { // the file that replaces this one must be durable first
             queue.push_again(files);
         } else {
             remove(held, std::move(files));
@@ -106,13 +106,13 @@ bool writer::step(lock & held) {
         return true;
     }
     if (!state.writing.problem().empty()) {
-        state.writing.end(); // whatever failed has been done, or is not needed any more
+        state.writing.end(); // all jobs are done, also those that had failed
         return true;
     }
     return false;
 }
 
-// Returns whether anything was given up for a budget.
+// Evicts what is over a budget. Returns whether there was anything.
 bool writer::trim(lock & held) {
     const uint64_t before  = state.entries.index_bytes();
     auto           victims = state.entries.trim(MAX_TRIM);
@@ -125,8 +125,9 @@ bool writer::trim(lock & held) {
     return !is_done;
 }
 
-// While something generates, which needs the memory's bandwidth, the writer works a fifth of the time: what it has to do
-// is then spread over many tokens instead of holding up a few. Not when somebody waits for it, or the queue fills up.
+// Pauses while a slot generates, so that the writer works a fifth of the time. Generating needs the bandwidth of the
+// RAM: so the work slows many tokens a little, instead of a few much. There is no pause when flush() waits or the queue
+// fills up.
 void writer::rest(clock::duration worked) {
     constexpr int                MAX_RESTS = 4;
     std::unique_lock<std::mutex> held(state.mutex);
@@ -173,7 +174,7 @@ void writer::write(lock & held, const disk_job & job) {
     }
 }
 
-// Returns false when one could not be removed: it is tried again later, and takes room until then.
+// Returns false when a file could not be removed: that is tried again later, and the file counts until then.
 bool writer::remove(lock & held, std::list<stored_file> files) {
     bool is_done = true;
     while (!files.empty()) {

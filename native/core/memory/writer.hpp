@@ -1,4 +1,5 @@
-// The thread that decides what is written and removed next, and has it done.
+// The thread that takes what is written and removed next from the catalog, and does it. It touches files without the
+// store's mutex, on its thread of low priority; the store makes it, and ends it.
 #pragma once
 
 #include "low-priority-thread.hpp"
@@ -22,8 +23,8 @@ class writer {
     using clock = std::chrono::steady_clock;
 
     shared_state &      state;
-    std::string         logged; // the problem that the log has; empty: none
-    low_priority_thread background; // for whatever takes long
+    std::string         logged; // the problem that was logged last; empty: none, or it has ended
+    low_priority_thread background; // for work that takes long
     std::thread         thread; // last: it uses the others
 
     template <typename F> std::string unlocked(lock & held, F action, const std::function<void()> & meanwhile = {});
