@@ -1,4 +1,5 @@
-// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}.
+// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}. Touches nothing but the clock;
+// any thread.
 #pragma once
 
 #include <stdexcept>

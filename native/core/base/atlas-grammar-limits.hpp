@@ -1,4 +1,5 @@
-// What the grammar of one request may come to; the patches call these functions inside libllama. As atlas-limits.hpp.
+// Limits the grammar of one request. Touches nothing; any thread: the patches call these functions inside libllama, on
+// HTTP threads and in the token loop. Header-only, as atlas-limits.hpp.
 #pragma once
 
 #include "atlas-limits.hpp"
@@ -10,13 +11,13 @@
 
 namespace atlas {
 
-// That repetitions come to when they are written out.
+// Elements of a grammar whose repetitions are written out.
 constexpr size_t MAX_GRAMMAR_ELEMENTS = 1'000'000;
 
 // Places where the grammar may go on, each with all that follows it. Comparing them takes quadratic time.
 constexpr size_t MAX_GRAMMAR_STACKS = 200'000;
 
-// Of a trigger's pattern: its characters times its counted repetitions.
+// States of a trigger's pattern: its characters times its counted repetitions.
 constexpr size_t MAX_TRIGGER_STATES = 16'384;
 
 // Characters that one search for a trigger looks at.
@@ -31,8 +32,8 @@ inline void check_grammar_stacks(size_t n_elements) {
     check_limit("ways in which the grammar may go on, times their depth", n_elements, MAX_GRAMMAR_STACKS);
 }
 
-// Where a grammar's trigger begins in a text that was generated: at the pattern's first group that matched anything, else
-// where the pattern matches; npos: nowhere. As llama_grammar_trigger_pattern::find, within MAX_TRIGGER_STEPS.
+// Where a grammar's trigger begins in a text that was generated: at the pattern's first group that matched anything,
+// else where the pattern matches; npos: nowhere. As llama_grammar_trigger_pattern::find, within MAX_TRIGGER_STEPS.
 inline size_t find_trigger(const std::string & pattern, const std::regex & regex, const std::string & text) {
     using iterator = checked_iterator<std::string::const_iterator, true>;
 

@@ -1,4 +1,4 @@
-// HTTP requests and answers as ATLAS sees them, whatever server they came through.
+// HTTP requests and answers as ATLAS sees them, whatever server they came through. HTTP threads make and use them.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,7 @@ struct http_request {
     std::string query;  // what stood behind the '?', still encoded
     std::string body;
     std::vector<std::pair<std::string, std::string>> headers; // names in lower case
-    // Of the key it came with (atlas-tenant.hpp).
+    // Whose it is, by the API key that it came with (atlas-tenant.hpp).
     std::string tenant;
     std::string account;
     bool        is_admin = true;

@@ -1,8 +1,8 @@
-// What one request may ask for, so that none ends the process or holds up all others for good. Far above what people ask
-// for; docs/requests.md has the table. Those of grammars are in atlas-grammar-limits.hpp.
+// What one request may ask for, so that none ends the process or holds up all others for good. Far above what people
+// ask for; docs/requests.md has the table. Those of grammars are in atlas-grammar-limits.hpp.
 //
-// Header-only and without types of ATLAS: the patches call these functions inside llama-common. All throw limit_error and
-// may be called by any thread.
+// Header-only and without types of ATLAS: the patches call these functions inside llama-common. All throw limit_error
+// and may be called by any thread.
 #pragma once
 
 #include "atlas-stack.hpp"
@@ -16,11 +16,11 @@ namespace atlas {
 constexpr int    MAX_JSON_DEPTH  = 1000; // arrays and objects in each other, in any JSON text
 constexpr size_t MAX_SCHEMA_NAME = 4096; // bytes: a property's name, a tool's name, a $ref
 constexpr size_t MAX_PROPERTIES  = 2000; // of one object in a schema; converting them takes cubic time
-constexpr int    MAX_LAST_TOKENS = 1 << 20; // that penalties look back at
+constexpr int    MAX_LAST_TOKENS = 1 << 20; // tokens at which penalties look back
 
 // Whether arrays and objects stand in each other in more than limit levels, as far as the text is JSON.
 inline bool is_json_deeper_than(const std::string & text, int limit) {
-    // few have as many brackets
+    // counting brackets is fast, and few texts have so many
     if (std::count(text.begin(), text.end(), '[') + std::count(text.begin(), text.end(), '{') <= limit) {
         return false;
     }
@@ -55,8 +55,8 @@ inline void check_json(const std::string & text) {
     }
 }
 
-// Before a name becomes that of a grammar's rule: std::regex takes out what is no letter, digit or dash, and recurses for
-// each character of a run. A name may be a path of names.
+// Before a name becomes that of a grammar's rule: std::regex takes out what is no letter, digit or dash, and recurses
+// for each character of a run. A name may be a path of names.
 inline void check_rule_name(const std::string & name) {
     size_t run = 0;
     for (const char c : name) {

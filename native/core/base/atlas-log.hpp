@@ -1,4 +1,5 @@
-// Log lines of ATLAS. The library has no log of its own: whoever embeds it gives a sink.
+// Log lines of ATLAS. The library writes to no log by itself: the program that embeds it gives a sink. Any thread may
+// log.
 #pragma once
 
 #include <string>
@@ -9,8 +10,8 @@ enum class LogLevel { DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4 }; // values as i
 
 enum class LogFormat { TEXT, JSON };
 
-// Receives one record, without prefix or final newline, from any thread. In the format JSON it is one line, an object with
-// time (UTC, RFC 3339), level and message, and is to be written as it is.
+// Receives one record, without prefix or final newline, from any thread. In the format JSON the record is one line, an
+// object with time (UTC, RFC 3339), level and message, and the sink writes it as it is.
 using log_sink = void (*)(LogLevel level, LogFormat format, const std::string & text);
 
 // These may be called at any time, from any thread. Until a sink is set, records go nowhere.

@@ -1,4 +1,5 @@
-// How far code that recurses over what a request holds may go: to the end of the thread's stack, less a reserve.
+// Ends code that recurses over what a request holds before the thread's stack ends. Touches the calling thread's own
+// data only; any thread.
 //
 // Header-only and without types of ATLAS, as atlas-limits.hpp.
 #pragma once
@@ -70,8 +71,8 @@ class regex_steps {
     regex_steps & operator=(const regex_steps &) = delete;
 };
 
-// A random access iterator for std::regex, which recurses for each character that it matches: throws limit_error before the
-// stack ends. IsCounted: for expressions that a request brings. They may recurse between two characters, and take
+// A random access iterator for std::regex, which recurses for each character that it matches: throws limit_error before
+// the stack ends. IsCounted: for expressions that a request brings. They may recurse between two characters, and take
 // exponential time: each look at a character is checked, and is a step. Not for use by two threads.
 template <typename Base, bool IsCounted = false> class checked_iterator {
   public:

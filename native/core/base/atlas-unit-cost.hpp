@@ -1,4 +1,4 @@
-// Whether moving state pays, learned from what was measured.
+// Whether moving state pays, learned from measured times. Touches atomics only; HTTP threads and the token loop use it.
 #pragma once
 
 #include <atomic>
@@ -6,8 +6,8 @@
 
 namespace atlas {
 
-// Seconds that one unit takes: a mean in which each measurement counts a fifth. Any thread; of two measurements at the
-// same moment one may be lost.
+// The seconds that one unit takes: an exponentially weighted mean, in which a new measurement counts a fifth. Any
+// thread; of two measurements at the same moment one may be lost.
 class unit_cost {
   public:
     void add(double seconds, double units) {
@@ -28,15 +28,16 @@ class unit_cost {
 // One way of moving state: reading it from disk, or copying it into a context. Any thread.
 class transfer_cost {
   public:
-    // Fewer than 4 MiB tell more of the scheduler than of what a byte costs, and are not counted.
+    // Adds a measurement. Less than 4 MiB is not counted: its time says more about the scheduler than about a byte.
     void add(double seconds, double bytes) {
         if (bytes >= MIN_MEASURED_BYTES) {
             byte.add(seconds, bytes);
         }
     }
 
-    // Whether moving so many bytes would clearly take longer than computing, which takes compute_s seconds (0: not known):
-    // what is measured is noisy. Now and then the answer is no all the same, so that a change is noticed.
+    // Whether moving so many bytes would clearly take longer than computing, which takes compute_s seconds (0: not
+    // known). "Clearly", since measured times are noisy. Now and then the answer is no all the same, so that a change
+    // is noticed.
     bool is_dear(double bytes, double compute_s) {
         const bool dear = compute_s > 0 && byte.seconds_per_unit() * bytes > 2 * compute_s + NOTICED_S;
         return dear && ++n_dear % TRY_AGAIN != 0;

@@ -11,7 +11,7 @@ namespace atlas {
 
 void limit_heaps() {
 #ifdef __GLIBC__
-    constexpr int N_HEAPS   = 2; // one for the loop and one for who serves requests, mostly
+    constexpr int N_HEAPS   = 2; // mostly one for the loop and one for the HTTP threads
     const char *  tunables  = std::getenv("GLIBC_TUNABLES");
     const bool    is_chosen = std::getenv("MALLOC_ARENA_MAX") ||
                               (tunables && std::string_view(tunables).find("arena_max") != std::string_view::npos);

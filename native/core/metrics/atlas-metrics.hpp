@@ -1,4 +1,5 @@
-// What a server records of its requests while it serves them; docs/metrics.md says what each family means.
+// What a server records of its requests while it serves them; docs/metrics.md says what each family means. Touches the
+// recorder's atomics only. HTTP threads record, each for its own request.
 #pragma once
 
 #include "atlas-recorder.hpp"
@@ -24,14 +25,14 @@ constexpr const char * REQUEST_ROUTE_NAMES[] = {"chat", "completions", "completi
 
 constexpr size_t N_REQUEST_ROUTES = sizeof(REQUEST_ROUTE_NAMES) / sizeof(REQUEST_ROUTE_NAMES[0]);
 
-// Of a path such as /v1/chat/completions, whatever stands before it.
+// The route of a path such as /v1/chat/completions, with any prefix.
 request_route route_of(const std::string & path);
 
 enum class request_outcome {
     ok,        // the last result came
-    error,     // anything else
-    refused,   // 429 or 503: over a rate, or no context or turn in time
-    cancelled, // the client left before
+    error,     // it ended in any other way
+    refused,   // 429 or 503: over a rate, or no slot or session lock in time
+    cancelled, // the client left before its end
 };
 
 constexpr const char * REQUEST_OUTCOME_NAMES[] = {"ok", "error", "refused", "cancelled"};
@@ -51,15 +52,15 @@ constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate"};
 
 constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
 
-// What a request waits for before its task is posted: with an `atlas` object for its turn and for contexts, any for others
-// to let go of what the memory read for them.
+// What a request waits for before its task is posted. With an `atlas` object: the session lock, and slots. Any request:
+// leases of other lookups to end, so that the memory may read for it.
 enum class request_wait { turn, contexts, memory };
 
 constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts", "memory"};
 
 constexpr size_t N_REQUEST_WAITS = sizeof(REQUEST_WAIT_NAMES) / sizeof(REQUEST_WAIT_NAMES[0]);
 
-// Where ATLAS spends time on a request, on its HTTP thread. What a request_wait is for is not counted.
+// Where ATLAS spends time on a request, on its HTTP thread. Waiting (request_wait) does not count.
 enum class request_phase { parse, history, lookup, answer };
 
 constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};
@@ -84,8 +85,8 @@ class metrics {
         INTER_TOKEN,
         RESTORE,
         OVERHEAD,
-        OVERHEAD_OF_PHASE, // the first of as many as there are phases
-        POOL_WAIT    = OVERHEAD_OF_PHASE + N_REQUEST_PHASES, // the first of as many as there is to wait for
+        OVERHEAD_OF_PHASE, // the first of N_REQUEST_PHASES
+        POOL_WAIT    = OVERHEAD_OF_PHASE + N_REQUEST_PHASES, // the first of N_REQUEST_WAITS
         N_HISTOGRAMS = POOL_WAIT + N_REQUEST_WAITS,
     };
 
@@ -94,7 +95,7 @@ class metrics {
         CACHE_HITS = REQUESTS + N_REQUEST_ROUTES * N_REQUEST_OUTCOMES * 2,
         CACHE_MISSES,
         ANSWER_TOKENS,
-        PROMPT_TOKENS, // the first of as many as there are sources
+        PROMPT_TOKENS, // the first of N_TOKEN_SOURCES
         REFUSALS   = PROMPT_TOKENS + N_TOKEN_SOURCES,
         N_COUNTERS = REFUSALS + N_REFUSALS,
     };
@@ -119,14 +120,14 @@ class metrics {
 struct sequence_result {
     size_t  index         = 0; // of the sequence in its request
     int64_t prompt_tokens = 0;
-    int64_t reused_tokens = 0; // of these, not computed
+    int64_t reused_tokens = 0; // tokens of the prompt that were not computed
     int64_t answer_tokens = 0; // so far
-    bool    is_partial    = false; // more follow: a streamed answer
+    bool    is_partial    = false; // the answer is streamed, and more results follow
 
-    // Of the last result only; before it came.
-    std::chrono::microseconds since_start{0}; // of the prompt's computing
+    // Only the last result has these: the times from the prefill's start, and from the first token, to the result.
+    std::chrono::microseconds since_start{0};
     std::chrono::microseconds since_first_token{0};
-    bool                      is_timed = false; // whether there are these two
+    bool                      is_timed = false; // the two are set
 };
 
 // The tokens of a request, added up over its sequences, as far as its results have told them. The one count: answers,
@@ -141,15 +142,15 @@ struct request_usage {
 struct request_times {
     double total       = NAN; // from the parsing of the body
     double overhead    = NAN; // in ATLAS, on the HTTP thread
-    double wait        = NAN; // for a turn on the session and for contexts
-    double queue       = NAN; // then until the slot started on the prompt, without restore
+    double wait        = NAN; // for the session lock, for slots and for the memory
+    double queue       = NAN; // from the posting of the task to the start of the prefill, without restore
     double restore     = NAN; // putting state back into the slot
-    double prefill     = NAN; // then until the first token was there
+    double prefill     = NAN; // from its start to the first token
     double first_token = NAN; // from the parsing of the body to the first token
     double decode      = NAN; // from the first token to the end
 };
 
-// What is known of a request that has ended by how its results came.
+// What the meter knows of a request that has ended.
 struct metered_request {
     std::string   route;   // as in atlas_requests_total
     std::string   outcome; // likewise
@@ -158,8 +159,8 @@ struct metered_request {
     request_times ms;
 };
 
-// Turns what happens to one request into records, from when it began to when it ends, which is when this is destroyed.
-// Used by one thread at a time.
+// Records what happens to one request, from its begin to its end; at the latest its destructor is the end. One thread
+// at a time.
 class request_meter {
   public:
     using clock = std::chrono::steady_clock;
@@ -173,10 +174,10 @@ class request_meter {
     // The request has an `atlas` object.
     void set_asked() { is_asked = true; }
 
-    // How many sequences there are of each prompt, and whether each is computed on its own.
+    // Sets how many sequences each prompt has, and whether each is a task of its own, which computes the prompt itself.
     void set_choices(size_t n, bool are_separate);
 
-    // What the memory found for the next prompt, whose task is ready to be posted.
+    // Adds the lookup of the next prompt, whose task is about to be posted.
     void add_prompt(std::shared_ptr<const memory_ticket> found, clock::time_point now);
 
     void add_wait(clock::duration waited) { waits += waited; }
@@ -188,10 +189,10 @@ class request_meter {
     // The last result has come.
     void complete() { outcome = request_outcome::ok; }
 
-    // Nothing more comes: records what is known only now. Called at the latest by the destructor.
+    // The request has ended: records what is known only now. A second call does nothing.
     void end();
 
-    // After end(). Without what the memory took.
+    // To be called after end(). The time of the restore is not in it.
     metered_request described() const;
 
   private:
@@ -221,7 +222,7 @@ class request_meter {
     bool              is_streamed = false;
     request_times     times;
 
-    // Whether the state of its prompt is a copy of that of the prompt's first sequence.
+    // Whether the sequence got the state of its prompt as a copy from the prompt's first sequence.
     bool is_copy(size_t index) const { return !are_separate && index % n_choices != 0; }
 
     void count_prompt(const sequence_result & result);

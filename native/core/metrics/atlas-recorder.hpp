@@ -1,4 +1,5 @@
-// Counters and histograms of durations that any thread adds to in a few nanoseconds, the token loop included.
+// Counters and histograms of durations, to which any thread adds in a few nanoseconds, the token loop included. Touches
+// atomics only.
 //
 // Each thread that records has a shard of its own, which it alone writes: no lock, no read-modify-write, no cache line
 // shared. Whoever reads adds the shards up. A shard stays when its thread ends, and the next thread goes on with it;
@@ -39,7 +40,7 @@ struct duration_buckets {
         return 1 + (octave - MIN_OCTAVE) * PER_OCTAVE + ((value >> (octave - 3)) - PER_OCTAVE);
     }
 
-    // In ns, inclusive; of all but the last, which has none.
+    // The bound of a bucket in ns, inclusive. The last bucket has none.
     static uint64_t upper_bound(size_t index) {
         const uint64_t octave = MIN_OCTAVE + index / PER_OCTAVE;
         return (PER_OCTAVE + index % PER_OCTAVE) << (octave - 3);
@@ -54,8 +55,8 @@ struct duration_counts {
     std::array<uint64_t, duration_buckets::N> counts = {};
 };
 
-// add() and record() are for any thread, and neither wait nor allocate, but for a thread's first call. A sum that is read
-// while others record may lack what they do at that moment.
+// Any thread may call add() and record(). They neither wait nor allocate, except in a thread's first call. A sum that
+// is read meanwhile may lack what others record at that moment.
 class recorder {
   public:
     static constexpr size_t N_OWNED = 64;

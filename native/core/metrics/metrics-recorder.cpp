@@ -6,7 +6,7 @@ namespace atlas {
 
 namespace {
 
-constexpr size_t SHARED     = recorder::N_OWNED; // the shard of all threads that have none
+constexpr size_t SHARED     = recorder::N_OWNED; // the shard of all threads that have no own one
 constexpr size_t NONE       = SIZE_MAX;
 constexpr size_t LINE_BYTES = 64;
 constexpr size_t LINE_CELLS = LINE_BYTES / sizeof(uint64_t);
@@ -16,7 +16,7 @@ std::array<std::atomic<bool>, recorder::N_OWNED> is_taken;
 // Has no constructor and no destructor, so that reading it is a load.
 thread_local size_t my_shard = NONE;
 
-// Gives a shard back when its thread ends. What is recorded after that is recorded in the shared one.
+// Gives a shard back when its thread ends. What the thread records after that goes to the shared one.
 struct shard_lease {
     ~shard_lease() {
         is_taken[my_shard].store(false, std::memory_order_release);
@@ -26,7 +26,7 @@ struct shard_lease {
 
 [[gnu::noinline]] size_t take_shard() {
     for (size_t i = 0; i < recorder::N_OWNED; i++) {
-        // acquire: what the thread before wrote is seen
+        // acquire: this thread sees what the shard's last owner wrote
         if (!is_taken[i].exchange(true, std::memory_order_acquire)) {
             my_shard = i;
             static thread_local const shard_lease lease;

@@ -109,7 +109,7 @@ void request_meter::count_answer(sequence & known, const sequence_result & resul
         }
         known.last_token = now;
     }
-    // the only result of what is not streamed comes with the last token
+    // an answer that is not streamed has one result, which comes with the last token
     const auto first = std::max(began, is_streamed ? now : now - result.since_first_token);
     if (first_token == clock::time_point() || first < first_token) {
         first_token = first;

@@ -86,7 +86,7 @@ admission::lease admission::take(int64_t n_contexts) {
 
 admission::lease admission::enter(int64_t n_contexts, bool has_session, const AtlasServerConfig & config,
                                   const std::function<bool()> & is_gone) {
-    lease                        mine; // goes after the lock, which giving it back takes again
+    lease                        mine; // declared before the lock: destroying a lease takes the mutex again
     std::unique_lock<std::mutex> lock(mutex);
     if (closed) {
         throw shutting_down();
@@ -132,7 +132,7 @@ admission::lease admission::enter(int64_t n_contexts, bool has_session, const At
         counts.exhausted++;
         throw exhausted(n_contexts, config.pool_timeout_ms);
     }
-    grant(); // those behind, which may be content with what is left
+    grant(); // this request stood in the way of smaller ones behind it, for which the free slots may do
     hold(mine, clamped(n_contexts));
     mine.held.is_degraded = true;
     counts.degraded++;

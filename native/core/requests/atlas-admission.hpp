@@ -1,4 +1,7 @@
-// Which completion requests go on at once, which wait for a context, and which are refused.
+// Counts the leases on slots: which completion requests go on at once, which wait for a slot, and which are refused.
+// Touches its own lock only; HTTP threads call it, the token loop never does.
+//
+// Settings, metrics and messages say "context" for such a lease.
 #pragma once
 
 #include "atlas-config.hpp"
@@ -19,25 +22,25 @@ namespace atlas {
 struct admission_stats {
     int64_t  in_progress     = 0; // requests with an `atlas` object, those that wait included
     int64_t  waiting         = 0;
-    int64_t  contexts_in_use = 0; // more than there are while standard requests wait for a slot
+    int64_t  contexts_in_use = 0; // more than pool_size while standard requests wait in llama-server's queue
     int64_t  pool_size       = 0;
     uint64_t too_many        = 0; // refused with 429
     uint64_t exhausted       = 0; // refused with 503
     uint64_t degraded        = 0; // went on without waiting any longer
-    uint64_t leases          = 0; // requests that got contexts, those of standard requests included
+    uint64_t leases          = 0; // requests that got slots, standard requests included
     double   mean_service_s  = 0; // recent mean of the time that leases are held; 0: none has ended
 };
 
-// A context is a lease on a slot; the pool has pool_size of them. Standard requests, which have no `atlas` object, take
-// theirs whether there are any or not: llama-server queues them as ever. Those with one wait for theirs in the order in
-// which they came, so that many small ones do not pass one that wants several.
+// The pool has pool_size slots. Standard requests, which have no `atlas` object, take a lease whether a slot is free or
+// not: llama-server queues them as ever. Requests with one wait for free slots in the order of arrival, so that many
+// small requests do not pass one that needs several slots.
 //
-// Any thread. Nothing is done under the lock that takes longer than to count. The token loop does not call it.
+// Any thread. The lock is held only for counting.
 class admission {
   public:
     using clock = std::chrono::steady_clock;
 
-    // What a request holds, until it is destroyed. Must not outlive the admission; used by one thread at a time.
+    // What a request has of the pool, until it is destroyed. It must not outlive the pool; one thread at a time.
     class lease {
       public:
         lease() = default;
@@ -49,10 +52,10 @@ class admission {
             return *this;
         }
 
-        // False: nothing is held, as the client went away.
+        // False where the client left during the wait: then nothing is held.
         explicit operator bool() const { return held.owner != nullptr; }
 
-        // Whether the request goes on as a standard one, as no context became free in time.
+        // Whether no slot became free in time, so that the request goes on as a standard one.
         bool degraded() const { return held.is_degraded; }
 
       private:
@@ -70,21 +73,22 @@ class admission {
     // now: the clock, for tests.
     explicit admission(std::function<clock::time_point()> now = clock::now) : now(std::move(now)) {}
 
-    // How many contexts there are. Nobody waits for one while there are 0: no model is ready yet.
+    // Sets how many slots there are. While there are 0 nobody waits: no model is ready yet.
     void set_pool_size(int64_t n_contexts);
 
-    // A standard request takes n_contexts. Never waits, never fails.
+    // A standard request takes n_contexts slots. Never waits, never fails.
     lease take(int64_t n_contexts);
 
-    // A request with an `atlas` object takes n_contexts, at most the whole pool, and waits for them. Which settings: of
-    // config, those for requests in progress and for the time to wait. is_gone: whether the client went away; asked every
-    // 50 ms or so while the request waits, without a lock held; may be empty, must not throw. Answers an empty lease when
-    // it did, and a degraded one when the time is over and the request has no session, whose state a context is for.
-    // Throws atlas::error: 429 when too many are in progress, 503 when the time is over and after close.
+    // A request with an `atlas` object takes n_contexts slots, at most the whole pool, and waits for them. Of config it
+    // reads max_concurrent_atlas_requests and pool_timeout_ms. is_gone: whether the client left; asked every 50 ms or
+    // so while the request waits, without the lock; may be empty, must not throw. Returns an empty lease when the
+    // client left. When the time is over, a request without a session gets a degraded lease: it needs no slot that
+    // keeps state for it. Throws atlas::error: 429 when too many are in progress, 503 when the time is over for a
+    // request with a session, and after close().
     lease enter(int64_t n_contexts, bool has_session, const AtlasServerConfig & config,
                 const std::function<bool()> & is_gone);
 
-    // The server is ending: refuses those that wait and those that come.
+    // Refuses all requests that wait, and all that come: the server is ending.
     void close();
 
     admission_stats stats() const;
@@ -112,7 +116,7 @@ class admission {
     bool                closed = false;
     admission_stats     counts;  // but for waiting and mean_service_s
     unit_cost           service; // a unit is a lease
-    std::list<waiter *> waiters; // who came first is first
+    std::list<waiter *> waiters; // in the order of arrival
 };
 
 } // namespace atlas

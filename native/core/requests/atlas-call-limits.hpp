@@ -1,4 +1,4 @@
-// How many requests under /v1/atlas the holder of one API key may make.
+// Limits the requests under /v1/atlas of one API key. Touches its own locks only; HTTP threads call it.
 #pragma once
 
 #include "atlas-config.hpp"
@@ -14,8 +14,8 @@ class call_limits {
   public:
     call_limits();
 
-    // Counts a request in, by the settings key_calls_per_s and max_calls_per_key, until the last copy of what is returned is
-    // destroyed, which may be after this object. Throws atlas::error 429.
+    // Counts a request as in progress until the last copy of the returned pointer is destroyed, which may be after this
+    // object. Throws atlas::error 429 where the settings key_calls_per_s or max_calls_per_key do not allow it.
     std::shared_ptr<void> enter(const std::string & account, const AtlasServerConfig & config);
 
   private:

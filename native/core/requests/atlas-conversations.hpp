@@ -1,4 +1,5 @@
-// Conversations that clients sent whole, on their way from the HTTP threads to whoever keeps them.
+// Conversations that clients sent whole, on their way from HTTP threads to the Python thread that writes them to the
+// database. Touches its own lock only.
 #pragma once
 
 #include <cstddef>
@@ -15,15 +16,16 @@ struct conversation {
     std::string messages; // JSON array
 };
 
-// A bounded queue: what does not fit is dropped, the oldest first, and counted. Any thread; never waits for a taker.
+// A bounded queue: where there is no room the oldest is dropped, and counted. Any thread; push() never waits for a
+// taker.
 class conversation_queue {
   public:
     void push(conversation && item);
 
-    // The oldest: n_max at most, and no more once they have 4 MiB together.
+    // Takes the oldest: n_max at most, and no further ones once they have 4 MiB together.
     std::vector<conversation> take(size_t n_max);
 
-    // All of one session, the oldest first.
+    // Takes all of one session, the oldest first.
     std::vector<conversation> take_of(const std::string & session);
 
     uint64_t dropped() const;

@@ -1,4 +1,5 @@
-// What is kept of completion requests that ended, for the log, for whoever watches, and for traces.
+// The records of completion requests that ended, for the log, GET /v1/atlas/requests, and traces. Touches its own lock
+// only; HTTP threads add records and read them.
 #pragma once
 
 #include "atlas-metrics.hpp"
@@ -12,11 +13,11 @@
 
 namespace atlas {
 
-// Of several sequences, times and memory are those of the first.
+// One request that ended. Where it had several sequences, times and memory are those of the first.
 struct request_record : metered_request {
     uint64_t    number = 0;  // from 1, in the order in which requests ended
     std::string request_id;  // the client's X-Request-Id, else 16 hexadecimal digits
-    bool        is_asked = false; // it had an `atlas` object
+    bool        is_asked = false; // the request had an `atlas` object
     std::string tenant;           // 16 hexadecimal digits; empty: none
     std::string session;          // hash_of_session(); empty: none
     std::string traceparent;      // W3C Trace Context; empty: none came, or one that is not well formed

@@ -1,4 +1,5 @@
-// What is decided about a completion request before its task is posted: who sends it, whether it may, and when.
+// Decides about a completion request before its task is posted: whose it is, whether it may go on, and when. Takes
+// short locks, and waits where it says so; HTTP threads call it, the token loop never does.
 #pragma once
 
 #include "atlas-admission.hpp"
@@ -24,8 +25,8 @@ struct completion_head {
     const std::string * atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
     std::string         key;             // API key, without "Bearer "
     std::string         conversation_id; // header X-Conversation-Id: the session where atlas.session_id is not given
-    std::string         request_id;      // X-Request-Id; another is made where it is none
-    std::string         traceparent;     // likewise ignored
+    std::string         request_id;      // header X-Request-Id; where it is no valid id another is made
+    std::string         traceparent;     // header traceparent; ignored where it is malformed
     request::clock::time_point     began;           // when ATLAS began to look at it
     std::unique_ptr<request_meter> meter;       // of gateway::meter()
 };
@@ -36,7 +37,7 @@ class gateway {
     explicit gateway(const settings & settings)
         : all_settings(settings), numbers(settings.values()->enable_metrics_collection) {}
 
-    // Before requests.
+    // To be called before there are requests.
     void set_tenants(tenants who) { known = std::move(who); }
 
     // The model is ready, and has so many slots.
@@ -45,22 +46,24 @@ class gateway {
     identity identify(const std::string & key) const { return known.identify(key); }
     bool     has_tenants() const { return known.is_separated(); }
 
-    // Of a request whose body has not been read yet. is_gone: as for request_meter.
+    // The meter of a request whose body has not been read yet. is_gone: as for request_meter.
     std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,
                                          request::clock::time_point began);
 
-    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate, 503 after close().
+    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate, 503 after
+    // close().
     std::unique_ptr<request> begin(completion_head head);
 
-    // Waits for the contexts that n_sequences sequences need, as far as the request's batch_size lets them run at once;
-    // standard requests never wait. Returns how many may run at once. Throws atlas::error 429 and 503, and 503 when the
-    // client has left, which is_gone is asked for.
+    // Waits for the slots that n_sequences sequences need, or as many of them as the request's batch_size lets run at
+    // once; standard requests never wait. Returns how many may run at once. Throws atlas::error 429 and 503; 503 also
+    // when is_gone says that the client left.
     int admit(request & request, int n_sequences, const std::function<bool()> & is_gone);
 
-    // Waits until the earlier requests on the session ended. Throws atlas::error like admit().
+    // Waits for the session lock, until the earlier requests on the session have ended. Throws atlas::error like
+    // admit().
     void take_turn(request & request, const std::function<bool()> & is_gone);
 
-    // Notes a wait that was not the gateway's own, and that it is no part of the phase in which it was.
+    // Records a wait that another part of ATLAS had, and takes it out of the time of the phase in which it was.
     void add_wait(request & request, request_wait what, request_phase in, request::clock::duration waited);
 
     conversation_queue & conversations() { return sent; }
@@ -77,7 +80,7 @@ class gateway {
     // Requests that have begun and not ended.
     int64_t open() const { return n_open; }
 
-    // Ends the waiting for contexts and turns, and lets no more requests begin.
+    // Ends the waiting for slots and session locks, and lets no more requests begin.
     void close();
 
   private:

@@ -1,8 +1,9 @@
-// Which web pages may send requests to the server.
+// Decides which web pages may send requests to the server. Touches nothing; HTTP threads call it, before they read a
+// body.
 //
-// A browser lets any page send some requests to any server, and tells the server where they come from: in Origin, and in
-// Sec-Fetch-Site where it trusts the connection. Other clients send neither. A page whose own name was bound to the
-// server's address (DNS rebinding) counts as of the server's origin, but its name stands in Host.
+// A browser lets any page send some requests to any server, and tells the server where they come from: in Origin, and
+// in Sec-Fetch-Site where it trusts the connection. Other clients send neither. To a browser, a page whose own name was
+// bound to the server's address (DNS rebinding) is of the server's origin; but its name stands in Host.
 #pragma once
 
 #include <functional>
@@ -12,10 +13,11 @@
 namespace atlas {
 
 struct page_policy {
-    bool guards_all = false; // all routes, as the process has a memory; else those of /v1/atlas
-    // Of pages that may, besides those of the server itself: "https://chat.example"; "localhost": of this machine; "*": all.
+    bool guards_all = false; // all routes are guarded, since the process has a memory; else only those of /v1/atlas
+    // Origins whose pages may send requests, besides the server's own: "https://chat.example"; "localhost": pages of
+    // this machine; "*": all.
     std::vector<std::string> origins;
-    bool                     checks_host = false; // whether Host must hold an IP address, localhost or one of:
+    bool                     checks_host = false; // Host must hold an IP address, localhost or one of `hosts`
     std::vector<std::string> hosts; // "*": any
 };
 
@@ -27,8 +29,8 @@ class page_guard {
 
     explicit page_guard(page_policy policy);
 
-    // Why a request may not go on, for its client to read, with what would allow it; empty: it may.
-    // is_atlas: whether it is to /v1/atlas.
+    // Why a request is refused, and what would allow it, as a text for its client; empty: it may go on.
+    // is_atlas: whether its path is /v1/atlas or below it.
     std::string refusal(const std::string & method, bool is_atlas, const header_reader & header) const;
 
   private:

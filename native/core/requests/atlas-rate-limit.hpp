@@ -1,4 +1,4 @@
-// Limits on how much one client may ask for.
+// Limits how much one client may ask for. Touches its own lock only; HTTP threads call it, the token loop never does.
 #pragma once
 
 #include <chrono>
@@ -11,34 +11,35 @@
 
 namespace atlas {
 
-// What one name may do; 0: no limit. Either may change between two calls.
+// The rates of one name; 0: no limit. The caller may give others at the next call.
 struct rate_limits {
-    double requests_per_s = 0; // as many as a second allows, and at least one, may come at once
-    double tokens_per_min = 0; // as many as a minute allows may be used at once
+    double requests_per_s = 0; // the burst is a second's requests, at least one
+    double tokens_per_min = 0; // the burst is a minute's tokens
 };
 
-// Two token buckets for each name. They are kept as the continuous-state leaky bucket of ITU-T I.371 (GCRA), which is the same
-// seen from the other side: what was used runs off at the rate allowed, and a request that would overflow is refused.
-// Tokens are charged when they are known, after the answer, so that the bucket may overflow; until it no longer does,
-// requests are refused.
+// Two buckets for each name, of requests and of tokens, kept as the continuous-state leaky bucket of ITU-T I.371
+// (GCRA): what a name uses fills the bucket, which runs off at the allowed rate, and a request that would make it
+// overflow is refused. Tokens are known only after the answer, so that charging them may make the bucket overflow; then
+// requests are refused until it has run off far enough.
 //
-// Any thread; a call takes constant time. Names are forgotten when all they used has run off, and beyond max_names those
-// that were not used for longest. The token loop does not call it: a lock is taken.
+// Any thread; a call takes constant time. A name is forgotten when its buckets are empty; beyond max_names the name
+// that was not used for longest is.
 class rate_limiter {
   public:
     using clock = std::chrono::steady_clock;
 
     explicit rate_limiter(size_t max_names = 65536) : max_names(max_names) {}
 
-    // Takes one request and returns 0, or takes nothing and returns after how many seconds it would be allowed.
+    // Counts one request and returns 0; or counts nothing and returns after how many seconds it would be allowed.
     double try_request(const std::string & name, const rate_limits & limits, clock::time_point now);
 
-    // Takes back a request that was allowed and refused for another reason.
+    // Takes a request back that was allowed here and then refused for another reason.
     void give_back(const std::string & name);
 
+    // Counts the tokens that a request of the name used.
     void charge(const std::string & name, double tokens, const rate_limits & limits, clock::time_point now);
 
-    // Names that are remembered.
+    // How many names are remembered.
     size_t size() const;
 
   private:

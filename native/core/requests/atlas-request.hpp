@@ -1,4 +1,5 @@
-// The `atlas` object of a completion request and of its answer.
+// One completion request with its `atlas` object, from parsing to its answer. Touches no lock; the HTTP thread that
+// serves it owns it.
 #pragma once
 
 #include "atlas-ended-requests.hpp"
@@ -18,13 +19,13 @@
 
 namespace atlas {
 
-// Who puts the earlier messages of the session before those sent.
+// Who sends the earlier messages of the session: the client with each request, or the server from its record.
 enum class history_keeper { client, server };
 
 // The validated `atlas` object; a field that was not given has no value or its default.
 struct request_options {
     std::optional<std::string> session_id;    // 1-128 of A-Z a-z 0-9 . _ : -
-    std::optional<int>         memory_layers; // 1-10: layers that the request may use; default: all there are
+    std::optional<int>         memory_layers; // 1-10: the request uses tiers up to this one; default: all there are
     cache_strategy             strategy = cache_strategy::adaptive;
     std::optional<int>         batch_size; // 1-32: sequences of one request that may hold slots at once
     history_keeper             history = history_keeper::client;
@@ -49,20 +50,20 @@ class request {
 
     ~request();
 
-    // Before all else that asks for them.
+    // To be called before anything reads the options.
     void set_options(request_options options) { opts = std::move(options); }
 
     const request_options & options() const { return opts; }
     bool                    is_asked() const { return has_object; }
 
-    std::string tenant;  // of the key that it came with; empty: none
-    std::string account; // whose rate limits it counts for
-    std::string session; // the session's name as qualified by the tenant; empty: none
+    std::string tenant;  // of the API key that it came with; empty: none
+    std::string account; // the name under which its rates are counted
+    std::string session; // the session's name, qualified by the tenant; empty: none
     std::string request_id;
     std::string traceparent; // W3C Trace Context; empty: none
     bool        is_streamed = false; // the client asked for the answer piece by piece
 
-    // Held until the request ends: contexts, and the turn on the session.
+    // Held until the request ends: the lease on slots, and the session lock.
     std::shared_ptr<void> lease;
     std::shared_ptr<void> turn;
 
@@ -72,7 +73,7 @@ class request {
     // JSON array of the messages sent, and the JSON of the message that answers them; empty: not to be recorded.
     std::string messages;
     std::string answer_message;
-    std::string answer_begun; // JSON of a last message that the answer goes on from, which is not in messages; or empty
+    std::string answer_begun; // JSON of an assistant message, not in messages, that the answer continues; or empty
 
     // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;
@@ -80,7 +81,7 @@ class request {
     // The tokens of prompt and answer, as far as they are known.
     request_usage usage() const { return meter ? meter->usage() : request_usage(); }
 
-    // What the memory found for the request's (first) prompt.
+    // Keeps what the memory found for the request's first prompt; later prompts change nothing.
     void set_ticket(std::shared_ptr<const memory_ticket> found) {
         if (!ticket) {
             ticket = std::move(found);
@@ -89,20 +90,20 @@ class request {
 
     bool has_ticket() const { return ticket != nullptr; }
 
-    // Says that something asked for could not be had, and why. The first counts.
+    // Notes that the request cannot have something that it asked for, and why. Only the first reason is kept.
     void degrade(const std::string & reason);
 
     void            add_time(request_phase phase, clock::duration spent);
     clock::duration overhead() const;
     clock::duration time_in(request_phase phase) const { return spent[static_cast<size_t>(phase)]; }
 
-    // The layers of the memory that there are; which of them it used is in the answer.
+    // Sets the tiers that the memory has. The answer says which of them the request could use.
     void set_layers(std::vector<int> available) { layers = std::move(available); }
 
     // JSON text of the `atlas` object in the answer.
     std::string answer() const;
 
-    // What is kept of it, now that it has ended: also ends what is recorded of it.
+    // The record of the request, which has ended: this also ends its meter.
     request_record record() const;
 
   private:

@@ -1,4 +1,5 @@
-// Requests on one session, one after the other.
+// Locks on sessions, so that requests on one session run one after the other. Touches its own lock only; HTTP threads
+// wait here, the token loop never calls it.
 #pragma once
 
 #include <atomic>
@@ -14,10 +15,11 @@
 
 namespace atlas {
 
-// Hands out turns on names, in the order in which they were asked for. Any thread.
+// Gives the lock on a name to one request at a time, in the order of arrival. Any thread.
 class session_turns {
   public:
-    // A turn; the next one's begins when it is destroyed, which must be before the session_turns are.
+    // The lock on a name. Its destruction, which must be before that of the session_turns, gives it to the next
+    // request.
     class turn {
       public:
         turn(session_turns & owner, std::string name, uint64_t number)
@@ -32,20 +34,20 @@ class session_turns {
         uint64_t        number;
     };
 
-    // Waits for the turn on a name; is_gone is asked about every 50 ms whether the client has left. Returns nullptr when
-    // it has. Throws atlas::error: 503 after timeout_s seconds and after close(), 429 when max_waiting already wait, on
-    // any name.
+    // Waits for the lock on a name; is_gone is asked about every 50 ms whether the client left. Returns nullptr when it
+    // did. Throws atlas::error: 503 after timeout_s seconds and after close(), 429 when max_waiting requests wait
+    // already, for all names together.
     std::shared_ptr<turn> take(const std::string & name, double timeout_s, size_t max_waiting,
                                const std::function<bool()> & is_gone);
 
-    // Ends the waiting.
+    // Ends all waiting, from now on.
     void close() { is_closed = true; }
 
   private:
     std::atomic<bool>                           is_closed{false};
     std::mutex                                  mutex;
     std::condition_variable                     changed;
-    std::map<std::string, std::deque<uint64_t>> queues; // the first of each has the turn
+    std::map<std::string, std::deque<uint64_t>> queues; // the first of each has the lock
     uint64_t                                    last_number = 0;
     size_t                                      n_waiting   = 0;
 

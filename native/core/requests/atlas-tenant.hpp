@@ -1,4 +1,5 @@
-// Whose request it is, by the API key that it came with.
+// Whose request it is, by the API key that it came with. Touches the file of the secret, once, at the start; HTTP
+// threads ask.
 #pragma once
 
 #include <string>
@@ -6,11 +7,11 @@
 namespace atlas {
 
 struct tenant_options {
-    bool        is_separated = false; // whether requests with different keys find nothing of each other's
+    bool        is_separated = false; // requests with different keys find nothing of each other's
     std::string admin_key;            // empty: none
-    bool        has_keys      = false; // whether a request needs a key
-    bool        all_are_admin = true; // without an admin key: whether everybody may do what an admin may
-    std::string directory;            // where the secret of the hash is kept; empty: it is lost with the process
+    bool        has_keys      = false; // a request needs a key
+    bool        all_are_admin = true; // without an admin key, everybody may do what an admin may
+    std::string directory;            // where the hash's secret is kept; empty: it lasts as long as the process
 };
 
 struct identity {
@@ -19,18 +20,19 @@ struct identity {
     std::string account; // the key, for limits; empty: no request needs one
 };
 
-// Whether a key that somebody presents is a known one. Takes the same time however much of it is right.
+// Whether the keys are equal. Takes the same time however much of the presented one is right.
 bool is_same_key(const std::string & known, const std::string & presented);
 
-// Immutable once made, so any thread may use it. A tenant's name is a keyed hash (HMAC-SHA-256, RFC 2104) of the API key,
-// so that names on disk do not give keys away; the secret is made when it is first needed, in the file tenant-secret.
+// Immutable once made, so any thread may use it. A tenant's name is a keyed hash (HMAC-SHA-256, RFC 2104) of the API
+// key, so that names on disk do not give keys away. The hash's secret is made when it is first needed, in the file
+// tenant-secret.
 class tenants {
   public:
     tenants() : tenants(tenant_options()) {}
     // Throws std::runtime_error when the system gives no random bytes for a secret.
     explicit tenants(tenant_options options);
 
-    // key: as it was presented, without "Bearer "; it has been checked.
+    // key: as the client presented it, without "Bearer "; upstream has checked it.
     identity identify(const std::string & key) const;
 
     bool is_separated() const { return opts.is_separated; }

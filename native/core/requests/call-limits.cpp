@@ -13,7 +13,7 @@ static const int RETRY_AFTER_S = 1;
 
 struct call_limits::in_progress {
     std::mutex                     mutex;
-    std::map<std::string, int64_t> count; // by account; none is 0
+    std::map<std::string, int64_t> count; // by account; an account with 0 is removed
 
     bool enter(const std::string & account, int64_t limit) {
         const std::lock_guard<std::mutex> lock(mutex);

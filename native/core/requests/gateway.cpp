@@ -25,7 +25,8 @@ void gateway::set_slots(int n_slots) {
     contexts.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
 }
 
-// The session that X-Conversation-Id names. Clients of stock send any text; what is no valid id gets one of its own.
+// The session that X-Conversation-Id names. Clients of stock send any text; one that is no valid id is replaced by its
+// hash.
 static std::string session_of(const std::string & conversation_id) {
     return is_valid_id(conversation_id) ? conversation_id
                                         : "sha256:" + hash_sha256_hex(conversation_id.data(), conversation_id.size());
@@ -44,7 +45,7 @@ static void note_wait(request_wait what, metrics & to, const request & request, 
     }
 }
 
-// Calls what may wait or throw atlas::error, and notes both.
+// Makes a call that may wait or throw atlas::error, and records both.
 template <typename F> static auto wait_for(request_wait what, metrics & to, const request & request, F call) {
     const auto began = request::clock::now();
     const auto note  = [&] { note_wait(what, to, request, request::clock::now() - began); };
@@ -84,7 +85,7 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     n_open++;
     begun->on_end = [this](const request & ended) { end(ended); };
     begun->add_time(request_phase::parse, request::clock::now() - head.began);
-    // from here on whatever is thrown is recorded and logged, too
+    // on_end is set, so a request that is refused from here on is recorded and logged, too
     const phase_timer timer(begun.get(), request_phase::parse);
     auto              options = head.atlas ? parse_request_options(*head.atlas) : request_options();
     if (!options.session_id && !head.conversation_id.empty()) {

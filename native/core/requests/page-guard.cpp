@@ -16,7 +16,7 @@ static std::string lower(std::string text) {
     return text;
 }
 
-// For messages and the log: what a client sent, cut, without what a terminal might obey.
+// A client's text for messages and the log: cut, and without characters that a terminal might obey.
 static std::string shown(const std::string & text) {
     std::string plain = text.substr(0, MAX_SHOWN);
     std::replace_if(plain.begin(), plain.end(), [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
@@ -76,7 +76,8 @@ page_guard::page_guard(page_policy given) : policy(std::move(given)) {
     }
 }
 
-// Rebinding needs a name: nobody can have another site's page loaded from this server's address under that address.
+// Rebinding needs a name. A Host that is an address is safe: no other site's page can be loaded under the server's
+// address.
 bool page_guard::is_known_host(const std::string & name) const {
     return name.empty() || is_address(name) || is_localhost(name) || contains(policy.hosts, name) ||
            contains(policy.hosts, "*");
@@ -87,13 +88,13 @@ bool page_guard::is_allowed_origin(const std::string & origin) const {
            (contains(policy.origins, "localhost") && is_loopback(name_in(authority_in(origin))));
 }
 
-// Whether a person goes to the address, in a window or tab of its own: the page that led there cannot see the answer.
+// Whether a person opens the address in a window or tab: then the page that led there cannot see the answer.
 static bool is_visit(const std::string & method, const page_guard::header_reader & header) {
     return (method == "GET" || method == "HEAD") && header("Sec-Fetch-Mode") == "navigate" &&
            header("Sec-Fetch-Dest") == "document";
 }
 
-// Whether CORS settles it: upstream's answer to a preflight allows pages of other sites nothing.
+// Whether it is a preflight that may go to upstream: its answer allows pages of other sites nothing.
 static bool is_upstreams_preflight(const std::string & method, const page_guard::header_reader & header) {
     const bool names_session =
         lower(header("Access-Control-Request-Headers")).find("x-conversation-id") != std::string::npos;
@@ -116,7 +117,7 @@ std::string page_guard::refusal(const std::string & method, bool is_atlas, const
     if (!origin.empty() && is_allowed_origin(origin)) {
         return "";
     }
-    // what the browser says counts for more than our comparison: a proxy may have put another name into Host
+    // the browser's own word (Sec-Fetch-Site) comes before comparing Origin with Host: a proxy may have changed Host
     const bool is_own = !site.empty()
                             ? site == "same-origin" || site == "none" || (origin.empty() && site == "same-site")
                             : origin.empty() || authority_in(origin) == host;

@@ -6,7 +6,7 @@ namespace atlas {
 
 namespace {
 
-// A wait as short as this is an error of rounding.
+// A shorter wait is an error of rounding.
 const double ROUNDING_S = 1e-6;
 
 double left_after(double level, double per_s, double seconds) {
@@ -16,7 +16,7 @@ double left_after(double level, double per_s, double seconds) {
 } // namespace
 
 void rate_limiter::use::run_off(const rate_limits & limits, clock::time_point now) {
-    // a thread may have read the clock before another that was served first
+    // `now` may be earlier than the last use: another thread may have read the clock later and taken the lock first
     const double seconds = std::max(0.0, std::chrono::duration<double>(now - updated).count());
 
     requests = left_after(requests, limits.requests_per_s, seconds);
@@ -32,7 +32,7 @@ rate_limiter::use & rate_limiter::used_now(const std::string & name, const rate_
         uses.push_front({name, now});
         by_name[uses.front().name] = uses.begin();
     }
-    // two, so that there come to be fewer although each call may add one
+    // looks at two names, so that their number can fall although each call may add one
     for (int i = 0; i < 2 && uses.size() > 1; i++) {
         use & oldest = uses.back();
         oldest.run_off(limits, now);

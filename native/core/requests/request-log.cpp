@@ -7,7 +7,7 @@
 
 namespace atlas {
 
-// " wait 0.120 ms", or nothing when it is not known.
+// " wait 0.120 ms", or an empty text when the time is not known.
 static std::string phase(const char * name, double ms) {
     char text[64] = "";
     if (!std::isnan(ms)) {

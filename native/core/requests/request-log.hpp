@@ -1,4 +1,4 @@
-// The log lines of a request that ended.
+// The log lines of a request that ended. Touches the log only; the HTTP thread that served the request calls it.
 #pragma once
 
 #include "atlas-config.hpp"

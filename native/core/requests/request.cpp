@@ -29,9 +29,9 @@ request::clock::duration request::overhead() const {
     return std::accumulate(spent.begin(), spent.end(), clock::duration());
 }
 
-// Why something that was asked for, or could have been had, was not; null when nothing was missed.
+// Why the request did not get something that it asked for, or that the memory might have given; null where it got all.
 static json reason_json(const std::string & degraded_reason, const memory_ticket * ticket, bool is_hit) {
-    static const char * SLOT_ONLY = "slot_only"; // no_match says that nobody had any of the prompt
+    static const char * SLOT_ONLY = "slot_only"; // no tier had any of the prompt, but the slot did
 
     if (!degraded_reason.empty()) {
         return degraded_reason;
@@ -94,7 +94,7 @@ request_record request::record() const {
         made.layer                = how.layer;
         if (how.result == restore_result::restored) {
             made.ms.restore = how.restore_ms;
-            made.ms.queue -= std::min(made.ms.queue, how.restore_ms); // which it is part of
+            made.ms.queue -= std::min(made.ms.queue, how.restore_ms); // the meter counted the restore as queueing
         }
     }
     return made;

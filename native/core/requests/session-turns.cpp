@@ -24,7 +24,8 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
     const uint64_t number = ++last_number;
     queues[name].push_back(number);
 
-    // made before the wait, so that it takes the number out of the queue whatever happens; leave() locks by itself
+    // made before the wait, so that its destructor takes the number out of the queue whatever happens; it takes the
+    // mutex
     lock.unlock();
     auto mine = std::make_shared<turn>(*this, name, number);
     lock.lock();

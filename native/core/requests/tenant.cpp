@@ -56,10 +56,12 @@ static std::string random_secret() {
     return bytes;
 }
 
-// The secret in the file, which is made with a fresh one where it is missing. Empty when that fails; errno says why.
+// Reads the secret, or makes the file with a fresh one where it is missing. Returns an empty text when that fails;
+// errno says why.
 static std::string read_or_make(const std::string & path) {
     const std::string fresh = random_secret();
-    // under another name first, so that nobody finds half a secret; the one who links it first wins
+    // written under another name first, so that no server reads half a secret; of several servers the first to link it
+    // wins
     const std::string own  = path + "." + std::to_string(getpid());
     const int         file = open(own.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
     if (file >= 0) {

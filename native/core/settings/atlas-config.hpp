@@ -1,6 +1,7 @@
 // Settings of ATLAS: one struct with the effective values, and the registry that fills it from the command line, the
-// environment, a TOML file and defaults, in falling precedence, and changes it while the server runs. The table itself is
-// atlas-settings.def.
+// environment, a TOML file and defaults, in falling precedence, and changes it while the server runs. The table itself
+// is atlas-settings.def. Touches the environment and the TOML file; the main thread fills it, HTTP threads read and
+// change it.
 #pragma once
 
 #include "atlas-log.hpp"
@@ -21,10 +22,10 @@ struct AtlasServerConfig {
 #undef ATLAS_SETTING
 };
 
-// Has the log follow the settings for it. Any thread.
+// Sets the log's level and format from the settings. Any thread.
 void apply_logging(const AtlasServerConfig & config);
 
-// One row of the table, for whoever lists settings.
+// One row of the table.
 struct setting_info {
     const char * name;
     const char * type; // "bool", "int", "float", "string", "list", "level" or "format"
@@ -33,14 +34,14 @@ struct setting_info {
     double       min;
     double       max;
     bool         is_live; // can be changed while the server runs
-    bool         is_secret; // its value is for nobody to see
+    bool         is_secret; // no answer and no log shows its value
     const char * help;
 };
 
 // Where a value came from; a later one wins over an earlier one.
 enum class setting_origin { fallback, file, environment, flag, request };
 
-// Any thread. Readers get a snapshot, which no change touches. The token loop reads none: a lock is taken.
+// Any thread but the token loop, since values() takes a lock. Readers get a snapshot, which never changes.
 class settings {
   public:
     settings();
@@ -60,15 +61,15 @@ class settings {
     // Takes every key of a TOML file. Throws std::invalid_argument that names the file and the key or the line.
     void read_file(const std::string & path);
 
-    // Changes settings as a request asks for, from the text of a JSON object: values by name, as to_json shows them. All
-    // are changed, and the log follows, or none. Answers JSON, as ATLAS_QUERY_SETTINGS_CHANGE in atlas-abi.h says.
+    // Changes settings from the text of a JSON object: values by name, as to_json() shows them. Changes all of them,
+    // and the log with them, or none. Returns JSON as ATLAS_QUERY_SETTINGS_CHANGE in atlas-abi.h says.
     std::string change(const std::string & text);
 
     // The present values.
     std::shared_ptr<const AtlasServerConfig> values() const;
 
-    // JSON array, one object a setting: name, flag, env, type, value (of secrets, too), default, origin, reload ("live" or
-    // "restart"), secret, help and, where there are limits, min and max.
+    // JSON array, one object a setting: name, flag, env, type, value (of secrets, too), default, origin, reload ("live"
+    // or "restart"), secret, help and, where there are limits, min and max.
     std::string to_json() const;
 
   private:

@@ -1,5 +1,5 @@
-// The values of settings: from text, from JSON and from TOML, and shown as JSON. What is not allowed throws
-// std::invalid_argument with one line that says what is.
+// The values of settings: from text, from JSON and from TOML, and shown as JSON. A value that is not allowed throws
+// std::invalid_argument with one line that says what is. Touches nothing; any thread.
 #pragma once
 
 #include "atlas-config.hpp"

@@ -156,7 +156,7 @@ std::vector<std::string> settings::read_environment() {
             continue;
         }
         const std::string name(*entry, equals - *entry);
-        bool              known = name == "ATLAS_CONFIG"; // read by whoever calls read_file
+        bool              known = name == "ATLAS_CONFIG"; // no setting: it names the file for read_file()
         for (size_t i = 0; i < table().size(); i++) {
             if (table()[i].env == name) {
                 known = true;
