@@ -61,8 +61,8 @@ class runtime {
     // Whether those that clients send whole are recorded. Any thread.
     bool records_clients() const { return keeps_conversations() && config()->record_conversations; }
 
-    // The messages that a session recorded, as a JSON array; and those that are to be put behind them, durable on return.
-    // session: as qualified by its tenant. Throw atlas::error. Any thread but the loop's: they enter Python.
+    // The messages that a session recorded, as a JSON array; and those that are to be put behind them, durable on
+    // return. session: as qualified by its tenant. Throw atlas::error. Any thread but the loop's: they enter Python.
     std::string recorded_messages(const std::string & session);
     void        record_messages(const std::string & session, const std::string & messages);
 

@@ -1,4 +1,5 @@
-// What Python asks of the memory, and tells it: the MEMORY_… and SESSION… queries of atlas-abi.h.
+// What Python asks of the memory, and tells it: the MEMORY_… and SESSION… queries of atlas-abi.h. Calls the store,
+// which takes its mutex in steps; Python's threads call it.
 #pragma once
 
 #include "atlas-memory.hpp"

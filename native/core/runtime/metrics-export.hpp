@@ -1,4 +1,5 @@
-// The table of what the server measures: docs/metrics.md describes it.
+// The table of what the server measures: docs/metrics.md describes it. Reads what it is given; any thread but the token
+// loop.
 #pragma once
 
 #include "atlas-admission.hpp"
@@ -14,7 +15,7 @@
 
 namespace atlas {
 
-// What is not recorded, but read when it is asked for.
+// Numbers that are not recorded, but read at each export.
 struct metrics_facts {
     admission_stats pool;
     memory_stats    memory; // all 0 where there is none

@@ -1,4 +1,4 @@
-// Families of metrics, and the formats that they are shown in.
+// Families of metrics, and the formats that they are shown in. Touches nothing; any thread.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace atlas {
 
-// Of a histogram, `buckets` has each upper bound, rising up to infinity, with the count of all up to it; sum and count go
-// with them, and value is not used.
+// Of a histogram, `buckets` has each upper bound, rising up to infinity, with the count of all up to it; sum and count
+// go with them, and value is not used.
 struct metric_sample {
     std::map<std::string, std::string>       labels;
     double                                   value   = 0; // may be infinite
@@ -31,11 +31,12 @@ std::string families_json(const std::vector<metric_family> & families);
 
 enum class exposition { prometheus, openmetrics };
 
-// Prometheus's text 0.0.4, or OpenMetrics 1.0.0 without the "# EOF" at its end: others may add to it. What is not UTF-8 is
-// replaced by U+FFFD.
+// Prometheus's text 0.0.4, or OpenMetrics 1.0.0 without the "# EOF" at its end: others may add to it. What is not UTF-8
+// is replaced by U+FFFD.
 std::string families_text(const std::vector<metric_family> & families, exposition format);
 
-// A number as the formats write it, and as Python's repr() does: bounds of buckets are labels, so a bound has to keep its text.
+// A number as the formats write it, and as Python's repr() does: bounds of buckets are labels, so a bound has to keep
+// its text.
 std::string number_text(double number);
 
 } // namespace atlas
