@@ -1,4 +1,4 @@
-"""Which entries of a layer are worth keeping. Pure computing: no host, no threads, no files."""
+"""Decides which entries of a tier are worth keeping. Pure computing: no host, no threads, no files."""
 
 from atlas_plugin.eviction.policy import LayerPolicy
 from atlas_plugin.eviction.records import Eviction, Kind, Strategy, Touch

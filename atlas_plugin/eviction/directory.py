@@ -1,4 +1,4 @@
-"""What the policy knows of entries, in the layer or gone from it: one row each, in columns."""
+"""What the policy knows of entries, in the tier or evicted from it (ghosts): one row each, in columns."""
 
 from array import array
 
@@ -11,7 +11,7 @@ class Directory:
     """Rows of known entries.
 
     Columns of numbers, as hundreds of thousands of objects would take several times the memory and make the
-    garbage collector's pauses long. They are public, for the loop over touches.
+    garbage collector's pauses long. They are public, because the policy's loop over touches is faster so.
     """
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class Directory:
         self.cohorts = array("q")
         """The number of the cohort of the last touch, or UNTRACKED."""
         self.coins = array("d")
-        """The coin of the conversation that made the entry."""
+        """The number in [0, 1) of the conversation that made the entry: see `Grace`."""
         self.branches = array("B")
-        """How often something new was put under the entry."""
+        """How many new entries have continued this one."""
         self.cached = array("B")
         self._free: list[int] = []
 
@@ -35,7 +35,7 @@ class Directory:
         return len(self.rows)
 
     def add(self, key: int, coin: float) -> int:
-        """A row for a key that has none."""
+        """Make a row for a key that has none."""
         if self._free:
             row = self._free.pop()
             self.keys[row], self.coins[row] = key, coin
@@ -55,7 +55,7 @@ class Directory:
         return row
 
     def forget(self, row: int) -> None:
-        """Give the row back, for another key."""
+        """Free the row for another key."""
         del self.rows[self.keys[row]]
         self.cohorts[row] = UNTRACKED
         self._free.append(row)

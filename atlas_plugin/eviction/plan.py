@@ -1,4 +1,4 @@
-"""The grace of each class of entries: the plan that gets the most saving out of the bytes of a layer."""
+"""The grace of each class of entries: the plan that gets the most saving out of the bytes of a tier."""
 
 from itertools import pairwise
 from math import frexp, isfinite
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from atlas_plugin.eviction.survival import BUCKETS, CLASSES, EDGES, LifeTable, buckets_below
 
 PRIOR = 100
-"""How many entries of all classes together count in the hazard of each class: steadies classes with few."""
+"""The weight, in entries, of all classes' hazard in that of each class: steadies classes with few entries."""
 BANDS = 64
 WORTHLESS = 0
 """The band of entries that do not pay."""
@@ -15,7 +15,10 @@ _LOWEST_EXPONENT = -48
 
 
 class Grace(NamedTuple):
-    """How long an entry is kept after its last touch, in touches: `long` for `share` of the conversations."""
+    """How long an entry is kept after its last touch, in touches.
+
+    It is `long` for conversations whose coin, a number in [0, 1), is below `share`, and `short` for others.
+    """
 
     short: int
     long: int
@@ -26,7 +29,7 @@ NO_GRACE = Grace(0, 0, 0.0)
 
 
 class _Step(NamedTuple):
-    """A longer grace: from, to, and what it takes and brings for each entry."""
+    """A longer grace, `stop` instead of `start`: what it takes (occupancy) and brings (hits) an entry."""
 
     start: int
     stop: int

@@ -1,4 +1,4 @@
-"""Priorities of the entries of one layer, under all strategies."""
+"""Priorities of the entries of one tier, under all strategies."""
 
 from bisect import bisect_right
 from collections import deque
@@ -24,9 +24,9 @@ from atlas_plugin.facts import MAX_LFU_TOUCHES
 MAX_BRANCHES = 3
 """Below a block with more continuations than this, each new one is a conversation of its own."""
 EARLY_SHARE = 0.1
-"""Of the evictions, how many may come before their time; more means that the plan is too full."""
+"""The share of evictions that may come before the grace is over; if it is larger the plan is too full."""
 MIN_FILL, MAX_FILL = 0.8, 1.1
-"""How much of the capacity the plan may give away. The rest buffers what the plan did not foresee."""
+"""How much of the capacity the plan may give away. The rest is for what the plan did not foresee."""
 _MAX_TOUCHES = 255
 
 
@@ -44,7 +44,7 @@ class _Tally:
 
 
 class LayerPolicy:
-    """Decides for one layer which entries are worth keeping; the layer evicts the smallest priority first.
+    """Decides for one tier which entries are worth keeping; the tier evicts the smallest priority first.
 
     `capacity` is in bytes. One thread at a time may use it.
     """
@@ -69,7 +69,7 @@ class LayerPolicy:
 
     @property
     def entries(self) -> float:
-        """About how many entries fit into the layer."""
+        """About how many entries fit into the tier."""
         return self.capacity / max(self.mean_size, 1.0)
 
     @property
@@ -92,7 +92,7 @@ class LayerPolicy:
         return priorities
 
     def evicted(self, evictions: Iterable[Eviction]) -> None:
-        """Entries left the layer. Passes over those that are not known, or were touched again since."""
+        """Entries left the tier. Those that are not known, or were touched again since, are left out."""
         directory, shift, entries = self.directory, self._shift or 0, self.entries
         for key, priority, now in evictions:
             row = directory.rows.get(key)
@@ -101,7 +101,7 @@ class LayerPolicy:
             directory.cached[row] = GHOST
             if directory.classes[row] == NO_CLASS:
                 directory.touches[row] = 0
-                # Alone in the layer, lru would have kept it for as many touches as entries fit.
+                # A tier with lru only would have kept it for as many touches as entries fit.
                 lru = priority + shift == directory.last[row]
                 early = lru and now - priority < entries
             else:
@@ -116,7 +116,7 @@ class LayerPolicy:
         return state.dump(asdict(self._tally), self.directory, self.table, self.flows)
 
     def load(self, data: bytes) -> None:
-        """Go on from what `dump` returned; the capacity may be another one, the layer's clock may start anew.
+        """Go on from what `dump` returned; the capacity may be another one, the tier's clock may start anew.
 
         Raises StateError for what is damaged or foreign, and changes nothing then.
         """
@@ -129,7 +129,7 @@ class LayerPolicy:
         self._make_plan()
 
     def _follow(self, now: int) -> None:
-        """Keep the own clock going where the layer's starts anew."""
+        """Keep the policy's clock going where the tier's clock starts anew, as after a restart."""
         clock = self._tally.clock
         if self._shift is None or not 0 < now + self._shift - clock <= MAX_HORIZON:
             self._shift = clock + 1 - now
@@ -229,13 +229,13 @@ class LayerPolicy:
         self._make_plan()
 
     def _make_plan(self) -> None:
-        # Clients of other strategies get their part of the layer, by what they touch.
+        # The plan is for `adaptive` only: other strategies get a part of the tier by the bytes they touch.
         tally = self._tally
         share = tally.adaptive_bytes / tally.touched_bytes if tally.touched_bytes else 0.0
         self.plan = make_plan(self.table, self.flows, tally.fill * self.capacity * share, self.horizon)
 
     def _forget(self, number: int, cohort: Cohort) -> None:
-        """Drop the ghosts of a cohort. What is cached stays known, as far as it can all be in the layer."""
+        """Drop the ghosts of a cohort. Its cached entries stay known, as many as the tier can have."""
         directory = self.directory
         for row in cohort.members:
             if directory.cohorts[row] == number:

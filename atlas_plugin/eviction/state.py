@@ -1,4 +1,4 @@
-"""What a policy learned, as bytes, for the time after a restart.
+"""What a policy learned, as bytes that outlive a restart.
 
     magic, 8 bytes | version, u32 | blake2b of what follows, 16 bytes | size of the JSON, u32 | JSON | columns
 

@@ -1,8 +1,8 @@
 """How long entries stay untouched: a life table for each class of entries, learned from touches.
 
-Touches are counted by cohorts of about `PERIOD` touches. Once all of a cohort is of an age, it is known how
-many of it were not touched again before: they have entered that age. So no entry has to be looked at a second
-time. Old counts fade, and the table follows the load.
+Touches are counted in cohorts of about `PERIOD` touches. When the youngest touch of a cohort reaches an age,
+the number of its entries that were not touched again since is added to the table: so many have entered that
+age. This takes no second look at any entry. Old counts fade, so that the table follows the load.
 """
 
 from array import array
@@ -11,11 +11,11 @@ from collections import deque
 
 PERIOD = 2_000
 MAX_HORIZON = 1 << 18
-"""Ages beyond are not learned, in touches; bounds the memory that ghosts take."""
+"""Larger ages, in touches, are not learned. This bounds the memory that ghosts take."""
 
 CLASS_OF = (
     (0, 0, 1, 2, 3),  # a block touched 1, 2, 3, 4 or more times
-    (0, 4, 1, 2, 3),  # a tail touched once; one that is touched again behaves as a block does
+    (0, 4, 1, 2, 3),  # a tail touched once; a tail that is touched again behaves as a block does
     (0, 5, 6, 6, 6),  # a checkpoint touched once, more often
 )
 """The class of an entry by its `Kind` and its touches, 4 at most."""
@@ -50,7 +50,8 @@ class Cohort:
 class LifeTable:
     """For each class, fading counts of the entries that entered a bucket of ages, and of those touched in it.
 
-    Public, for the loop over touches. `hits` and `entered` are indexed by class * BUCKETS + bucket.
+    Its members are public, because the policy's loop over touches is faster so. `hits` and `entered` are
+    indexed by class * BUCKETS + bucket.
     """
 
     def __init__(self) -> None:

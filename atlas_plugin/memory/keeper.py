@@ -20,7 +20,7 @@ log = logging.getLogger("atlas")
 
 POLL_S = 0.5
 _STEP_S = 1.0
-"""What the clock is put forward at once, at least, to be noticed."""
+"""The smallest jump of the clock that is noticed."""
 
 
 class SessionKeeper:
@@ -41,7 +41,8 @@ class SessionKeeper:
         self._store = store
         self._limits = limits
         self._recorder = recorder
-        # What was read from the server must be written before anybody forgets it.
+        # Held from reading sessions of the server to writing them, so that a forget() between them stays in
+        # effect.
         self._lock = threading.RLock()
         self._since = 0
         self._generation = store.generation
@@ -177,7 +178,7 @@ class SessionKeeper:
         return POLL_S
 
     def _follow_clock(self) -> None:
-        """Keep the age that sessions have when the clock is put forward: nobody had time to use them."""
+        """Where the clock jumped forward, move all last uses with it: nobody had time to use a session."""
         ahead = wall_ahead()
         step = ahead - self._ahead
         if step >= _STEP_S:
@@ -193,7 +194,8 @@ class SessionKeeper:
             while rows:
                 for row in rows:
                     if row.pinned or row.last_used >= oldest:
-                        # Of all models, as all share the disk. Its next turn leaves that of this one.
+                        # The entries of all models, as all share the disk. The session's next turn makes its
+                        # chain that of this model.
                         chain = list(dict.fromkeys(key for keys in row.chains.values() for key in keys))
                         state = {"tokens": row.tokens, "chain": chain}
                         use = {"last_used": row.last_used, "pinned": row.pinned}

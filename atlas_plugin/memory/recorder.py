@@ -28,7 +28,8 @@ class Recorder:
         self._host = host
         self._store = store
         self._limits = limits
-        # Who holds it has written all that was taken off the server's queue, in its order.
+        # Held from taking conversations off the server's queue to writing them: so they are written in their
+        # order.
         self._lock = threading.Lock()
         self._taken: list[Conversation] = []
         self._pause = threading.Event()  # never set; unlike sleep() it minds no jump of the clock
@@ -37,7 +38,8 @@ class Recorder:
         """Write what clients sent whole, up to now: too much for a thread that a client waits for."""
         for _ in range(facts.MAX_CONVERSATIONS):
             with self._lock:
-                # What could not be written is tried again first: the server's queue is bounded, this is not.
+                # What could not be written is tried again before more is taken: this list has no bound of its
+                # own.
                 if not self._taken:
                     self._taken = self._host.conversations()
                 if not self._taken:
@@ -57,7 +59,7 @@ class Recorder:
                 self._taken = self._taken[: -len(own)]
 
     def _write(self, conversations: Sequence[Conversation]) -> None:
-        # Each is the whole record, so the last of a session says it all.
+        # Each is the whole record of its session, so only the last one of a session is written.
         records = {one.session_id: one.messages for one in conversations}
         problems = self._store.replace(records, self._limits.max_state_bytes)
         for session_id, problem in problems.items():

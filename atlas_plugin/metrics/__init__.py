@@ -1,4 +1,4 @@
-"""What the server measures: its families, readings of them over time, and their Prometheus text."""
+"""The server's metrics: their families, readings of them over time, and their Prometheus text."""
 
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.metrics.readings import Current, Reading

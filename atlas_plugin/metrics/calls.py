@@ -1,4 +1,4 @@
-"""What the server's calls into Python waited until Python ran, for the interpreter lock above all."""
+"""How long the server's calls into Python waited until Python ran, above all for the interpreter lock."""
 
 import threading
 from typing import Literal, get_args

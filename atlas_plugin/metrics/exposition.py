@@ -1,4 +1,4 @@
-"""Families that Python adds, as Prometheus reads them; the server writes its own the same way."""
+"""The Prometheus text of the families that Python adds; the server writes its own the same way."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""From counters, which only rise, to what an operator reads: totals, and rates over the last seconds."""
+"""Makes readings for operators from counters, which only rise: totals, and rates over the last seconds."""
 
 import time
 from collections import deque
@@ -152,7 +152,7 @@ class Window:
     def keep(self, now: Counters) -> None:
         """Have later readings compare with these counters."""
         if not self._kept:
-            # The server counts from 0, which is as good as a reading.
+            # All counters were 0 when the server started, which is as good as a reading of that time.
             self._kept.append(Counters(at=now.at - now.uptime_s, timestamp=now.timestamp - now.uptime_s))
         if now.at - self._kept[-1].at >= _KEEP_EVERY_S:
             self._kept.append(now)
@@ -162,7 +162,7 @@ class Window:
     def read(self, now: Counters) -> Reading:
         """A reading of these counters, and of what was added in the last seconds.
 
-        Where nothing was kept so long ago, since the last that was.
+        Where the window is not that long yet, what was added since its beginning counts.
         """
         recent, minute = self._before(now, RATE_WINDOW_S), self._before(now, LATENCY_WINDOW_S)
         elapsed_s = now.at - recent.at

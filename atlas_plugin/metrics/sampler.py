@@ -16,7 +16,7 @@ log = logging.getLogger("atlas")
 MAX_SUBSCRIPTIONS = 512
 """Each holds one of the server's HTTP threads, of which there are about 1,024."""
 SLOW_S = 30.0
-"""A subscriber that leaves a reading lying so long is given up."""
+"""A subscription ends when its client has not taken a reading for so long."""
 _RETRY_AFTER_S = 10
 
 
@@ -46,7 +46,7 @@ class Subscription:
         self._sampler.forget(self)
 
     def offer(self, now: float, number: int, reading: Reading) -> bool:
-        """For the sampler: leave a reading to be taken; whether the last one was, or may yet be."""
+        """For the sampler: offer a reading. False where the client has taken none for SLOW_S seconds."""
         if self._reading is None:
             self._offered_at = now
         self._reading = number, reading
@@ -163,5 +163,5 @@ class Sampler:
 
 
 def _next(now: float, interval_s: float) -> float:
-    # Whole multiples, so that all with one interval share its readings.
+    # Whole multiples, so that all subscriptions with one interval are served by the same readings.
     return (floor(now / interval_s) + 1) * interval_s

@@ -1,4 +1,4 @@
-"""JSON contexts: durable once `save` returns."""
+"""JSON documents that clients save, "contexts" on the wire: durable once `save` returns."""
 
 import time
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class ContextInfo:
 
 
 class ContextStore:
-    """The contexts in a database, whose rules for threads and errors hold here too."""
+    """The saved documents in a database, whose rules for threads and errors hold here too."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def save(self, context_id: str, state: bytes) -> ContextInfo:
-        """Insert or replace a context; on return it is on disk. `created` stays that of the first save."""
+        """Insert or replace a document; on return it is on disk. `created` stays that of the first save."""
         now = time.time()
         with self._database.write("save context state") as connection:
             [(created,)] = connection.execute(
@@ -34,7 +34,7 @@ class ContextStore:
         return ContextInfo(context_id, len(state), created, now)
 
     def load(self, context_id: str) -> tuple[ContextInfo, bytes] | None:
-        """The context and its state as saved, or None where there is none."""
+        """The document's record and its state as saved, or None where there is none."""
         with self._database.read("load context state") as connection:
             row = connection.execute(
                 "SELECT created, updated, state FROM contexts WHERE id = ?", (context_id,)
@@ -45,7 +45,7 @@ class ContextStore:
         return ContextInfo(context_id, len(state), created, updated), state
 
     def delete(self, context_id: str) -> int | None:
-        """Remove a context; the bytes of its state, or None where there is none."""
+        """Remove a document; the bytes of its state, or None where there is none."""
         with self._database.write("delete context state") as connection:
             rows = connection.execute(
                 "DELETE FROM contexts WHERE id = ? RETURNING length(state)", (context_id,)

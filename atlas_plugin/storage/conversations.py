@@ -14,7 +14,7 @@ Message = Mapping[str, Any]
 
 _INSERT = "INSERT INTO messages (session_id, position, is_user, message) VALUES (?, ?, ?, ?)"
 _POSITIONS = "SELECT position FROM messages WHERE session_id = ? ORDER BY position"
-# A session that was never used otherwise has no state; one that was keeps it.
+# A session that is new has no KV state yet: 0 tokens. One that is there keeps its number.
 _TOUCH = """
 INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?1, 0, ?2, 0, ?2)
 ON CONFLICT (session_id) DO UPDATE SET last_used = max(last_used, excluded.last_used)
@@ -29,8 +29,9 @@ class _Packed(NamedTuple):
 class ConversationStore:
     """The records in a database, whose rules for threads and errors hold here too.
 
-    A record begins with what stands before its first user message; then come exchanges, each a user message
-    and what follows it. Where a record would be larger than a limit, whole exchanges go, the oldest first.
+    A record begins with the messages before the first user message, as a system prompt; then come exchanges,
+    each a user message and what follows it. Where a record would be larger than a limit, the oldest exchanges
+    are removed as a whole.
     Messages that are no JSON objects, or nested too deeply, raise ValidationError.
     """
 
@@ -49,7 +50,7 @@ class ConversationStore:
             return int(connection.execute(query, (session_id,)).fetchone()[0])
 
     def append(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
-        """Put messages behind the others, and make room for them within `limit` bytes.
+        """Add messages at the end of the record, and remove old exchanges so that `limit` bytes hold it.
 
         Makes the session where there is none. Raises PayloadTooLarge, and changes nothing, when the exchange
         that they belong to is larger than the limit.
@@ -76,8 +77,8 @@ class ConversationStore:
     def replace(self, records: Mapping[str, Sequence[Message]], limit: int) -> dict[str, ValidationError]:
         """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
 
-        All of them in one transaction. Makes sessions likewise. Those that cannot be recorded stay as they
-        were, and are answered with the reason.
+        All are written in one transaction; sessions that are missing are made. A record that cannot be
+        written stays as it was, and the answer has the reason.
         """
         packed: dict[str, list[_Packed]] = {}
         problems: dict[str, ValidationError] = {}
@@ -99,7 +100,7 @@ class ConversationStore:
 def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed]) -> None:
     connection.execute(_TOUCH, (session_id, time.time()))
     stored = _messages(connection, session_id)
-    # Most conversations only grow, and what is there need not be written again.
+    # Most conversations only grow: messages that are stored need not be written again.
     pairs = zip(stored, rows, strict=False)
     same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
     kept = min(len(stored), len(rows)) if same is None else same

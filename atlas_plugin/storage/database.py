@@ -1,4 +1,4 @@
-"""The SQLite file under the memory path: contexts, sessions, conversations. What is committed is durable."""
+"""The SQLite file under the memory path: saved documents, sessions, conversations. A commit is durable."""
 
 import fcntl
 import logging
@@ -60,7 +60,7 @@ class Database:
         self.generation = 0
         """Larger each time that another file was found or begun in the place of the one before."""
         self.damage: str | None = None
-        """Which file was moved aside last, and why; None where none was."""
+        """Which file was moved aside last, and why; None where none was moved."""
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -150,7 +150,8 @@ class Database:
                 return self._connection
             log.warning("%s was moved or replaced; opening it anew", self.path)
             self._close()
-            # Not by comparing identities later: the new file may have got the old one's.
+            # The generation changes here: comparing identities later fails where the new file got the old
+            # one's.
             self._identity, self.generation = None, self.generation + 1
         try:
             self._connection = _connect(self.path)
@@ -167,11 +168,12 @@ class Database:
         aside = _free_name(f"{self.path}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
         try:
             with _alone(self.path, fcntl.LOCK_EX):
-                # Another server may have done it already, and begun the file that is there now.
+                # Another server may have moved it already, and begun the file that is there now.
                 if identity is None or _identity(self.path) != identity:
                     return False
-                # The file last: one that a crash leaves without its log is damaged still, and a log that it
-                # leaves without its file would become that of the next one.
+                # The file is moved last. A crash may then leave the file without its log: it still is
+                # damaged, and is moved later. A log that is left without its file would become the log of a
+                # fresh one.
                 for suffix in ("-wal", "-shm", ""):
                     with suppress(FileNotFoundError):
                         Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")

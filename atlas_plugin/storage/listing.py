@@ -1,4 +1,4 @@
-"""Saved contexts and sessions under one roof: what has a name."""
+"""Lists names: a name may have a saved document, a session, or both."""
 
 from dataclasses import dataclass
 

@@ -36,7 +36,7 @@ def _sync_names(directory: Path) -> None:
 
 def replace(path: Path, data: bytes) -> None:
     """Write the file, mode 0600, so that a crash leaves the old one or the new one. Raises OSError."""
-    # Of a name that is free, as other servers may share the directory.
+    # The name is a free one, as other servers may share the directory.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:

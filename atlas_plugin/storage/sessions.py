@@ -12,8 +12,9 @@ from atlas_plugin.storage.memory_records import Session
 _KEY_BYTES = 32
 _MAX_CHAINS = 4
 """Of one session: each model that it is used with has one, and each build of the server."""
-# A row that was put forward is later than what the server knows; one of the future tells of a wrong clock.
-# A pin is a user's: a server on the same path that was not told of it does not take it back.
+# put_forward() may have made the row's last use later than the server's, so the later one is kept; but not
+# one in the future, which comes from a wrong clock. A pin stays: a server on the same path may not know of
+# it.
 _UPSERT = """
 INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (session_id) DO UPDATE SET
@@ -95,7 +96,7 @@ class SessionStore:
             self.changes += 1
 
     def put_forward(self, seconds: float) -> None:
-        """Let all that was last used before the clock was put forward by so much have been used later."""
+        """Move all last uses forward by a jump of the clock, so that no session is older for it."""
         with self._database.write("save sessions") as connection:
             connection.execute(
                 "UPDATE sessions SET last_used = last_used + ?1 WHERE last_used <= ?2",
