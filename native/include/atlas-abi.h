@@ -79,8 +79,8 @@ extern "C" {
  *   "outcome", "atlas": bool, "tenant", "session": its hash, "traceparent", "ended": seconds since 1970, "streamed": bool,
  *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
  *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
- *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in the numbers
- *   says that some are lost. */
+ *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in
+ *   the numbers says that some are lost. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3

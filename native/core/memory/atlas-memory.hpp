@@ -30,9 +30,10 @@ namespace atlas {
 using memory_tokens = std::vector<int32_t>;
 
 enum class entry_kind : uint8_t {
-    block =
-        ATLAS_KIND_BLOCK, // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
-    tail = ATLAS_KIND_TAIL, // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
+    // state of exactly block_tokens tokens; may be empty (0 bytes) where all state is in checkpoints
+    block = ATLAS_KIND_BLOCK,
+    // state of 1 to block_tokens - 1 tokens at the end of a conversation; has no children
+    tail = ATLAS_KIND_TAIL,
     // what cannot be rolled back, exactly at a position: that of the parent plus its own tokens, of which there are 0 to
     // block_tokens - 1; has no children
     checkpoint = ATLAS_KIND_CHECKPOINT,
