@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from atlas_plugin import facts
 from atlas_plugin.bodies import value_must_be
 from atlas_plugin.errors import AtlasError, Forbidden, NotFoundError, PayloadTooLarge, UnavailableError
-from atlas_plugin.storage.contexts import ContextInfo
+from atlas_plugin.storage.documents import ContextInfo
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100

@@ -30,8 +30,8 @@ from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.recorder import Recorder
 from atlas_plugin.memory.tenants import full_name, split_name, tenant_of, tenant_to_list
 from atlas_plugin.storage import listing
-from atlas_plugin.storage.contexts import ContextStore
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.documents import DocumentStore
 from atlas_plugin.storage.memory_records import Session
 
 log = logging.getLogger("atlas")
@@ -50,7 +50,7 @@ class MemoryOperations:
     ) -> None:
         self._host = host
         self._database = database
-        self._contexts = ContextStore(database)
+        self._documents = DocumentStore(database)
         self._limits = limits
         self._keeper = keeper
         self._recorder = recorder
@@ -83,7 +83,7 @@ class MemoryOperations:
             raise ValidationError(f"cannot be stored: {error}", "state") from None
         if len(data) > self._limits.max_state_bytes:
             raise self._too_large(f"the state has {len(data)} bytes")
-        saved = self._contexts.save(name, data)
+        saved = self._documents.save(name, data)
         log.info("Memory state saved for session: %s", name)
         return {**asdict(saved), "context_id": body.context_id}
 
@@ -92,7 +92,7 @@ class MemoryOperations:
         # A disk that cannot be written can still be read; the keeper's thread tries again and reports.
         with suppress(AtlasError):
             self._keeper.sync_session(name)
-        saved = self._contexts.load(name)
+        saved = self._documents.load(name)
         session = self._describe(listing.find_session(self._database, name), self._live([name]).get(name))
         if saved is None and session is None:
             raise NotFoundError(f"no context '{body.context_id}'")
@@ -127,7 +127,7 @@ class MemoryOperations:
 
     def _delete(self, request: Request, body: NameBody) -> dict[str, Any]:
         name = _full(request, body, body.context_id)
-        freed = [self._contexts.delete(name), self._keeper.forget(name)]
+        freed = [self._documents.delete(name), self._keeper.forget(name)]
         found = [size for size in freed if size is not None]
         if not found:
             raise NotFoundError(f"no context '{body.context_id}'")

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "atlas-cells.hpp"
+#include "atlas-ewma-cost.hpp"
 #include "atlas-memory-roots.hpp"
 #include "atlas-memory.hpp"
 #include "atlas-root-status.hpp"
 #include "atlas-state-layout.hpp"
-#include "atlas-unit-cost.hpp"
 
 #include <atomic>
 #include <string>

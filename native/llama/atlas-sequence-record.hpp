@@ -14,23 +14,23 @@ namespace atlas {
 class memory_root;
 
 struct sequence_record {
-    const memory_root * root = nullptr; // that leads to the keys below; null: nothing is published
+    const memory_root * root = nullptr; // that leads to the keys below; null: nothing is written back
 
-    size_t      n_published = 0; // tokens, from the first, that are in published blocks
+    size_t      n_written_back = 0; // tokens, from the first, that are in blocks written back
     std::string last_block; // key of the last of them; empty: the root
-    size_t      n_tail = 0; // tokens in the published tail behind them
+    size_t      n_tail = 0; // tokens in the tail written back behind them
     std::string tail; // key of the last tail, which the next entry supersedes; empty: none
 
-    std::vector<int64_t> checkpoints; // of the owner's checkpoints those that were published, by their tokens
+    std::vector<int64_t> checkpoints; // of the owner's checkpoints those that were written back, by their tokens
 
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
-    int64_t n_exact = -1;
+    int64_t restored_at = -1;
 
-    // May hold what a fresh prefill would not give: not published. So is all that upstream puts into a sequence
+    // May hold what a fresh prefill would not give: not written back. So is all that upstream puts into a sequence
     // (shifted positions, a copied sequence, a slot file); only who sees a slot empty can say otherwise.
-    bool is_tainted = true;
+    bool is_inexact = true;
 
-    // The present task asked for no caching. Its state is exact all the same, and the next task may publish it.
+    // The present task asked for no caching. Its state is exact all the same, and the next task may write it back.
     bool is_unwanted = false;
 
     // Of the present task, or of the last.

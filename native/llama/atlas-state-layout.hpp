@@ -12,8 +12,8 @@ namespace atlas {
 enum class state_class : uint8_t {
     ranges, // plain KV, MLA: blocks hold everything
     ranges_and_window, // SWA: blocks hold the part that can be cut, a checkpoint what the last tokens see of the rest
-    ranges_and_rest, // hybrid: the same, but a checkpoint's state is that of one place
-    rest_only, // recurrent: a checkpoint holds everything
+    ranges_and_recurrent, // hybrid: the same, but a checkpoint's state is that of one place
+    recurrent_only, // recurrent: a checkpoint holds everything
     whole_only, // cannot be cut: a checkpoint of the whole state
 };
 
@@ -21,7 +21,7 @@ struct state_layout {
     state_class parts = state_class::ranges;
     int32_t     n_swa = 0; // the window, as a sequence can be rolled back within it; 0: none
 
-    bool has_ranges() const { return parts != state_class::rest_only && parts != state_class::whole_only; }
+    bool has_ranges() const { return parts != state_class::recurrent_only && parts != state_class::whole_only; }
 
     bool needs_checkpoint() const { return parts != state_class::ranges; }
 

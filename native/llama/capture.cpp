@@ -8,11 +8,11 @@
 namespace atlas {
 
 bool sequence_state::has_more(size_t n_tokens) const {
-    return record.root != memory.root() || record.n_published + record.n_tail != n_tokens;
+    return record.root != memory.root() || record.n_written_back + record.n_tail != n_tokens;
 }
 
 bool is_kept(const model_memory & memory, const sequence_record & record, size_t n_tokens) {
-    const size_t kept = record.n_published + record.n_tail;
+    const size_t kept = record.n_written_back + record.n_tail;
     return record.root == memory.root() && kept > 0 && kept == n_tokens &&
            memory.store.contains(record.n_tail > 0 ? record.tail : record.last_block);
 }
@@ -21,8 +21,8 @@ bool is_kept(const model_memory & memory, const sequence_record & record, size_t
 void sequence_state::follow_root() {
     const memory_root * now = memory.root();
     if (record.root != now && record.root) {
-        record.n_published = 0;
-        record.n_tail      = 0;
+        record.n_written_back = 0;
+        record.n_tail         = 0;
         record.last_block.clear();
         record.tail.clear();
         record.checkpoints.clear();
@@ -51,14 +51,14 @@ std::string sequence_state::parent_key(const sequence_content & of) const {
 // Tells to which session what was captured belongs. n_behind: the entries of the session behind its last block.
 void sequence_state::add_to_session(size_t n_behind, const std::string & key, size_t n_tokens) {
     if (!record.access.session_id.empty()) {
-        const size_t n_blocks = record.n_published / memory.store.options().block_tokens;
+        const size_t n_blocks = record.n_written_back / memory.store.options().block_tokens;
         memory.store.extend_session(record.access.session_id, n_blocks + n_behind, key, n_tokens);
     }
 }
 
 // Captures the n_tokens tokens behind the last block. Returns false when the sequence has no such state.
 bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens) {
-    const auto  first  = of.tokens.data() + record.n_published;
+    const auto  first  = of.tokens.data() + record.n_written_back;
     const auto  parent = parent_key(of);
     std::string key    = memory_store::key_of(kind, parent, first, n_tokens);
 
@@ -66,22 +66,22 @@ bool sequence_state::capture_range(const sequence_content & of, entry_kind kind,
         memory_entry entry;
         entry.kind     = kind;
         entry.parent   = parent;
-        entry.position = record.n_published;
+        entry.position = record.n_written_back;
         entry.tokens.assign(first, first + n_tokens);
-        if (!read_range(record.n_published, record.n_published + n_tokens, entry.data)) {
-            record.is_tainted = true;
+        if (!read_range(record.n_written_back, record.n_written_back + n_tokens, entry.data)) {
+            record.is_inexact = true;
             return false;
         }
         memory.store.put(std::move(entry), record.tail, record.root->limit(record.access));
         record.tail.clear();
     }
-    add_to_session(0, key, record.n_published + n_tokens);
+    add_to_session(0, key, record.n_written_back + n_tokens);
     if (kind == entry_kind::tail) {
         record.tail   = key;
         record.n_tail = n_tokens;
     } else {
         record.last_block = key;
-        record.n_published += n_tokens;
+        record.n_written_back += n_tokens;
         record.n_tail = 0;
     }
     return true;
@@ -92,8 +92,8 @@ std::string sequence_state::capture_checkpoint(const sequence_content & of, size
     memory_entry entry;
     entry.kind     = entry_kind::checkpoint;
     entry.parent   = parent_key(of);
-    entry.position = record.n_published;
-    entry.tokens.assign(of.tokens.begin() + record.n_published, of.tokens.begin() + n_tokens);
+    entry.position = record.n_written_back;
+    entry.tokens.assign(of.tokens.begin() + record.n_written_back, of.tokens.begin() + n_tokens);
     entry.data = std::move(data);
     return memory.store.put(std::move(entry), "", record.root->limit(record.access));
 }
@@ -104,8 +104,8 @@ void sequence_state::capture_owned(const sequence_content & of) {
     if (!layout.needs_checkpoint() || layout.parts == state_class::whole_only) {
         return;
     }
-    const int64_t begin = record.n_published;
-    const int64_t end   = std::min(record.n_published + memory.store.options().block_tokens, of.tokens.size() + 1);
+    const int64_t begin = record.n_written_back;
+    const int64_t end   = std::min(record.n_written_back + memory.store.options().block_tokens, of.tokens.size() + 1);
     for (const auto & [n_tokens, pos_max, data, size] : of.checkpoints) {
         const auto & done      = record.checkpoints;
         const bool   is_beyond = pos_max >= n_tokens; // its state
@@ -145,7 +145,7 @@ void sequence_state::capture(const sequence_content & of, const capture_limits &
     const size_t block_tokens = memory.store.options().block_tokens;
     while (true) {
         capture_owned(of);
-        if (record.n_published + block_tokens > n_tokens) {
+        if (record.n_written_back + block_tokens > n_tokens) {
             break;
         }
         if (!capture_range(of, entry_kind::block, block_tokens)) {
@@ -155,7 +155,7 @@ void sequence_state::capture(const sequence_content & of, const capture_limits &
             return;
         }
     }
-    const size_t n_tail = n_tokens - record.n_published;
+    const size_t n_tail = n_tokens - record.n_written_back;
     if (limits.is_whole && n_tail > 0 && !capture_range(of, entry_kind::tail, n_tail)) {
         return;
     }

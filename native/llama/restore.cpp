@@ -43,7 +43,7 @@ bool sequence_state::restore(const memory_match & match, bool is_begun) {
     if ((!is_begun && !append_blocks(match)) || !go_to_end(match)) {
         return false;
     }
-    record.n_exact = (int64_t) match.n_tokens;
+    record.restored_at = (int64_t) match.n_tokens;
     if (!match.blocks.empty() && match.blocks.back()->kind == entry_kind::tail) {
         record.tail = match.blocks.back()->key;
     }

@@ -22,10 +22,10 @@ std::optional<probed_state> probe_state(llama_context * ctx, bool is_swa_full) {
     if (all == 0) {
         found.layout.parts = state_class::whole_only;
     } else if (ranges == 0) {
-        found.layout.parts = state_class::rest_only;
+        found.layout.parts = state_class::recurrent_only;
     } else if (all > ranges) {
         const bool has_recurrent = llama_model_is_hybrid(model) || llama_model_is_recurrent(model);
-        found.layout.parts       = has_recurrent ? state_class::ranges_and_rest : state_class::ranges_and_window;
+        found.layout.parts       = has_recurrent ? state_class::ranges_and_recurrent : state_class::ranges_and_window;
     }
     llama_memory_clear(llama_get_memory(ctx), true);
     llama_synchronize(ctx);

@@ -1,9 +1,9 @@
 // The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
 #include "atlas-error.hpp"
-#include "atlas-gateway.hpp"
 #include "atlas-history.h"
 #include "atlas-limits.h"
 #include "atlas-llama-server.h"
+#include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
 #include "server-common.h"
@@ -136,7 +136,7 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
     size_t max_posted = 0;
     atlas_check_parameters(data);
     if (req.atlas) {
-        if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->turn) {
+        if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->session_lock) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
         }
         const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
@@ -213,7 +213,7 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (is_last) {
         request->lease.reset(); // the slots are free: whoever waits for them need not wait for the client to read
     }
-    if (!is_last || !request->is_asked()) {
+    if (!is_last || !request->has_atlas_object()) {
         return;
     }
     const atlas::phase_timer timer(request, atlas::request_phase::answer);

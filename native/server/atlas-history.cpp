@@ -1,8 +1,8 @@
 #include "atlas-history.h"
 
 #include "atlas-error.hpp"
-#include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "chat.h"
 #include "server-common.h"
@@ -125,7 +125,7 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
         throw atlas::validation_error("messages", "nested deeper than " + std::to_string(MAX_DEPTH) + " levels");
     }
     check_there_is_a_question(body);
-    atlas_active()->gate().take_turn(request, req.should_stop);
+    atlas_active()->gate().lock_session(request, req.should_stop);
 
     const atlas::phase_timer timer(&request, atlas::request_phase::history);
     const json               record = json::parse(atlas_active()->recorded_messages(request.session));

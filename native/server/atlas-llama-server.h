@@ -61,9 +61,10 @@ class atlas_server {
     // The model is loaded; n_slots may be 0 in a router.
     void ready(const std::string & model_name, int n_slots) const;
 
-    // After the loop of tasks has ended: publishes what the slots hold, answers who still waits for a result, makes the memory durable, ends Python, after
-    // which no call reaches it, and waits for the streams. Ends the process by itself when a Python call hangs, or when
-    // requests keep the server from ending for the shutdown timeout: with 0, or 1 when nobody asked for the end.
+    // After the loop of tasks has ended: writes back what the slots hold, answers who still waits for a result, makes
+    // the memory durable, ends Python, after which no call reaches it, and waits for the streams. Ends the process by
+    // itself when a Python call hangs, or when requests keep the server from ending for the shutdown timeout: with 0,
+    // or 1 when nobody asked for the end.
     static void stop();
 
   private:

@@ -1,8 +1,8 @@
 #include "atlas-memory-setup.h"
 
 #include "atlas-fingerprint.hpp"
-#include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"

@@ -1,7 +1,7 @@
-#include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
+#include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-sequence-state.hpp"
 #include "atlas-slots.h"
@@ -22,28 +22,28 @@ using atlas::state_class;
 // finding
 //
 
-// The ticket says whose the task is and what it may use; its tokens are looked up.
+// The lookup result says whose the task is and what it may use; its tokens are looked up.
 static void find(server_task & task, const atlas::lookup_patience & patience) {
-    auto & ticket = *task.memory;
+    auto & lookup = *task.memory;
     if (!task.params.cache_prompt) {
-        ticket.result = restore_result::not_wanted;
+        lookup.result = restore_result::not_wanted;
     } else if (task.tokens.has_mtmd) {
-        ticket.result = restore_result::media;
+        lookup.result = restore_result::media;
     } else if (task.tokens.size() <= MIN_GAIN_TOKENS) {
-        ticket.result = restore_result::below_break_even;
+        lookup.result = restore_result::below_break_even;
     } else {
         // one token at least is computed, for its logits
         const auto & tokens  = task.tokens.get_tokens();
         auto &       memory  = atlas_loaded_memory()->model;
         const auto   layout  = memory.layout();
         const auto & root    = *memory.root();
-        ticket.access.rewind = layout.rewind();
-        ticket.match         = memory.store.find(root.of(ticket.tenant), tokens.data(), tokens.size() - 1,
-                                                 layout.needs_checkpoint(), root.limit(ticket.access), patience);
-        if (ticket.match.is_refused) {
-            ticket.result = restore_result::too_many_at_once;
-        } else if (ticket.match.is_dear) {
-            ticket.result = restore_result::below_break_even;
+        lookup.access.rewind = layout.rewind();
+        lookup.match         = memory.store.find(root.of(lookup.tenant), tokens.data(), tokens.size() - 1,
+                                                 layout.needs_checkpoint(), root.limit(lookup.access), patience);
+        if (lookup.match.is_refused) {
+            lookup.result = restore_result::too_many_at_once;
+        } else if (lookup.match.is_too_slow) {
+            lookup.result = restore_result::below_break_even;
         }
     }
 }
@@ -54,25 +54,25 @@ static void find_for(server_task & task, const server_http_req & req) {
         return;
     }
     const atlas::phase_timer timer(req.atlas.get(), atlas::request_phase::lookup);
-    task.memory                     = std::make_shared<atlas::memory_ticket>();
-    auto & ticket                   = *task.memory;
-    ticket.tenant                   = req.atlas->tenant;
-    ticket.access.session_id        = req.atlas->session;
-    ticket.access.strategy          = req.atlas->options().strategy;
-    ticket.access.max_layer         = req.atlas->options().memory_layers.value_or(ticket.access.max_layer);
-    ticket.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
+    task.memory                     = std::make_shared<atlas::lookup_result>();
+    auto & lookup                   = *task.memory;
+    lookup.tenant                   = req.atlas->tenant;
+    lookup.access.session_id        = req.atlas->session;
+    lookup.access.strategy          = req.atlas->options().strategy;
+    lookup.access.max_tier          = req.atlas->options().memory_layers.value_or(lookup.access.max_tier);
+    lookup.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
     if (atlas_memory_active()) {
         atlas::lookup_patience patience;
         // a request with several prompts holds what was found for the first: those behind would wait for itself
-        if (!req.atlas->has_ticket()) {
+        if (!req.atlas->has_lookup()) {
             patience = {atlas_active()->config()->pool_timeout_ms / 1000, req.should_stop};
         }
-        req.atlas->set_ticket(task.memory);
+        req.atlas->set_lookup(task.memory);
         find(task, patience);
-        if (ticket.match.waited_s > 0) {
+        if (lookup.match.waited_s > 0) {
             atlas_active()->gate().add_wait(*req.atlas, atlas::request_wait::memory, atlas::request_phase::lookup,
                                             std::chrono::duration_cast<atlas::request::clock::duration>(
-                                                std::chrono::duration<double>(ticket.match.waited_s)));
+                                                std::chrono::duration<double>(lookup.match.waited_s)));
         }
     }
 }
@@ -88,7 +88,7 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
     if (!other.memory) {
         return;
     }
-    task.memory         = std::make_shared<atlas::memory_ticket>();
+    task.memory         = std::make_shared<atlas::lookup_result>();
     task.memory->tenant = other.memory->tenant;
 
     other.memory->next_choice = task.memory;
@@ -105,7 +105,7 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
 
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
     auto * loaded = atlas_loaded_memory();
-    if (loaded == nullptr || !atlas_is_clean(prompt) ||
+    if (loaded == nullptr || !atlas_is_prefill_exact(prompt) ||
         !atlas::is_kept(loaded->model, prompt.atlas, prompt.tokens.size())) {
         return false;
     }
@@ -118,7 +118,7 @@ bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, i
 }
 
 static void begin_anew(server_prompt & prompt) {
-    prompt.atlas.is_tainted = false;
+    prompt.atlas.is_inexact = false;
     prompt.tokens.has_moved = false;
 }
 
@@ -142,7 +142,7 @@ static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt,
         auto &          made    = prompt.checkpoints.emplace_back();
         // A window is all there is to have at this place, but upstream wants to see more than that; 0 is enough for it.
         // It then computes the last token anew. Recurrent state cannot do that, and is only at one place. One that reaches
-        // beyond can be cut less far than others, and is not published.
+        // beyond can be cut less far than others, and is not written back.
         made.update_pos(match.n_tokens, pos_min < last ? 0 : last, match.n_beyond > 0 ? last + 1 : last);
         made.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
     }
@@ -171,7 +171,7 @@ static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n
     switch (how.result) {
         case restore_result::restored:
             atlas::logf(atlas::LogLevel::INFO, "slot %d: restored %zu tokens from layer %d in %.1f ms", id_slot,
-                        n_tokens, how.layer, how.restore_ms);
+                        n_tokens, how.tier, how.restore_ms);
             break;
         case restore_result::no_room:
         case restore_result::failed:
@@ -185,27 +185,27 @@ static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n
 // Puts the match into the slot where that gains something over what the slot has.
 static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_prompt & prompt,
                                       const server_task & task, const atlas::memory_match & match, size_t common) {
-    const auto &  ticket = *task.memory;
+    const auto &  lookup = *task.memory;
     auto &        memory = atlas_loaded_memory()->model;
     const int64_t began  = ggml_time_us();
     const size_t  has    = atlas_count_reusable(ctx, id_slot, prompt, task);
     const double  n_gain = (double) match.n_tokens - (double) has;
     const bool    is_begun =
-        match.n_tokens <= common && atlas_is_clean(prompt) && memory.layout().parts != state_class::whole_only;
+        match.n_tokens <= common && atlas_is_prefill_exact(prompt) && memory.layout().parts != state_class::whole_only;
     const double bytes = sequence_state::count_bytes(match, is_begun);
 
-    atlas::restore_outcome how = {ticket.result, 0, 0};
+    atlas::restore_outcome how = {lookup.result, 0, 0};
     if (n_gain < MIN_GAIN_TOKENS) {
         if (has >= MIN_GAIN_TOKENS && (match.n_tokens >= MIN_GAIN_TOKENS || how.result == restore_result::no_match)) {
             how.result = restore_result::slot_has_it;
         }
-    } else if (memory.copying.is_dear(bytes, n_gain * ticket.access.seconds_per_token)) {
+    } else if (memory.copying.is_too_slow(bytes, n_gain * lookup.access.seconds_per_token)) {
         how.result = restore_result::below_break_even;
     } else if (!is_begun && !atlas::has_room(ctx, id_slot, match.n_tokens)) {
         // a failed restore may leave a context that only a restart repairs, so it is not tried
         how.result = restore_result::no_room;
     } else if (put_back(ctx, id_slot, prompt, task, match, is_begun)) {
-        how = {restore_result::restored, match.layer, (ggml_time_us() - began) / 1000.0};
+        how = {restore_result::restored, match.tier, (ggml_time_us() - began) / 1000.0};
         memory.copying.add(how.restore_ms / 1000, bytes);
     } else {
         forget(ctx, id_slot, prompt);
@@ -230,9 +230,9 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
         return;
     }
     if (atlas_memory_active()) {
-        atlas_active()->published().on_launch();
+        atlas_active()->write_backs().on_launch();
         SRV_TRC("slot %d: updating prompt cache\n", id_slot); // as stock, whose tests look for it
-        atlas_memory_publish_all(ctx, id_slot, prompt);
+        atlas_memory_write_back_all(ctx, id_slot, prompt);
     }
     if (prompt.tokens.lineage != task.tokens.lineage) {
         forget(ctx, id_slot, prompt);
@@ -243,20 +243,20 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     }
     atlas_loaded_memory()->model.cells.take(id_slot, atlas_cells_needed(ctx, task));
 
-    // the task may leave the slot's tokens at any point, so what is published is found anew from the start; the tail is
-    // superseded only by what continues it
+    // the task may leave the slot's tokens at any point, so what is written back is found anew from the start; the tail
+    // is superseded only by what continues it
     size_t                 common = prompt.tokens.get_common_prefix(task.tokens);
     atlas::sequence_record fresh;
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
     if (prompt.tokens.empty()) {
         begin_anew(prompt);
-    } else if (!atlas_is_clean(prompt) && common < MIN_GAIN_TOKENS) {
+    } else if (!atlas_is_prefill_exact(prompt) && common < MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }
-    fresh.is_tainted  = prompt.atlas.is_tainted;
+    fresh.is_inexact  = prompt.atlas.is_inexact;
     fresh.is_unwanted = !task.params.cache_prompt;
-    if (common >= prompt.atlas.n_published + prompt.atlas.n_tail) {
+    if (common >= prompt.atlas.n_written_back + prompt.atlas.n_tail) {
         fresh.tail = prompt.atlas.tail;
     }
     prompt.atlas = fresh;
@@ -268,7 +268,7 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     const auto match    = std::exchange(task.memory->match, {});
     const auto how      = restore(ctx, id_slot, prompt, task, match, common);
     prompt.atlas.access = task.memory->access; // not before: a slot that was emptied has forgotten it
-    task.memory->settle(how);
+    task.memory->set_outcome(how);
     atlas_active()->count_restore(how);
     log_result(id_slot, how, match.n_tokens);
 }

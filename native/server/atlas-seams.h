@@ -9,11 +9,11 @@
 #include "atlas-history.h"
 #include "atlas-http-guard.h"
 #include "atlas-llama-server.h"
+#include "atlas-lookup-result.hpp"
 #include "atlas-posting.h"
 #include "atlas-sequence-record.hpp"
 #include "atlas-slot-files.h"
 #include "atlas-slots.h"
-#include "atlas-ticket.hpp"
 
 using atlas_prompt_state = atlas::sequence_record;
 
@@ -24,7 +24,7 @@ using atlas_prompt_state = atlas::sequence_record;
 #else
 
 namespace atlas {
-struct memory_ticket;
+struct lookup_result;
 }
 
 struct atlas_prompt_state {};
@@ -62,18 +62,18 @@ struct atlas_server {
 // server-context.cpp
 #define atlas_admit(res, req, data)
 #define atlas_adopt(prompt, loaded)
-#define atlas_at_end(publish)
+#define atlas_at_end(write_back)
 #define atlas_before_launch(ctx, slots, slot, task)
 #define atlas_choose_slot(ctx, slots, task, loaded, otherwise) get_available_slot(task)
-#define atlas_is_exact(prompt, n_tokens)                       false
+#define atlas_is_restored_at(prompt, n_tokens)                 false
 #define atlas_memory_open(params, ctx, has_draft)
-#define atlas_memory_publish_all(ctx, id_slot, prompt)
-#define atlas_memory_publish_answer(ctx, id_slot, prompt)
+#define atlas_memory_write_back_all(ctx, id_slot, prompt)
+#define atlas_memory_write_back_answer(ctx, id_slot, prompt)
 #define atlas_memory_wants_checkpoint(n_prompt, n_tokens) false
 #define atlas_on_result(request, result, json, is_last)
 #define atlas_on_results(request, results, json, type)
 #define atlas_parse_body(req) json::parse((req).body)
-#define atlas_publish_slots(ctx, slots, ...)
+#define atlas_write_back_slots(ctx, slots, ...)
 #define atlas_put_history(req, body) (body)
 #define atlas_set_asleep(is_so, slots)
 

@@ -1,7 +1,7 @@
 // The end of the server: signals, the requests that are open then, and the process.
-#include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
+#include "atlas-request-admission.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "log.h"
@@ -45,11 +45,11 @@ void atlas_end_without_destructors() {
         nullptr);
 }
 
-void atlas_at_end(std::function<void()> publish) { atlas_state().ending.publish = std::move(publish); }
+void atlas_at_end(std::function<void()> write_back) { atlas_state().ending.write_back = std::move(write_back); }
 
 void atlas_end_loop() {
-    if (const auto publish = std::exchange(atlas_state().ending.publish, nullptr)) {
-        publish();
+    if (const auto write_back = std::exchange(atlas_state().ending.write_back, nullptr)) {
+        write_back();
     }
 }
 

@@ -15,8 +15,8 @@ struct atlas_ending {
     // Posted by the signal handler; it is one of the few things that one may do.
     sem_t requested;
 
-    // What publishes all that slots hold. Set and called by the thread that runs the loop.
-    std::function<void()> publish;
+    // What writes back all that slots hold. Set and called by the thread that runs the loop.
+    std::function<void()> write_back;
 
     atlas_ending() { sem_init(&requested, 0, 0); }
 };

@@ -1,4 +1,4 @@
-// The slots' side of the memory: publishing what they compute, and putting back what was computed before.
+// The slots' side of the memory: writing back what they compute, and putting back what was computed before.
 //
 // All but the first three, and atlas_end_loop(), are called by the loop thread only. They copy memory, and never touch a file, enter Python or
 // wait for a lock that either can hold.
@@ -40,9 +40,9 @@ void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora
 // has set now. It is nobody's of several tenants.
 void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded);
 
-// Before a task is launched on an idle slot: publishes what the slot holds, then, when the memory has more of the task's
-// prompt than the slot can reuse, puts that state into the slot: what cannot be rolled back to where the memory can, or
-// all of it. What the slot holds of another lineage is forgotten. After a failure the slot is empty.
+// Before a task is launched on an idle slot: writes back what the slot holds, then, when the memory has more of the
+// task's prompt than the slot can reuse, puts that state into the slot: what cannot be rolled back to where the memory
+// can, or all of it. What the slot holds of another lineage is forgotten. After a failure the slot is empty.
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task);
 
 // How many tokens of the task's prompt upstream will reuse of what the slot holds, if the memory does nothing.
@@ -102,61 +102,62 @@ void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & 
 }
 
 // Whether the slot's state was restored exactly here, so that there is nothing to roll back to go on.
-bool atlas_is_exact(const server_prompt & prompt, int64_t n_tokens);
+bool atlas_is_restored_at(const server_prompt & prompt, int64_t n_tokens);
 
-// Whether what the slot holds is what a fresh prefill would give. Otherwise it is not published.
-bool atlas_is_clean(const server_prompt & prompt);
+// Whether what the slot holds is what a fresh prefill would give. Otherwise it is not written back.
+bool atlas_is_prefill_exact(const server_prompt & prompt);
 
 // Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);
 
-// One pass over all slots between two batches: publishes what they computed since the last. While something generates it
-// takes about ATLAS_PUBLISH_BUDGET_US, what is left over comes in the next pass.
-class atlas_publish_pass {
+// One pass over all slots between two batches: writes back what they computed since the last. While something generates
+// it takes about ATLAS_WRITE_BACK_BUDGET_US, what is left over comes in the next pass.
+class atlas_write_back_pass {
   public:
     // is_busy: whether any slot works on a task.
-    explicit atlas_publish_pass(bool is_busy);
-    ~atlas_publish_pass();
+    explicit atlas_write_back_pass(bool is_busy);
+    ~atlas_write_back_pass();
 
     // The slot's tokens must be those of its KV cells. n_prompt: the tokens of the prompt that the slot works on; 0: it
-    // is idle. Where a checkpoint is wanted, and when the slot is idle, everything is published up to the last token.
-    void publish(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const;
+    // is idle. Where a checkpoint is wanted, and when the slot is idle, everything is written back up to the last
+    // token.
+    void write_back(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const;
 
   private:
     const bool     is_busy;
     const uint64_t answering;
     const bool     is_urgent;
     const int64_t  deadline_us; // of ggml_time_us
-    mutable bool   is_behind = false; // an idle slot may hold more than could be published in time
+    mutable bool   is_behind = false; // an idle slot may hold more than could be written back in time
 };
 
 // Between two batches, and at the end of the loop.
 template <typename slot>
-void atlas_publish_slots(llama_context * ctx, std::vector<slot> & slots, bool is_stopping = false) {
+void atlas_write_back_slots(llama_context * ctx, std::vector<slot> & slots, bool is_stopping = false) {
     bool is_busy = false;
     for (const slot & each : slots) {
         is_busy |= each.is_processing();
     }
-    const atlas_publish_pass pass(is_busy && !is_stopping);
+    const atlas_write_back_pass pass(is_busy && !is_stopping);
     for (slot & each : slots) {
         // a slot that has just been given a task still names the tokens of the one before
         if (each.state != decltype(slot::state)::SLOT_STATE_STARTED) {
-            pass.publish(ctx, each.id, each.prompt, is_stopping || !each.task ? 0 : each.task->n_tokens());
+            pass.write_back(ctx, each.id, each.prompt, is_stopping || !each.task ? 0 : each.task->n_tokens());
         }
     }
 }
 
 // What is to be done when the loop of tasks has ended, by the thread that ran it: atlas_end_loop() does it.
-void atlas_at_end(std::function<void()> publish);
+void atlas_at_end(std::function<void()> write_back);
 void atlas_end_loop();
 
-// Before an answer is complete for its client, who may at once ask for more: publishes what the slot holds, unless that
-// is so much that it has to wait for the next passes.
-void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt);
+// Before an answer is complete for its client, who may at once ask for more: writes back what the slot holds, unless
+// that is so much that it has to wait for the next passes.
+void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt);
 
-// Publishes all that an idle slot holds, before that is lost.
-void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt);
+// Writes back all that an idle slot holds, before that is lost.
+void atlas_memory_write_back_all(llama_context * ctx, int id_slot, server_prompt & prompt);
 
-constexpr int64_t ATLAS_PUBLISH_BUDGET_US = 1000;
+constexpr int64_t ATLAS_WRITE_BACK_BUDGET_US = 1000;
 
 #endif // LLAMA_ATLAS

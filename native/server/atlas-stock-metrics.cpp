@@ -1,8 +1,8 @@
 // GET /metrics: llama-server's own metrics, and ours behind them.
 #include "atlas-asleep.h"
 #include "atlas-facts.h"
-#include "atlas-gateway.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "server-http.h"
 

@@ -15,9 +15,9 @@ import pytest
 from atlas_plugin import ServerError, UnavailableError
 from atlas_plugin.storage import database as database_module
 from atlas_plugin.storage import listing
-from atlas_plugin.storage.contexts import ContextStore
 from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import SCHEMA_VERSION, Database
+from atlas_plugin.storage.documents import DocumentStore
 from atlas_plugin.storage.sessions import SessionStore
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database) -> ContextStore:
-    return ContextStore(database)
+def store(database: Database) -> DocumentStore:
+    return DocumentStore(database)
 
 
 def test_durability_settings(database: Database) -> None:
@@ -47,7 +47,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         database = Database(tmp_path / "deep" / "memory")
-        ContextStore(database).save("a", b"{}")
+        DocumentStore(database).save("a", b"{}")
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database.path.parent.iterdir()}
@@ -78,7 +78,7 @@ def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
     connection.close()
     before = database.path.read_bytes()
     with pytest.raises(UnavailableError, match=f"schema version {SCHEMA_VERSION + 1}.* run the newer ATLAS"):
-        ContextStore(database).save("a", b"{}")
+        DocumentStore(database).save("a", b"{}")
     assert "schema version" in (database.problem() or "")
     assert database.path.read_bytes() == before
 
@@ -126,13 +126,13 @@ def test_a_file_that_is_no_database(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert re.fullmatch(r"contexts\.sqlite3\.damaged-\d{8}-\d{6}", aside.name)
     assert aside.read_bytes() == before
     assert f"{database.path} was damaged (file is not a database): it is kept as {aside}" in caplog.text
-    ContextStore(database).save("a", b"{}")
+    DocumentStore(database).save("a", b"{}")
     assert (database.problem(), aside.name in (database.damage or "")) == (None, True)
     database.close()
 
 
 def test_a_file_that_is_damaged_while_it_is_open(tmp_path: Path, database: Database) -> None:
-    store = ContextStore(database)
+    store = DocumentStore(database)
     for number in range(200):
         store.save(f"{number:03}", b"[" + b"0," * 500 + b"0]")
     database.close()
@@ -149,7 +149,7 @@ def test_a_file_that_is_damaged_while_it_is_open(tmp_path: Path, database: Datab
 
 
 def test_another_server_has_moved_it_aside_already(tmp_path: Path, database: Database) -> None:
-    store = ContextStore(database)
+    store = DocumentStore(database)
     store.save("a", b"{}")
     with pytest.raises(ServerError, match="malformed"), database.read("look"):
         for path in [database.path, *tmp_path.glob("memory/*-*")]:
@@ -165,10 +165,10 @@ def test_another_server_has_moved_it_aside_already(tmp_path: Path, database: Dat
 def test_a_log_is_never_opened_with_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one server moves a damaged file and its log aside, another waits that would open what is left."""
     database, other = Database(tmp_path / "memory"), Database(tmp_path / "memory")
-    store = ContextStore(database)
+    store = DocumentStore(database)
     store.save("old", b"{}")
     renamed: list[str] = []
-    opened = threading.Thread(target=ContextStore(other).save, args=("new", b"{}"))
+    opened = threading.Thread(target=DocumentStore(other).save, args=("new", b"{}"))
     rename = Path.rename
 
     def rename_slowly(path: Path, target: Path | str) -> Path:
@@ -198,7 +198,7 @@ def test_a_log_is_never_opened_with_another_file(tmp_path: Path, monkeypatch: py
 def test_a_file_that_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_S", 0.01)
     database = Database(tmp_path)
-    store = ContextStore(database)
+    store = DocumentStore(database)
     store.save("a", b"{}")
     with sqlite3.connect(database.path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -220,7 +220,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         database.open()
 
 
-def test_a_failed_write_is_reported_until_one_succeeds(store: ContextStore, database: Database) -> None:
+def test_a_failed_write_is_reported_until_one_succeeds(store: DocumentStore, database: Database) -> None:
     store.save("a", b'{"n":1}')
     with database.read("limit the size of the file") as connection:
         connection.execute("PRAGMA max_page_count = 1")
@@ -239,11 +239,11 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from atlas_plugin import ServerError
-from atlas_plugin.storage.contexts import ContextStore
+from atlas_plugin.storage.documents import DocumentStore
 from atlas_plugin.storage.database import Database
 
 database = Database(Path(sys.argv[1]))
-store = ContextStore(database)
+store = DocumentStore(database)
 store.save("small", b"{}")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, resource.RLIM_INFINITY))
 try:
@@ -264,7 +264,7 @@ print(database.problem(), len(store.load("large")[1]), store.load("small")[1])
     assert after == ["True", "None 1048576 b'{}'"]
 
 
-def test_a_write_that_fails_leaves_nothing(store: ContextStore, database: Database) -> None:
+def test_a_write_that_fails_leaves_nothing(store: DocumentStore, database: Database) -> None:
     with pytest.raises(ZeroDivisionError), database.write("try") as connection:
         connection.execute("INSERT INTO contexts VALUES ('a', 1, 1, '{}')")
         raise ZeroDivisionError
@@ -272,7 +272,7 @@ def test_a_write_that_fails_leaves_nothing(store: ContextStore, database: Databa
     store.save("a", b"{}")
 
 
-def test_a_file_that_was_removed_is_made_anew(store: ContextStore, database: Database) -> None:
+def test_a_file_that_was_removed_is_made_anew(store: DocumentStore, database: Database) -> None:
     store.save("a", b"{}")
     for path in database.path.parent.iterdir():
         path.unlink()

@@ -25,8 +25,8 @@ std::vector<held_entry> catalog::held_below(const digest & parent, size_t max_en
     for (index_node * child : node->children) {
         if (child->in_ram && found.size() < max_entries) {
             memory_access access;
-            access.strategy  = child->strategy;
-            access.max_layer = child->is_held_back ? access.max_layer : 1;
+            access.strategy = child->strategy;
+            access.max_tier = child->is_held_back ? access.max_tier : 1;
             found.push_back({lease(*child), access});
         }
     }

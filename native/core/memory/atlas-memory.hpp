@@ -48,10 +48,10 @@ enum class cache_strategy : uint8_t {
 
 // How a request uses the memory.
 struct memory_access {
-    cache_strategy strategy  = cache_strategy::adaptive;
-    int            max_layer = 10; // tiers with a larger number are neither read nor written for it
+    cache_strategy strategy = cache_strategy::adaptive;
+    int            max_tier = 10; // tiers with a larger number are neither read nor written for it
 
-    // For put(): the entry stays in RAM, whatever max_layer says, until adopt() gives it its final root.
+    // For put(): the entry stays in RAM, whatever max_tier says, until adopt() gives it its final root.
     bool is_held_back = false;
 
     // The time that computing a token takes; find() does not read tier 2 where reading takes longer. 0: not known.
@@ -87,10 +87,10 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
     size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
-    int                           layer    = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
+    int                           tier     = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
 
-    bool is_dear    = false; // the disk has more, but reading it would take longer than computing
-    bool is_refused = false; // the disk has more, but the leases of other lookups leave no room to read it
+    bool is_too_slow = false; // the disk has more, but reading it would take longer than computing
+    bool is_refused  = false; // the disk has more, but the leases of other lookups leave no room to read it
 
     double waited_s = 0; // time that the lookup waited for leases of others to end
 };
@@ -135,7 +135,7 @@ struct memory_options {
     bool sync_each = true; // sync files and directories; else a power cut may lose what flush() called durable
 };
 
-// Why an entry left a layer.
+// Why an entry left a tier.
 enum class eviction_reason : uint8_t {
     budget, // there was no room for it
     orphan, // there was no room, and it went first since no lookup could reach it any more
@@ -286,7 +286,7 @@ class memory_store {
     // of the entries touched in these events, in their order. Until then `lru` and `lfu` have what they promise, and
     // `adaptive` is as `lru`. One thread at a time.
     std::vector<memory_event> take_events(size_t max_events);
-    void                      set_order(int layer, const int64_t * priorities, size_t n_priorities);
+    void                      set_order(int tier, const int64_t * priorities, size_t n_priorities);
 
     // Sessions. Their entries are evicted after all others, those of pinned sessions last. extend_session() makes a key
     // the entry at `depth` of the session's chain, counted from its first block; the token loop may call it. Beyond

@@ -4,7 +4,7 @@
 namespace atlas::memory {
 
 void catalog::write_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access) {
-    if (!has_disk || node.pending || node.disk.present || access.max_layer < 2) {
+    if (!has_disk || node.pending || node.disk.present || access.max_tier < 2) {
         return;
     }
     if (access.is_held_back) {
@@ -14,14 +14,14 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry, con
     if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
         counters.write_drops++;
     }
-    settle_pin(node);
+    update_pin(node);
 }
 
 // Ends a pending write, done or not needed any more.
-void catalog::settle_write(index_node & node) {
-    let_release(queue.settle(node));
-    settle_lease(node, false);
-    settle_pin(node);
+void catalog::finish_write(index_node & node) {
+    release_later(queue.finish(node));
+    account_lease(node, false);
+    update_pin(node);
 }
 
 // The old entry leaves the disk once the new one is durable: a crash leaves one of them. When the new one will not be
@@ -34,7 +34,7 @@ void catalog::supersede(index_node & old, index_node & by) {
     if (old.pending) {
         replaced = std::move(old.pending->replaces);
         if (!old.pending->is_being_written) {
-            settle_write(old);
+            finish_write(old);
         }
     }
     if (old.disk.present) {
@@ -58,20 +58,20 @@ void catalog::remove_replaced(const digest & key) {
     }
 }
 
-void catalog::remove_later(index_node & node, eviction_reason why) { queue.push_removal(doom(node, why)); }
+void catalog::remove_later(index_node & node, eviction_reason why) { queue.push_removal(start_delete(node, why)); }
 
-std::list<stored_file> catalog::doom(index_node & node, eviction_reason why) {
+std::list<stored_file> catalog::start_delete(index_node & node, eviction_reason why) {
     count_eviction(node, 2, why);
-    doomed_bytes += node.disk.bytes;
+    bytes_to_delete += node.disk.bytes;
     if (!knows_files) {
         try {
             removed.insert(*node.key);
         } catch (const std::bad_alloc &) { // then the indexer may add the entry, and a lookup finds its file missing
         }
     }
-    std::list<stored_file> doomed = std::move(node.file);
+    std::list<stored_file> to_delete = std::move(node.file);
     take_from_disk(node);
-    return doomed;
+    return to_delete;
 }
 
 // Counts the nodes of the index, and per entry in RAM or in the write queue what that takes besides its state: strings,
@@ -82,11 +82,11 @@ uint64_t catalog::index_bytes() const {
 }
 
 // Evicts an entry from the disk to keep a budget.
-std::list<stored_file> catalog::give_up(index_node & victim) {
+std::list<stored_file> catalog::evict_from_disk(index_node & victim) {
     events.evicted(victim, 2, victim.disk.priority, clock);
-    auto doomed = doom(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
+    auto to_delete = start_delete(victim, victim.disk.is_orphan ? eviction_reason::orphan : eviction_reason::budget);
     index.release(victim);
-    return doomed;
+    return to_delete;
 }
 
 bool catalog::must_remove(const stored_file & file) const {
@@ -121,7 +121,7 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
         index_node * victim = disk.first([&](const index_node & leaf) { return &leaf != node; });
         has_room            = victim != nullptr;
         if (victim) {
-            task.victims.splice(task.victims.end(), give_up(*victim));
+            task.victims.splice(task.victims.end(), evict_from_disk(*victim));
         }
     }
     if (has_room) {
@@ -135,14 +135,14 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
     }
     queue.push_removal(std::move(task.victims));
     take_from_disk(*node);
-    settle_write(*node);
+    finish_write(*node);
     index.release(*node);
     counters.write_drops++;
     return std::nullopt;
 }
 
 bool catalog::start_write() {
-    const bool has_room = disk.bytes() + doomed_bytes <= disk.budget;
+    const bool has_room = disk.bytes() + bytes_to_delete <= disk.budget;
     unstarted_bytes     = has_room ? 0 : unstarted_bytes;
     return has_room;
 }
@@ -152,7 +152,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
     unstarted_bytes   = 0;
     if (is_written) {
         const std::vector<digest> replaces = std::move(node.pending->replaces);
-        settle_write(node);
+        finish_write(node);
         for (const digest & key : replaces) {
             remove_replaced(key);
         }
@@ -165,7 +165,7 @@ void catalog::end_write(const disk_job & job, bool is_written) {
         if (is_needed) {
             queue.push_again(node);
         } else {
-            settle_write(node);
+            finish_write(node);
         }
     }
     if (node.is_forgotten && !node.pending) {
@@ -179,17 +179,17 @@ void catalog::end_write(const disk_job & job, bool is_written) {
 
 std::list<stored_file> catalog::trim(size_t max_entries) {
     std::list<stored_file> victims;
-    const uint64_t         doomed = doomed_bytes; // without the entries that this call evicts: they do make room
+    const uint64_t         to_delete = bytes_to_delete; // without the entries that this call evicts: they do make room
     for (; max_entries > 0; max_entries--) {
         if (knows_sessions && is_index_full() && leave_index(victims)) {
             continue;
         }
-        const bool   is_over = may_evict() && disk.bytes() + doomed > disk.budget;
+        const bool   is_over = may_evict() && disk.bytes() + to_delete > disk.budget;
         index_node * victim  = is_over ? disk.first([](const index_node &) { return true; }) : nullptr;
         if (!victim) {
             break;
         }
-        victims.splice(victims.end(), give_up(*victim));
+        victims.splice(victims.end(), evict_from_disk(*victim));
     }
     return victims;
 }
@@ -209,7 +209,7 @@ bool catalog::leave_index(std::list<stored_file> & files) {
         evict_from_ram(*victim);
     }
     if (victim->disk.present) {
-        files.splice(files.end(), give_up(*victim));
+        files.splice(files.end(), evict_from_disk(*victim));
     } else {
         index.release(*victim);
     }
@@ -222,25 +222,25 @@ void catalog::add_to_disk(index_node & node, uint64_t bytes) {
     std::list<stored_file> file = {{*node.key, bytes}};
     disk.add(node, bytes);
     node.file = std::move(file);
-    settle_pin(node);
-    settle_orphan(node);
-    settle_orphans_below(node);
+    update_pin(node);
+    update_orphan(node);
+    update_orphans_below(node);
 }
 
 void catalog::take_from_disk(index_node & node) {
     disk.remove(node);
     node.file.clear();
     node.is_superseded = false;
-    settle_pin(node);
-    settle_orphans_below(node);
+    update_pin(node);
+    update_orphans_below(node);
 }
 
-void catalog::settle_files(const digest * keys, size_t n_keys) {
+void catalog::update_files(const digest * keys, size_t n_keys) {
     knows_files = true;
     removed.clear();
     for (size_t i = 0; i < n_keys; i++) {
         if (index_node * node = index.find(keys[i]); node && node->disk.present) { // else it was lost meanwhile
-            settle_orphan(*node);
+            update_orphan(*node);
             if (node->kind == entry_kind::checkpoint) {
                 dominate(*node);
             }
@@ -248,13 +248,13 @@ void catalog::settle_files(const digest * keys, size_t n_keys) {
     }
 }
 
-void catalog::settle_orphans_below(index_node & node) {
+void catalog::update_orphans_below(index_node & node) {
     for (index_node * child : node.children) {
-        settle_orphan(*child);
+        update_orphan(*child);
     }
 }
 
-void catalog::settle_orphan(index_node & top) {
+void catalog::update_orphan(index_node & top) {
     entry_index::walk(top, [&](index_node & node) {
         const bool is_orphan = node.position > 0 && (!node.parent->disk.present || node.parent->disk.is_orphan);
         const bool changes   = knows_files && node.disk.present && node.disk.is_orphan != is_orphan;

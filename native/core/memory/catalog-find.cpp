@@ -17,7 +17,7 @@ static memory_entry_ptr pointer_to(const std::shared_ptr<leased_entry> & leased)
     return {leased, leased->entry.get()};
 }
 
-// A lease is counted apart from what the layers and the writer hold, so that the node can tell whether there is one.
+// A lease is counted apart from what the tiers and the writer hold, so that the node can tell whether there is one.
 memory_entry_ptr catalog::lease(index_node & node) const {
     if (const auto leased = node.lease.lock()) {
         return pointer_to(leased);
@@ -32,7 +32,7 @@ memory_entry_ptr catalog::lease(index_node & node) const {
 }
 
 // An entry that just left tier 1 or the write queue may still be leased: then its bytes count in the budget of leases.
-void catalog::settle_lease(index_node & node, bool was_in_ram) noexcept {
+void catalog::account_lease(index_node & node, bool was_in_ram) noexcept {
     if (node.in_ram || node.pending) {
         return;
     }
@@ -40,7 +40,7 @@ void catalog::settle_lease(index_node & node, bool was_in_ram) noexcept {
         if (leased->hold.bytes() == 0) {
             leased->hold = leases->keep(memory_bytes(*leased->entry), was_in_ram);
         }
-        let_release(pointer_to(leased)); // the lease may end right now, and must not free the entry under the lock
+        release_later(pointer_to(leased)); // the lease may end right now, and must not free the entry under the lock
     }
 }
 
@@ -54,7 +54,7 @@ match_piece catalog::piece_of(index_node & node, size_t begin) const {
 }
 
 bool prefix_search::may_use(const index_node & node) const {
-    return !node.is_forgotten && (max_layer >= 2 || node.in_ram || node.pending);
+    return !node.is_forgotten && (max_tier >= 2 || node.in_ram || node.pending);
 }
 
 // The node of the last of the first n_blocks, or the root; nullptr where it is gone.
@@ -167,7 +167,7 @@ void catalog::keep_read(match_piece & piece, lease_budget::hold & reading) {
         keep_in_ram(*node, piece.entry);
     }
     if (memory_entry_ptr leased = is_known ? lease(*node) : nullptr) {
-        let_release(std::exchange(piece.entry, std::move(leased))); // another lookup may have read it, too
+        release_later(std::exchange(piece.entry, std::move(leased))); // another lookup may have read it, too
         return;
     }
     const auto mine = std::make_shared<leased_entry>();

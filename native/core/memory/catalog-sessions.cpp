@@ -5,18 +5,18 @@
 
 namespace atlas::memory {
 
-void catalog::settle_holds(const digest & key, const holds & now) {
+void catalog::update_refs(const digest & key, const ref_counts & now) {
     if (index_node * node = index.find(key)) {
         rerank(*node, [&] { node->n_sessions = now.n_sessions; });
-        settle_begun(*node);
+        update_begun(*node);
         node->wants_pin = now.n_pins > 0;
-        settle_pin(*node);
+        update_pin(*node);
     }
 }
 
 // Counts the sessions that have something in RAM. Entries are evicted leaf first, so such a session has its first block
 // there, or its tail if it has no block.
-void catalog::settle_begun(index_node & node) {
+void catalog::update_begun(index_node & node) {
     const bool is_beginning = node.in_ram && node.position == 0 && node.kind != entry_kind::checkpoint;
     sessions_in_ram -= node.n_begun;
     node.n_begun = is_beginning ? node.n_sessions : 0;
@@ -25,7 +25,7 @@ void catalog::settle_begun(index_node & node) {
 
 // Pins an entry that wants to be, if there is room and the entry before it is pinned: so the ends of conversations are
 // what is beyond the limit. A change goes on to the entries that continue it.
-void catalog::settle_pin(index_node & top) {
+void catalog::update_pin(index_node & top) {
     entry_index::walk(top, [&](index_node & node) {
         if (!node.wants_pin && node.pin_bytes == 0) {
             return false;
@@ -50,12 +50,12 @@ bool catalog::may_supersede(const digest & key, const memory_access & access) co
     return it == sessions.held().end() || (it->second.n_sessions == 1 && sessions.has(access.session_id, key));
 }
 
-void catalog::set_priority(int in_layer, const digest & key, int64_t now, int64_t priority) {
+void catalog::set_priority(int in_tier, const digest & key, int64_t now, int64_t priority) {
     // a sum that does not overflow whatever the policy says
     const int64_t bounded = std::clamp<int64_t>(priority, -CLOCK_START, CLOCK_START / 2);
     index_node *  node    = index.find(key);
     if (node && node->last_use == now) {
-        (in_layer == 1 ? ram : disk).set_priority(*node, CLOCK_START + bounded);
+        (in_tier == 1 ? ram : disk).set_priority(*node, CLOCK_START + bounded);
     }
 }
 
@@ -103,7 +103,7 @@ uint64_t catalog::forget(index_node & node) {
         if (node.pending) {
             // the entry will not be written, so the files that it was to replace are removed here
             const std::vector<digest> replaced = std::move(node.pending->replaces);
-            settle_write(node);
+            finish_write(node);
             for (const digest & key : replaced) {
                 remove_replaced(key);
             }
@@ -130,10 +130,10 @@ static index_node * kept_child(const index_node & node) {
     return it == node.children.end() ? nullptr : *it;
 }
 
-uint64_t catalog::let_go(session & taken, bool & is_unwanted, size_t max_entries) {
+uint64_t catalog::unref(session & taken, bool & is_unwanted, size_t max_entries) {
     uint64_t bytes = 0;
     for (; max_entries > 0 && !taken.chain.empty(); max_entries--) {
-        const digest key  = sessions.let_go_last(taken);
+        const digest key  = sessions.unref_last(taken);
         index_node * node = index.find(key);
         if (!is_unwanted || !node || !node->is_stored() || node->is_live()) {
             continue;

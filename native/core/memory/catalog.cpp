@@ -9,7 +9,7 @@ constexpr uint64_t MIN_HELD_BYTES = 64 << 20;
 catalog::catalog(const memory_options & options)
     : knows_sessions(!options.awaits_sessions),
       leases(std::make_shared<lease_budget>(std::max(MIN_HELD_BYTES, options.ram_bytes / 8))), events(CLOCK_START),
-      sessions([this](const digest & key, const holds & now) { settle_holds(key, now); }),
+      sessions([this](const digest & key, const ref_counts & now) { update_refs(key, now); }),
       queue(options.write_queue_bytes, std::chrono::duration_cast<write_queue::clock::duration>(
                                            std::chrono::duration<double>(options.write_delay_s))),
       options(options), index(options.block_tokens), ram(&index_node::ram, options.ram_bytes),
@@ -30,7 +30,7 @@ memory_stats catalog::stats() const {
     stats.ram_entries     = ram.entries();
     stats.ram_bytes       = ram.bytes();
     stats.disk_entries    = disk.entries();
-    stats.disk_bytes      = disk.bytes() + doomed_bytes - unstarted_bytes;
+    stats.disk_bytes      = disk.bytes() + bytes_to_delete - unstarted_bytes;
     stats.index_bytes     = index_bytes();
     stats.pending_entries = queue.entries();
     stats.pending_bytes   = queue.bytes();
@@ -47,9 +47,9 @@ memory_stats catalog::stats() const {
     return stats;
 }
 
-void catalog::count_eviction(const index_node & node, int from_layer, eviction_reason why) {
-    if ((from_layer == 1 ? node.ram : node.disk).present) {
-        auto & counts = from_layer == 1 ? counters.evictions_ram : counters.evictions_disk;
+void catalog::count_eviction(const index_node & node, int from_tier, eviction_reason why) {
+    if ((from_tier == 1 ? node.ram : node.disk).present) {
+        auto & counts = from_tier == 1 ? counters.evictions_ram : counters.evictions_disk;
         counts[(size_t) node.strategy][(size_t) why]++;
     }
 }
@@ -64,7 +64,7 @@ void catalog::touch(index_node & node, const memory_access & access, uint64_t by
     node.last_use                      = ++clock;
     node.strategy                      = access.strategy;
     rerank(node, [&] { node.touches++; });
-    settle_pin(node); // there may be room for its pin now
+    update_pin(node); // there may be room for its pin now
     ram.set_priority(node);
     disk.set_priority(node);
     // All entries are of one model, so a constant will do: a measured price would only make equal entries look unequal.
@@ -82,7 +82,7 @@ uint64_t catalog::size_of(const index_node & node) const {
 index_node & catalog::add(const digest & key, const digest & parent, entry_kind kind, const memory_tokens & tokens) {
     index_node & node = index.add(key, parent, kind, tokens);
     if (const auto it = sessions.held().find(key); it != sessions.held().end()) {
-        settle_holds(key, it->second);
+        update_refs(key, it->second);
     }
     return node;
 }
@@ -151,10 +151,10 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
     }
     ram.add(node, bytes);
     node.in_ram = entry;
-    settle_pin(node);
-    settle_begun(node);
+    update_pin(node);
+    update_begun(node);
     // without a disk there is no writer, which otherwise keeps the index within its budget
-    while (ram.bytes() + leases->of_layer() > ram.budget || (!has_disk && is_index_full())) {
+    while (ram.bytes() + leases->of_tier() > ram.budget || (!has_disk && is_index_full())) {
         index_node * victim =
             ram.first([&](const index_node & leaf) { return &leaf != &node && leaf.lease.expired(); });
         if (!victim) {
@@ -175,7 +175,7 @@ void catalog::evict_from_ram(index_node & victim) {
 }
 
 // Notes an entry, to be freed without the lock. Where there is no memory for the note it is freed here.
-void catalog::let_release(memory_entry_ptr entry) noexcept {
+void catalog::release_later(memory_entry_ptr entry) noexcept {
     try {
         released.push_back(std::move(entry));
     } catch (const std::bad_alloc &) {
@@ -186,10 +186,10 @@ void catalog::drop_from_ram(index_node & node) noexcept {
     if (node.in_ram) {
         node.is_preloaded = false;
         ram.remove(node);
-        let_release(std::move(node.in_ram));
-        settle_lease(node, true);
-        settle_pin(node);
-        settle_begun(node);
+        release_later(std::move(node.in_ram));
+        account_lease(node, true);
+        update_pin(node);
+        update_begun(node);
     }
 }
 
@@ -197,8 +197,8 @@ void catalog::drop_from_ram(index_node & node) noexcept {
 void catalog::prove_position(index_node & node, uint64_t position) {
     if (node.position != position) {
         node.position = position;
-        settle_begun(node);
-        settle_orphan(node);
+        update_begun(node);
+        update_orphan(node);
     }
 }
 
@@ -215,7 +215,7 @@ void catalog::add_file(const file_header & header, uint64_t bytes, int64_t last_
     }
     if (node.position == 0) {
         node.position = header.position;
-        settle_begun(node);
+        update_begun(node);
     }
     if (node.last_use == 0) {
         node.last_use      = last_use;

@@ -5,9 +5,9 @@
 
 #include "entry-file.hpp"
 #include "event-log.hpp"
-#include "layer.hpp"
 #include "lease-budget.hpp"
 #include "session-index.hpp"
+#include "tier.hpp"
 #include "write-queue.hpp"
 
 #include <list>
@@ -54,7 +54,7 @@ struct prefix_search {
     const int32_t * tokens          = nullptr;
     size_t          n_tokens        = 0;
     bool            need_checkpoint = false;
-    int             max_layer       = 0;
+    int             max_tier        = 0;
     size_t          rewind          = 0; // tokens by which a checkpoint can be rolled back
 
     match_plan plan; // once the search has ended it may have more blocks than its n_tokens need
@@ -106,7 +106,7 @@ class catalog {
     // first. Conversations come from the last in the order of eviction to the first. One call looks at about max_nodes,
     // so that the list may be empty; returns nothing when all were seen.
     std::optional<std::vector<match_piece>> next_to_preload(const std::set<digest> & roots, size_t max_nodes,
-                                                            std::optional<layer::place> & cursor);
+                                                            std::optional<tier::place> & cursor);
     // Whether the piece still is to be preloaded, and tier 1 would not have more than max_bytes with it: to be asked
     // before it is read, and again before preload(), which keeps in RAM what was read.
     preload_step next_step(const match_piece & piece, uint64_t max_bytes);
@@ -124,12 +124,12 @@ class catalog {
 
     // Called once all files were found, for all of them: marks those that are orphans, and checkpoints on the way to
     // others. From then on orphans are marked as files come and go.
-    void settle_files(const digest * keys, size_t n_keys);
+    void update_files(const digest * keys, size_t n_keys);
 
     // As the members of memory_store of the same name.
     event_log     events;
     session_index sessions;
-    void          set_priority(int in_layer, const digest & key, int64_t now, int64_t priority);
+    void          set_priority(int in_tier, const digest & key, int64_t now, int64_t priority);
     void          add_sizes(const digest * keys, size_t n_keys, memory_session & to) const;
     uint64_t      unpinned_bytes(const digest * keys, size_t n_keys) const;
     // Pins a session whose unpinned_bytes() are more_bytes. Returns why it was not pinned, or an empty text.
@@ -138,10 +138,10 @@ class catalog {
     // Drops the references of a session that was taken to its last max_entries entries. With is_unwanted it deletes
     // these entries, up to the first that another session or conversation continues: that and those before it stay, and
     // is_unwanted becomes false. Returns the bytes that were deleted.
-    uint64_t let_go(session & taken, bool & is_unwanted, size_t max_entries);
+    uint64_t unref(session & taken, bool & is_unwanted, size_t max_entries);
 
     // Sessions that were deleted before all files were known. Their entries are deleted once all are.
-    std::vector<session> condemned;
+    std::vector<session> awaiting_delete;
 
     // For the writer. begin_write() makes room and returns nothing when the write is not needed or has no room.
     write_queue               queue;
@@ -161,7 +161,7 @@ class catalog {
     // Whether the file still is to be removed: not where an entry of the same key was written meanwhile, which replaced
     // it.
     bool must_remove(const stored_file & file) const;
-    void end_removal(const stored_file & file) { doomed_bytes -= file.bytes; }
+    void end_removal(const stored_file & file) { bytes_to_delete -= file.bytes; }
 
   private:
     friend struct catalog_audit;
@@ -170,9 +170,9 @@ class catalog {
 
     const memory_options options;
     entry_index          index;
-    layer                ram, disk;
+    tier                 ram, disk;
     int64_t              clock           = CLOCK_START; // counts touches
-    uint64_t             doomed_bytes    = 0; // of files that are to be removed
+    uint64_t             bytes_to_delete = 0; // of files that are to be removed
     uint64_t             unstarted_bytes = 0; // of a file that waits until the files of its victims are removed
     bool                 knows_files     = false; // all files are known: one without its parent on disk is an orphan
 
@@ -193,36 +193,36 @@ class catalog {
         ram.change(node, [&] { disk.change(node, edit); });
     }
     bool     may_supersede(const digest & key, const memory_access & access) const;
-    void     settle_holds(const digest & key, const holds & now);
-    void     settle_pin(index_node & top);
+    void     update_refs(const digest & key, const ref_counts & now);
+    void     update_pin(index_node & top);
     uint64_t pinned_limit() const;
     uint64_t forget(index_node & node);
-    void     settle_begun(index_node & node);
-    void     count_eviction(const index_node & node, int from_layer, eviction_reason why);
+    void     update_begun(index_node & node);
+    void     count_eviction(const index_node & node, int from_tier, eviction_reason why);
     uint64_t size_of(const index_node & node) const;
     void     dominate(index_node & checkpoint);
     bool     keep_in_ram(index_node & node, const memory_entry_ptr & entry);
     void     evict_from_ram(index_node & victim);
     void     drop_from_ram(index_node & node) noexcept;
-    void     let_release(memory_entry_ptr entry) noexcept;
+    void     release_later(memory_entry_ptr entry) noexcept;
     void     write_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access);
-    void     settle_write(index_node & node);
+    void     finish_write(index_node & node);
     void     supersede(index_node & old, index_node & by);
     void     remove_replaced(const digest & key);
     void     remove_later(index_node & node, eviction_reason why);
     void     add_to_disk(index_node & node, uint64_t bytes);
     void     take_from_disk(index_node & node);
 
-    std::list<stored_file> doom(index_node & node, eviction_reason why);
-    std::list<stored_file> give_up(index_node & victim);
+    std::list<stored_file> start_delete(index_node & node, eviction_reason why);
+    std::list<stored_file> evict_from_disk(index_node & victim);
     bool                   leave_index(std::list<stored_file> & files);
 
     void             prove_position(index_node & node, uint64_t position);
-    void             settle_orphan(index_node & node);
-    void             settle_orphans_below(index_node & node);
+    void             update_orphan(index_node & node);
+    void             update_orphans_below(index_node & node);
     match_piece      piece_of(index_node & node, size_t begin) const;
     memory_entry_ptr lease(index_node & node) const;
-    void             settle_lease(index_node & node, bool was_in_ram) noexcept;
+    void             account_lease(index_node & node, bool was_in_ram) noexcept;
     index_node *     node_behind(const prefix_search & search, size_t n_blocks);
     void             walk(prefix_search & search);
     void             look_beyond(prefix_search & search, const index_node & last, size_t begin);

@@ -29,15 +29,15 @@ enum class eviction_rank : uint8_t {
 // Where a leaf stands in the order of eviction. The node is only compared by its address, so it may be gone.
 using eviction_place = std::tuple<eviction_rank, int64_t, index_node *>;
 
-// How a tier has an entry; only the class `layer` changes it.
-struct layer_state {
+// How a tier has an entry; only the class `tier` changes it.
+struct tier_state {
     std::set<eviction_place>::node_type seat; // its node of the tier's order, kept here while the entry is no leaf
 
     uint64_t bytes     = 0;
     int64_t  priority  = 0;     // on the scale of last_use; the smallest goes first
-    uint32_t children  = 0;     // in the same layer
-    bool     present   = false; // in the layer
-    bool     is_orphan = false; // cannot be reached from its root in the layer
+    uint32_t children  = 0;     // in the same tier
+    bool     present   = false; // in the tier
+    bool     is_orphan = false; // cannot be reached from its root in the tier
 };
 
 // A file of tier 2. The record is made with the file's entry, so that removing the file needs no memory.
@@ -96,7 +96,7 @@ struct index_node {
     bool is_preloaded = false;          // in RAM since the preload, and not used since
     bool is_held_back = false;          // in RAM, and to be written to disk once it was adopted
 
-    layer_state                    ram, disk;
+    tier_state                     ram, disk;
     std::list<stored_file>         file; // one where the entry is on disk
     memory_entry_ptr               in_ram;
     std::unique_ptr<pending_write> pending;

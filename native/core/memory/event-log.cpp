@@ -36,11 +36,11 @@ void event_log::touched(const index_node & node, uint64_t size, double saving) {
     }
 }
 
-void event_log::evicted(const index_node & node, int layer, int64_t priority, int64_t now) {
+void event_log::evicted(const index_node & node, int tier, int64_t priority, int64_t now) {
     if (is_wanted) {
         memory_event event = {};
         event.what         = ATLAS_EVENT_EVICTED;
-        event.layer        = (uint8_t) layer;
+        event.layer        = (uint8_t) tier;
         event.now          = now - base;
         event.priority     = priority - base;
         event.size         = 1;

@@ -16,7 +16,7 @@ class event_log {
 
     // They keep nothing before the first take(), so that the log costs nothing where there is no policy.
     void touched(const index_node & node, uint64_t size, double saving);
-    void evicted(const index_node & node, int layer, int64_t priority, int64_t now);
+    void evicted(const index_node & node, int tier, int64_t priority, int64_t now);
 
     std::vector<memory_event> take(size_t max_events);
 

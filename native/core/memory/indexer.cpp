@@ -128,16 +128,16 @@ void indexer::finish() {
     size_t done = 0;
     state.in_steps([&] {
         const size_t n = std::min(AT_ONCE / 2, keys.size() - done); // half, as each may take a walk to its root
-        state.entries.settle_files(keys.data() + done, n);
+        state.entries.update_files(keys.data() + done, n);
         done += n;
         return done < keys.size();
     });
     keys = {};
     while (true) {
-        session condemned;
+        session awaiting_delete;
         {
             const std::lock_guard<std::mutex> held(state.mutex);
-            auto &                            waiting = state.entries.condemned;
+            auto &                            waiting = state.entries.awaiting_delete;
             if (waiting.empty()) {
                 state.indexing.end();
                 state.entries.counters.index_complete = true;
@@ -146,10 +146,10 @@ void indexer::finish() {
                 buffer_pool::instance().want_ready(longest); // for a request that continues that conversation
                 return;
             }
-            condemned = std::move(waiting.back());
+            awaiting_delete = std::move(waiting.back());
             waiting.pop_back();
         }
-        state.let_go(std::move(condemned), true);
+        state.unref(std::move(awaiting_delete), true);
     }
 }
 

@@ -12,7 +12,7 @@ constexpr clock::duration POLL = std::chrono::milliseconds(50); // how often a w
 lease_budget::hold::~hold() {
     if (owner) {
         const std::lock_guard<std::mutex> held(owner->mutex);
-        (is_of_layer ? owner->layer_bytes : owner->taken) -= n_bytes;
+        (is_of_tier ? owner->tier_bytes : owner->taken) -= n_bytes;
         owner->moved = clock::now();
         owner->grant();
     }
@@ -21,14 +21,14 @@ lease_budget::hold::~hold() {
 void lease_budget::hold::swap(hold & other) noexcept {
     std::swap(owner, other.owner);
     std::swap(n_bytes, other.n_bytes);
-    std::swap(is_of_layer, other.is_of_layer);
+    std::swap(is_of_tier, other.is_of_tier);
 }
 
 lease_budget::hold lease_budget::hold::split(uint64_t n) {
     hold part;
-    part.owner       = owner;
-    part.is_of_layer = is_of_layer;
-    part.n_bytes     = std::min(n, n_bytes);
+    part.owner      = owner;
+    part.is_of_tier = is_of_tier;
+    part.n_bytes    = std::min(n, n_bytes);
     n_bytes -= part.n_bytes;
     return part;
 }
@@ -41,12 +41,12 @@ void lease_budget::hold::merge(hold other) {
     n_bytes += std::exchange(other.n_bytes, 0);
 }
 
-lease_budget::hold lease_budget::make(uint64_t n_bytes, bool is_of_layer) {
+lease_budget::hold lease_budget::make(uint64_t n_bytes, bool is_of_tier) {
     hold made;
-    made.owner       = shared_from_this();
-    made.n_bytes     = n_bytes;
-    made.is_of_layer = is_of_layer;
-    (is_of_layer ? layer_bytes : taken) += n_bytes;
+    made.owner      = shared_from_this();
+    made.n_bytes    = n_bytes;
+    made.is_of_tier = is_of_tier;
+    (is_of_tier ? tier_bytes : taken) += n_bytes;
     return made;
 }
 
@@ -91,9 +91,9 @@ lease_budget::hold lease_budget::take(uint64_t n_bytes, const lookup_patience & 
     return {};
 }
 
-lease_budget::hold lease_budget::keep(uint64_t n_bytes, bool of_layer) {
+lease_budget::hold lease_budget::keep(uint64_t n_bytes, bool of_tier) {
     const std::lock_guard<std::mutex> held(mutex);
-    return make(n_bytes, of_layer);
+    return make(n_bytes, of_tier);
 }
 
 void lease_budget::close() {
@@ -104,14 +104,14 @@ void lease_budget::close() {
     }
 }
 
-uint64_t lease_budget::of_layer() const {
+uint64_t lease_budget::of_tier() const {
     const std::lock_guard<std::mutex> held(mutex);
-    return layer_bytes;
+    return tier_bytes;
 }
 
 void lease_budget::add_to(memory_stats & stats) const {
     const std::lock_guard<std::mutex> held(mutex);
-    stats.ram_bytes += layer_bytes;
+    stats.ram_bytes += tier_bytes;
     stats.held_bytes      = taken;
     stats.held_limit      = limit;
     stats.lookups_waiting = waiters.size();

@@ -42,8 +42,8 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
         friend class lease_budget;
 
         std::shared_ptr<lease_budget> owner;
-        uint64_t                      n_bytes     = 0;
-        bool                          is_of_layer = false;
+        uint64_t                      n_bytes    = 0;
+        bool                          is_of_tier = false;
 
         void swap(hold & other) noexcept;
     };
@@ -54,15 +54,15 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
     // any, any number is given, so that no conversation is too large.
     hold take(uint64_t n_bytes, const lookup_patience & patience);
 
-    // Counts n_bytes of a leased entry that just left tier 1 (of_layer) or the write queue, whether there is room or
+    // Counts n_bytes of a leased entry that just left tier 1 (of_tier) or the write queue, whether there is room or
     // not. Those of tier 1 count in tier 1's budget until the lease ends.
-    hold keep(uint64_t n_bytes, bool of_layer);
+    hold keep(uint64_t n_bytes, bool of_tier);
 
     // Ends all waiting, from now on.
     void close();
 
     // Bytes that count in tier 1's budget.
-    uint64_t of_layer() const;
+    uint64_t of_tier() const;
 
     // Adds its numbers to the stats.
     void add_to(memory_stats & stats) const;
@@ -77,14 +77,14 @@ class lease_budget : public std::enable_shared_from_this<lease_budget> {
 
     const uint64_t      limit;
     mutable std::mutex  mutex; // guards all below
-    bool                is_closed   = false;
-    uint64_t            taken       = 0;
-    uint64_t            layer_bytes = 0;
-    uint64_t            n_waited    = 0;
-    clock::time_point   moved       = {}; // when a hold last gave back
+    bool                is_closed  = false;
+    uint64_t            taken      = 0;
+    uint64_t            tier_bytes = 0;
+    uint64_t            n_waited   = 0;
+    clock::time_point   moved      = {}; // when a hold last gave back
     std::list<waiter *> waiters; // in the order of arrival
 
-    hold make(uint64_t n_bytes, bool is_of_layer);
+    hold make(uint64_t n_bytes, bool is_of_tier);
     bool fits(uint64_t n_bytes) const { return taken == 0 || (taken <= limit && n_bytes <= limit - taken); }
     void grant();
 };

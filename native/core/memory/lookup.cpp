@@ -14,14 +14,14 @@ struct finding_guard {
 };
 
 match_plan lookup::choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
-                          size_t rewind, int max_layer) {
+                          size_t rewind, int max_tier) {
     prefix_search search;
     search.root            = root;
     search.tokens          = tokens;
     search.n_tokens        = n_tokens;
     search.need_checkpoint = need_checkpoint;
     search.rewind          = rewind;
-    search.max_layer       = max_layer;
+    search.max_tier        = max_tier;
     state.in_steps([&] { return state.entries.choose(search, AT_ONCE); });
     auto & found = search.plan.blocks;
     found.erase(found.begin() + (ptrdiff_t) ((search.plan.n_tokens + block_tokens - 1) / block_tokens), found.end());
@@ -46,17 +46,17 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     memory_match                       match;
     lease_budget::hold                 reading; // declared before the plan, so that it is destroyed after it
     match_plan                         plan;
-    int                                max_layer = access.max_layer;
-    size_t                             rewind    = access.rewind;
+    int                                max_tier = access.max_tier;
+    size_t                             rewind   = access.rewind;
     if (const std::lock_guard<std::mutex> lock(state.mutex); state.reading.is_waiting()) {
-        max_layer = std::min(max_layer, 1);
+        max_tier = std::min(max_tier, 1);
     }
     while (true) {
-        plan                 = choose(root, tokens, n_tokens, need_checkpoint, rewind, max_layer);
+        plan                 = choose(root, tokens, n_tokens, need_checkpoint, rewind, max_tier);
         const uint64_t bytes = plan.bytes_to_read();
-        if (held.empty() && source.is_dear(bytes, access.seconds_per_token * (double) plan.n_tokens)) {
-            match.is_dear = true;
-            max_layer     = 1;
+        if (held.empty() && source.is_too_slow(bytes, access.seconds_per_token * (double) plan.n_tokens)) {
+            match.is_too_slow = true;
+            max_tier          = 1;
             continue;
         }
         if (bytes > reading.bytes()) {
@@ -69,7 +69,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
                 match.waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
             }
             match.is_refused = more.bytes() == 0;
-            max_layer        = match.is_refused ? 1 : max_layer;
+            max_tier         = match.is_refused ? 1 : max_tier;
             reading.merge(std::move(more));
             if (waits || match.is_refused) {
                 continue; // the catalog may have changed meanwhile
@@ -103,7 +103,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
         match.checkpoint = std::move(plan.checkpoint->entry);
         match.n_beyond   = plan.n_beyond;
     }
-    match.layer = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
+    match.tier = match.n_tokens == 0 ? 0 : was_read ? 2 : 1;
     return match;
 }
 

@@ -24,7 +24,7 @@ class lookup {
 
     // Both take the store's mutex in steps.
     match_plan choose(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint, size_t rewind,
-                      int max_layer);
+                      int max_tier);
     void       use(match_plan & plan, lease_budget::hold & reading, const memory_access & access);
 };
 

@@ -18,7 +18,7 @@ read_result reader::try_read(const digest & key, memory_entry & entry, file_head
     return result;
 }
 
-read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
+read_result reader::read(match_piece & piece, bool is_demanded) noexcept {
     std::shared_ptr<memory_entry> entry;
     file_facts                    facts;
     auto                          result = read_result::failed;
@@ -41,7 +41,7 @@ read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
             entry->tokens   = std::move(header.tokens);
             entry->position = piece.begin;
             entry->key      = digest_hex(piece.key);
-            if (is_asked_for) {
+            if (is_demanded) {
                 mark_used(state.files.file_path(piece.key));
             }
         }
@@ -54,7 +54,7 @@ read_result reader::read(match_piece & piece, bool is_asked_for) noexcept {
     memory_stats &                    counters = state.entries.counters;
     if (!problem.empty()) {
         counters.read_failures++;
-        if (is_asked_for) {
+        if (is_demanded) {
             state.reading.begin(std::move(problem));
         }
     } else if (result != read_result::failed) {

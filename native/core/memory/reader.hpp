@@ -2,7 +2,7 @@
 // the catalog with it; never called by the token loop.
 #pragma once
 
-#include "atlas-unit-cost.hpp"
+#include "atlas-ewma-cost.hpp"
 #include "shared-state.hpp"
 
 #include <map>
@@ -14,16 +14,16 @@ class reader {
   public:
     explicit reader(shared_state & state) : state(state) {}
 
-    // Reads one entry. A preload (is_asked_for is false) does not count as a use, and its failures do not make lookups
+    // Reads one entry. A preload (is_demanded is false) does not count as a use, and its failures do not make lookups
     // leave the disk alone. Returns `failed` also where there is no memory for the entry.
-    read_result read(match_piece & piece, bool is_asked_for) noexcept;
+    read_result read(match_piece & piece, bool is_demanded) noexcept;
 
     // Reads the entries that a plan lacks; `held` has those that were read for an earlier plan of the same lookup.
     // Where an entry could not be read, returns how many tokens can be had without it.
     std::optional<size_t> read_missing(match_plan & plan, std::map<digest, memory_entry_ptr> & held);
 
     // Whether reading would take longer than computing what it saves.
-    bool is_dear(uint64_t n_bytes, double saves_s) { return cost.is_dear((double) n_bytes, saves_s); }
+    bool is_too_slow(uint64_t n_bytes, double saves_s) { return cost.is_too_slow((double) n_bytes, saves_s); }
 
   private:
     shared_state & state;

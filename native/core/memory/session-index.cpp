@@ -12,18 +12,18 @@ static double unix_time() {
     return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-void session_index::hold(const digest & key, bool is_pinned) {
-    holds & of = entries[key];
+void session_index::ref(const digest & key, bool is_pinned) {
+    ref_counts & of = entries[key];
     of.n_sessions++;
     of.n_pins += is_pinned;
     changed(key, of);
 }
 
-void session_index::let_go(const digest & key, bool is_pinned) noexcept {
+void session_index::unref(const digest & key, bool is_pinned) noexcept {
     const auto it = entries.find(key);
     it->second.n_sessions--;
     it->second.n_pins -= is_pinned;
-    const holds rest = it->second;
+    const ref_counts rest = it->second;
     if (rest.n_sessions == 0) {
         entries.erase(it);
     }
@@ -34,7 +34,7 @@ void session_index::push(session & of, const digest & key) {
     const bool is_pinned = of.is_pinned && of.n_pinned == of.chain.size();
     of.chain.push_back(key);
     try {
-        hold(key, is_pinned);
+        ref(key, is_pinned);
     } catch (const std::bad_alloc &) {
         of.chain.pop_back();
         throw;
@@ -48,30 +48,30 @@ void session_index::cut(session & of, size_t depth) {
         session rest;
         rest.chain.assign(of.chain.begin() + depth, of.chain.end());
         rest.n_pinned = of.n_pinned - std::min(of.n_pinned, depth);
-        departed.push_back(std::move(rest));
+        pending_unref.push_back(std::move(rest));
         n_keys -= of.chain.size() - depth;
         of.n_pinned = std::min(of.n_pinned, depth);
         of.chain.resize(depth);
     }
 }
 
-digest session_index::let_go_last(session & taken) noexcept {
+digest session_index::unref_last(session & taken) noexcept {
     const digest key       = taken.chain.back();
     const bool   is_pinned = taken.n_pinned == taken.chain.size();
     taken.chain.pop_back();
     taken.n_pinned -= is_pinned;
-    let_go(key, is_pinned);
+    unref(key, is_pinned);
     return key;
 }
 
-bool session_index::let_go_departed(size_t max_entries) noexcept {
-    for (; max_entries > 0 && !departed.empty(); max_entries--) {
-        let_go_last(departed.front());
-        if (departed.front().chain.empty()) {
-            departed.pop_front();
+bool session_index::unref_pending(size_t max_entries) noexcept {
+    for (; max_entries > 0 && !pending_unref.empty(); max_entries--) {
+        unref_last(pending_unref.front());
+        if (pending_unref.front().chain.empty()) {
+            pending_unref.pop_front();
         }
     }
-    return !departed.empty();
+    return !pending_unref.empty();
 }
 
 void session_index::set_last_used(const std::string & id, session & of, double when) {
@@ -123,15 +123,15 @@ bool session_index::make_room(const std::string & id, double last_used) {
         }
         const std::string name = victim->second;
         // before the session is taken: if this threw after that, its references would never be dropped
-        departed.emplace_back();
+        pending_unref.emplace_back();
         try {
-            departed.back() = *take(name);
+            pending_unref.back() = *take(name);
         } catch (const std::bad_alloc &) {
-            departed.pop_back();
+            pending_unref.pop_back();
             throw;
         }
-        if (departed.back().chain.empty()) {
-            departed.pop_back();
+        if (pending_unref.back().chain.empty()) {
+            pending_unref.pop_back();
         }
     }
     return true;
@@ -156,7 +156,7 @@ void session_index::extend(const std::string & id, size_t depth, const digest & 
     of.n_tokens = n_tokens;
     set_last_used(id, of, now);
     note_change(of);
-    let_go_departed(AT_ONCE);
+    unref_pending(AT_ONCE);
 }
 
 uint64_t session_index::restore(const std::string & id, const session & was) {
@@ -192,8 +192,8 @@ bool session_index::rename(const std::unordered_map<digest, digest, digest_hash>
             const auto renamed = keys.find(of.chain[i]);
             if (renamed != keys.end()) {
                 const bool is_pinned = i < of.n_pinned;
-                hold(renamed->second, is_pinned);
-                let_go(std::exchange(of.chain[i], renamed->second), is_pinned);
+                ref(renamed->second, is_pinned);
+                unref(std::exchange(of.chain[i], renamed->second), is_pinned);
                 is_changed = true;
             }
         }
@@ -218,7 +218,7 @@ void session_index::set_pinned(const std::string & id, bool is_pinned) {
     }
 }
 
-bool session_index::settle_pin(const std::string & id, size_t max_entries) {
+bool session_index::update_pin(const std::string & id, size_t max_entries) {
     const auto it = sessions.find(id);
     if (it == sessions.end()) {
         return false;
@@ -227,8 +227,8 @@ bool session_index::settle_pin(const std::string & id, size_t max_entries) {
     for (; max_entries > 0 && of.n_pinned != (of.is_pinned ? of.chain.size() : 0); max_entries--) {
         // pins from the first on and unpins from the last on, as an entry is pinned only if the one before it is
         const digest key = of.chain[of.is_pinned ? of.n_pinned++ : --of.n_pinned];
-        hold(key, of.is_pinned);
-        let_go(key, !of.is_pinned);
+        ref(key, of.is_pinned);
+        unref(key, !of.is_pinned);
     }
     return of.n_pinned != (of.is_pinned ? of.chain.size() : 0);
 }

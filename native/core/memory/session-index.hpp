@@ -20,7 +20,7 @@ namespace atlas::memory {
 // A named conversation: its blocks, in order, then its tail and the checkpoint at its end.
 struct session {
     std::vector<digest> chain;
-    size_t              n_pinned  = 0; // so many of its first entries have its pin; settle_pin() makes it all or none
+    size_t              n_pinned  = 0; // so many of its first entries have its pin; update_pin() makes it all or none
     uint64_t            n_tokens  = 0;
     double              last_used = 0; // seconds since 1970
     uint64_t            version   = 0; // of the change that was last made to it
@@ -28,7 +28,7 @@ struct session {
 };
 
 // How many references an entry has: for them it is kept longer than its priority says.
-struct holds {
+struct ref_counts {
     uint32_t n_sessions = 0; // live sessions that it belongs to
     uint32_t n_pins     = 0; // of these, pinned by a user
 };
@@ -43,7 +43,7 @@ struct session_limits {
 class session_index {
   public:
     // Called for an entry whose references have changed.
-    using on_change = std::function<void(const digest & key, const holds & now)>;
+    using on_change = std::function<void(const digest & key, const ref_counts & now)>;
 
     explicit session_index(on_change changed, session_limits limits = {})
         : changed(std::move(changed)), limits(limits) {}
@@ -63,22 +63,22 @@ class session_index {
     // version of the last of them. Returns false once there are none. A session that this changes comes once more.
     bool rename(const std::unordered_map<digest, digest, digest_hash> & keys, uint64_t & version, size_t max_sessions);
 
-    // settle_pin() then pins or unpins max_entries of its entries at a time; it returns false once all are done.
+    // update_pin() then pins or unpins max_entries of its entries at a time; it returns false once all are done.
     void set_pinned(const std::string & id, bool is_pinned);
-    bool settle_pin(const std::string & id, size_t max_entries);
+    bool update_pin(const std::string & id, size_t max_entries);
 
-    // Forgets a session. Its references stay until let_go_last() was called for each of its entries.
+    // Forgets a session. Its references stay until unref_last() was called for each of its entries.
     std::optional<session> take(const std::string & id);
-    digest                 let_go_last(session & taken) noexcept;
+    digest                 unref_last(session & taken) noexcept;
 
     // Drops references of sessions that were forgotten at a limit, or whose chains were cut. Returns false once there
     // are none.
-    bool let_go_departed(size_t max_entries) noexcept;
+    bool unref_pending(size_t max_entries) noexcept;
 
-    const session *                                        find(const std::string & id) const;
-    bool                                                   has(const std::string & id, const digest & key) const;
-    size_t                                                 size() const { return sessions.size(); }
-    const std::unordered_map<digest, holds, digest_hash> & held() const { return entries; }
+    const session *                                             find(const std::string & id) const;
+    bool                                                        has(const std::string & id, const digest & key) const;
+    size_t                                                      size() const { return sessions.size(); }
+    const std::unordered_map<digest, ref_counts, digest_hash> & held() const { return entries; }
 
     // How often a session was forgotten, or not restored, because of a limit.
     uint64_t dropped() const { return n_dropped; }
@@ -89,19 +89,19 @@ class session_index {
   private:
     friend struct catalog_audit;
 
-    const on_change                                changed;
-    const session_limits                           limits;
-    std::map<std::string, session>                 sessions;
-    std::map<uint64_t, std::string>                by_version;
-    std::set<std::pair<double, std::string>>       idle; // sessions that are not pinned, by their last use
-    std::unordered_map<digest, holds, digest_hash> entries;
-    std::deque<session>                            departed; // sessions, or ends of chains, whose references are left
-    size_t                                         n_keys       = 0; // in the chains of `sessions`
-    uint64_t                                       last_version = 0;
-    uint64_t                                       n_dropped    = 0;
+    const on_change                                     changed;
+    const session_limits                                limits;
+    std::map<std::string, session>                      sessions;
+    std::map<uint64_t, std::string>                     by_version;
+    std::set<std::pair<double, std::string>>            idle; // sessions that are not pinned, by their last use
+    std::unordered_map<digest, ref_counts, digest_hash> entries;
+    std::deque<session> pending_unref; // sessions, or ends of chains, whose references are left
+    size_t              n_keys       = 0; // in the chains of `sessions`
+    uint64_t            last_version = 0;
+    uint64_t            n_dropped    = 0;
 
-    void      hold(const digest & key, bool is_pinned);
-    void      let_go(const digest & key, bool is_pinned) noexcept;
+    void      ref(const digest & key, bool is_pinned);
+    void      unref(const digest & key, bool is_pinned) noexcept;
     void      push(session & of, const digest & key);
     void      cut(session & of, size_t depth);
     void      set_last_used(const std::string & id, session & of, double when);

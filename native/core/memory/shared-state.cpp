@@ -33,11 +33,11 @@ void shared_state::stop_all() {
     progress.notify_all();
 }
 
-uint64_t shared_state::let_go(session taken, bool is_unwanted) {
+uint64_t shared_state::unref(session taken, bool is_unwanted) {
     uint64_t                      bytes = 0;
     std::vector<memory_entry_ptr> released;
     in_steps([&] {
-        bytes += entries.let_go(taken, is_unwanted, AT_ONCE);
+        bytes += entries.unref(taken, is_unwanted, AT_ONCE);
         const auto more = entries.take_released();
         try {
             released.insert(released.end(), more.begin(), more.end());

@@ -33,10 +33,10 @@ struct shared_state {
     std::atomic<int>  n_finding{0}; // lookups that may be reading
 
     catalog  entries;
-    bool     is_stopping = false;
-    uint64_t durable     = 0; // every write up to this sequence is durable, or not needed any more
-    uint64_t asked       = 0; // the sequence up to which flush() waits
-    size_t   hasty_tries = 0; // so many more writes are tried without a pause after a failure, for flush()
+    bool     is_stopping  = false;
+    uint64_t durable      = 0; // every write up to this sequence is durable, or not needed any more
+    uint64_t flush_target = 0; // the sequence up to which flush() waits
+    size_t   hasty_tries  = 0; // so many more writes are tried without a pause after a failure, for flush()
 
     disk_trouble writing, indexing, reading;
 
@@ -61,7 +61,7 @@ struct shared_state {
 
     // Drops the references of a session that was taken, in steps; with is_unwanted deletes the entries that are not
     // shared. Returns the bytes that were deleted. Takes the mutex.
-    uint64_t let_go(session taken, bool is_unwanted);
+    uint64_t unref(session taken, bool is_unwanted);
 };
 
 } // namespace atlas::memory

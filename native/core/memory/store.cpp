@@ -146,14 +146,14 @@ std::vector<memory_event> memory_store::take_events(size_t max_events) {
     return self->state.entries.events.take(max_events);
 }
 
-void memory_store::set_order(int layer, const int64_t * priorities, size_t n_priorities) {
+void memory_store::set_order(int tier, const int64_t * priorities, size_t n_priorities) {
     size_t done = 0;
     self->state.in_steps([&] {
         catalog &    entries = self->state.entries;
         const size_t n       = std::min(n_priorities, entries.events.taken().size());
         for (const size_t end = std::min(done + AT_ONCE, n); done < end; done++) {
             const auto & touch = entries.events.taken()[done];
-            entries.set_priority(layer, touch.key, touch.now, priorities[done]);
+            entries.set_priority(tier, touch.key, touch.now, priorities[done]);
         }
         return done < n;
     });
@@ -209,7 +209,7 @@ void memory_store::sessions_restored() {
 
 std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
     // references are dropped here because this is called all the time
-    self->state.in_steps([&] { return self->state.entries.sessions.let_go_departed(AT_ONCE); });
+    self->state.in_steps([&] { return self->state.entries.sessions.unref_pending(AT_ONCE); });
     std::vector<std::string> ids;
     uint64_t                 last = version;
     {
@@ -282,7 +282,7 @@ std::string memory_store::pin_session(const std::string & id, bool is_pinned) {
         }
     }
     if (problem.empty()) {
-        self->state.in_steps([&] { return self->state.entries.sessions.settle_pin(id, AT_ONCE); });
+        self->state.in_steps([&] { return self->state.entries.sessions.update_pin(id, AT_ONCE); });
     }
     return problem;
 }
@@ -294,15 +294,16 @@ std::optional<uint64_t> memory_store::remove_session(const std::string & id, boo
         catalog &                         entries = self->state.entries;
         const bool                        waits   = with_entries && !entries.counters.index_complete;
         if (waits) {
-            entries.condemned.reserve(entries.condemned.size() + 1); // may throw, so before the session is taken
+            entries.awaiting_delete.reserve(entries.awaiting_delete.size() +
+                                            1); // may throw, so before the session is taken
         }
         taken = entries.sessions.take(id);
         if (taken && waits) {
-            entries.condemned.push_back(std::move(*taken));
+            entries.awaiting_delete.push_back(std::move(*taken));
             return 0;
         }
     }
-    return taken ? std::make_optional(self->state.let_go(std::move(*taken), with_entries)) : std::nullopt;
+    return taken ? std::make_optional(self->state.unref(std::move(*taken), with_entries)) : std::nullopt;
 }
 
 flush_result memory_store::flush(double timeout_s) {
@@ -318,8 +319,8 @@ flush_result memory_store::flush(double timeout_s) {
     const memory_stats before = state.entries.counters;
     const uint64_t     target = state.entries.queue.last_sequence();
     if (state.durable < target) {
-        state.asked       = std::max(state.asked, target);
-        state.hasty_tries = std::max(state.hasty_tries, state.entries.queue.n_jobs() + 1);
+        state.flush_target = std::max(state.flush_target, target);
+        state.hasty_tries  = std::max(state.hasty_tries, state.entries.queue.n_jobs() + 1);
         state.work.notify_one();
         state.stop.notify_all();
     }

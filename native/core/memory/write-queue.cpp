@@ -83,7 +83,7 @@ std::optional<write_queue::clock::time_point> write_queue::next_due() const {
     return delayed.empty() ? std::nullopt : std::make_optional(delayed.begin()->second.due);
 }
 
-memory_entry_ptr write_queue::settle(index_node & node) {
+memory_entry_ptr write_queue::finish(index_node & node) {
     const std::unique_ptr<pending_write> ended = std::move(node.pending);
     n_bytes -= memory_bytes(*ended->entry);
     outstanding.erase(ended->sequence);

@@ -53,7 +53,7 @@ class write_queue {
     std::optional<clock::time_point> next_due() const;
 
     // Ends the node's pending write, whether it was done or is not needed any more, and gives back its entry.
-    memory_entry_ptr settle(index_node & node);
+    memory_entry_ptr finish(index_node & node);
 
     bool     is_half_full() const { return n_bytes > max_bytes / 2; }
     size_t   n_jobs() const { return removals.size() + late_removals.size() + jobs.size() + delayed.size(); }
@@ -61,9 +61,9 @@ class write_queue {
     uint64_t entries() const { return outstanding.size(); }
     uint64_t bytes() const { return n_bytes; }
 
-    // Sequences count from 1, in the order of push(). Every write up to settled_through() has been settled.
+    // Sequences count from 1, in the order of push(). Every write up to finished_through() has been settled.
     uint64_t last_sequence() const { return sequence; }
-    uint64_t settled_through() const { return outstanding.empty() ? sequence : *outstanding.begin() - 1; }
+    uint64_t finished_through() const { return outstanding.empty() ? sequence : *outstanding.begin() - 1; }
 
   private:
     friend struct catalog_audit;

@@ -78,12 +78,12 @@ void writer::log_trouble(lock & held) {
 
 // Does the next thing that there is to do. Returns false when there is none.
 bool writer::step(lock & held) {
-    write_queue &  queue      = state.entries.queue;
-    const uint64_t settled    = queue.settled_through();
-    const bool     is_asked   = state.asked > state.durable;
-    const bool     is_awaited = is_asked && settled >= state.asked;
-    const bool     is_due     = !queue.has_job(is_asked) || state.files.n_unsynced() >= MAX_UNSYNCED;
-    if (settled > state.durable && (is_awaited || is_due)) {
+    write_queue &  queue       = state.entries.queue;
+    const uint64_t finished    = queue.finished_through();
+    const bool     is_flushing = state.flush_target > state.durable;
+    const bool     is_awaited  = is_flushing && finished >= state.flush_target;
+    const bool     is_due      = !queue.has_job(is_flushing) || state.files.n_unsynced() >= MAX_UNSYNCED;
+    if (finished > state.durable && (is_awaited || is_due)) {
         sync(held);
         return true;
     }
@@ -98,7 +98,7 @@ bool writer::step(lock & held) {
     if (state.entries.resume_writes(AT_ONCE)) {
         return true;
     }
-    if (const auto job = queue.pop(is_asked)) {
+    if (const auto job = queue.pop(is_flushing)) {
         write(held, *job);
         return true;
     }
@@ -132,7 +132,7 @@ void writer::rest(clock::duration worked) {
     constexpr int                MAX_RESTS = 4;
     std::unique_lock<std::mutex> held(state.mutex);
     const auto                   is_in_haste = [&] {
-        return state.is_stopping || state.asked > state.durable || state.entries.queue.is_half_full();
+        return state.is_stopping || state.flush_target > state.durable || state.entries.queue.is_half_full();
     };
     if (state.is_busy && !is_in_haste()) {
         state.stop.wait_for(held, MAX_RESTS * worked, is_in_haste);
@@ -195,14 +195,14 @@ bool writer::remove(lock & held, std::list<stored_file> files) {
 }
 
 bool writer::sync(lock & held) {
-    const uint64_t settled = state.entries.queue.settled_through();
-    std::string    problem = unlocked(held, [&] { state.files.sync(); });
+    const uint64_t finished = state.entries.queue.finished_through();
+    std::string    problem  = unlocked(held, [&] { state.files.sync(); });
     if (!problem.empty()) {
         failed(std::move(problem));
         return false;
     }
-    state.durable = settled;
-    if (state.durable >= state.asked) {
+    state.durable = finished;
+    if (state.durable >= state.flush_target) {
         state.hasty_tries = 0;
     }
     state.progress.notify_all();

@@ -2,8 +2,8 @@
 // recorder's atomics only. HTTP threads record, each for its own request.
 #pragma once
 
+#include "atlas-lookup-result.hpp"
 #include "atlas-recorder.hpp"
-#include "atlas-ticket.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -54,7 +54,7 @@ constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
 
 // What a request waits for before its task is posted. With an `atlas` object: the session lock, and slots. Any request:
 // leases of other lookups to end, so that the memory may read for it.
-enum class request_wait { turn, contexts, memory };
+enum class request_wait { session_lock, slots, memory };
 
 constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts", "memory"};
 
@@ -100,9 +100,9 @@ class metrics {
         N_COUNTERS = REFUSALS + N_REFUSALS,
     };
 
-    static size_t requests(request_route route, request_outcome outcome, bool is_asked) {
+    static size_t requests(request_route route, request_outcome outcome, bool has_atlas_object) {
         const auto row = static_cast<size_t>(route) * N_REQUEST_OUTCOMES + static_cast<size_t>(outcome);
-        return REQUESTS + row * 2 + (is_asked ? 1 : 0);
+        return REQUESTS + row * 2 + (has_atlas_object ? 1 : 0);
     }
     static size_t prompt_tokens(token_source from) { return PROMPT_TOKENS + static_cast<size_t>(from); }
     static size_t refusals(refusal why) { return REFUSALS + static_cast<size_t>(why); }
@@ -172,13 +172,13 @@ class request_meter {
     ~request_meter();
 
     // The request has an `atlas` object.
-    void set_asked() { is_asked = true; }
+    void set_atlas_object() { has_atlas_object = true; }
 
     // Sets how many sequences each prompt has, and whether each is a task of its own, which computes the prompt itself.
     void set_choices(size_t n, bool are_separate);
 
     // Adds the lookup of the next prompt, whose task is about to be posted.
-    void add_prompt(std::shared_ptr<const memory_ticket> found, clock::time_point now);
+    void add_prompt(std::shared_ptr<const lookup_result> found, clock::time_point now);
 
     void add_wait(clock::duration waited) { waits += waited; }
     void add_result(const sequence_result & result, clock::time_point now);
@@ -206,12 +206,12 @@ class request_meter {
     const request_route            route;
     const std::function<bool()>    is_gone;
     const clock::time_point        began;
-    bool                           is_asked = false;
+    bool                           has_atlas_object = false;
     std::optional<request_outcome> outcome;
 
     size_t                                            n_choices    = 1;
     bool                                              are_separate = false;
-    std::vector<std::shared_ptr<const memory_ticket>> prompts;
+    std::vector<std::shared_ptr<const lookup_result>> prompts;
     std::vector<sequence>                             sequences;
 
     clock::duration   waits{0};

@@ -35,7 +35,7 @@ void request_meter::end() {
     if (!outcome) {
         outcome = is_gone && is_gone() ? request_outcome::cancelled : request_outcome::error;
     }
-    to.values.add(metrics::requests(route, *outcome, is_asked));
+    to.values.add(metrics::requests(route, *outcome, has_atlas_object));
     if (first_token != clock::time_point()) {
         to.values.record(metrics::FIRST_TOKEN, first_token - began);
     }
@@ -70,7 +70,7 @@ void request_meter::set_choices(size_t n, bool separate) {
     are_separate = separate;
 }
 
-void request_meter::add_prompt(std::shared_ptr<const memory_ticket> found, clock::time_point now) {
+void request_meter::add_prompt(std::shared_ptr<const lookup_result> found, clock::time_point now) {
     prompts.push_back(std::move(found));
     posted = now;
 }
@@ -136,13 +136,13 @@ void request_meter::count_prompt(const sequence_result & result) {
         return;
     }
     const size_t          prompt = result.index / n_choices;
-    const memory_ticket * ticket = prompt < prompts.size() ? prompts[prompt].get() : nullptr;
-    for (size_t i = result.index % n_choices; i > 0 && ticket != nullptr; i--) {
-        ticket = ticket->next_choice.get();
+    const lookup_result * lookup = prompt < prompts.size() ? prompts[prompt].get() : nullptr;
+    for (size_t i = result.index % n_choices; i > 0 && lookup != nullptr; i--) {
+        lookup = lookup->next_choice.get();
     }
-    const auto how         = ticket != nullptr ? ticket->outcome() : restore_outcome();
+    const auto how         = lookup != nullptr ? lookup->outcome() : restore_outcome();
     const bool is_restored = how.result == restore_result::restored;
-    const auto from = !is_restored ? token_source::slot : how.layer == 1 ? token_source::ram : token_source::disk;
+    const auto from        = !is_restored ? token_source::slot : how.tier == 1 ? token_source::ram : token_source::disk;
     count(from, result.reused_tokens);
     count(token_source::computed, result.prompt_tokens - result.reused_tokens);
 }

@@ -17,13 +17,13 @@ namespace atlas {
 struct request_record : metered_request {
     uint64_t    number = 0;  // from 1, in the order in which requests ended
     std::string request_id;  // the client's X-Request-Id, else 16 hexadecimal digits
-    bool        is_asked = false; // the request had an `atlas` object
+    bool        has_atlas_object = false; // the request had an `atlas` object
     std::string tenant;           // 16 hexadecimal digits; empty: none
     std::string session;          // hash_of_session(); empty: none
     std::string traceparent;      // W3C Trace Context; empty: none came, or one that is not well formed
     double      ended = 0; // seconds since 1970
     std::string memory_result; // as in atlas_restores_total; empty: the memory was not asked
-    int         layer = 0;     // that was restored from; 0: none
+    int         tier = 0;     // that was restored from; 0: none
     std::string degraded;      // why something could not be had; empty: all was
 
     // A JSON object; ATLAS_QUERY_REQUESTS in atlas-abi.h lists its members.

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "atlas-ended-requests.hpp"
+#include "atlas-lookup-result.hpp"
 #include "atlas-metrics.hpp"
-#include "atlas-ticket.hpp"
 
 #include <algorithm>
 #include <array>
@@ -45,8 +45,8 @@ class request {
   public:
     using clock = std::chrono::steady_clock;
 
-    // is_asked: whether it carried an `atlas` object.
-    explicit request(bool is_asked);
+    // has_atlas_object: whether it carried an `atlas` object.
+    explicit request(bool has_atlas_object);
 
     ~request();
 
@@ -54,7 +54,7 @@ class request {
     void set_options(request_options options) { opts = std::move(options); }
 
     const request_options & options() const { return opts; }
-    bool                    is_asked() const { return has_object; }
+    bool                    has_atlas_object() const { return has_object; }
 
     std::string tenant;  // of the API key that it came with; empty: none
     std::string account; // the name under which its rates are counted
@@ -65,7 +65,7 @@ class request {
 
     // Held until the request ends: the lease on slots, and the session lock.
     std::shared_ptr<void> lease;
-    std::shared_ptr<void> turn;
+    std::shared_ptr<void> session_lock;
 
     // What counts its tokens and records its times; nullptr: nothing does.
     std::unique_ptr<request_meter> meter;
@@ -82,13 +82,13 @@ class request {
     request_usage usage() const { return meter ? meter->usage() : request_usage(); }
 
     // Keeps what the memory found for the request's first prompt; later prompts change nothing.
-    void set_ticket(std::shared_ptr<const memory_ticket> found) {
-        if (!ticket) {
-            ticket = std::move(found);
+    void set_lookup(std::shared_ptr<const lookup_result> found) {
+        if (!lookup) {
+            lookup = std::move(found);
         }
     }
 
-    bool has_ticket() const { return ticket != nullptr; }
+    bool has_lookup() const { return lookup != nullptr; }
 
     // Notes that the request cannot have something that it asked for, and why. Only the first reason is kept.
     void degrade(const std::string & reason);
@@ -98,7 +98,7 @@ class request {
     clock::duration time_in(request_phase phase) const { return spent[static_cast<size_t>(phase)]; }
 
     // Sets the tiers that the memory has. The answer says which of them the request could use.
-    void set_layers(std::vector<int> available) { layers = std::move(available); }
+    void set_tiers(std::vector<int> available) { tiers = std::move(available); }
 
     // JSON text of the `atlas` object in the answer.
     std::string answer() const;
@@ -110,9 +110,9 @@ class request {
     request_options  opts;
     bool             has_object;
     std::string      degraded_reason;
-    std::vector<int> layers;
+    std::vector<int> tiers;
 
-    std::shared_ptr<const memory_ticket> ticket;
+    std::shared_ptr<const lookup_result> lookup;
 
     std::array<clock::duration, N_REQUEST_PHASES> spent = {};
 };

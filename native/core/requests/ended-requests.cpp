@@ -31,7 +31,7 @@ std::string request_record::to_json() const {
         {"request_id", request_id},
         {"route", route},
         {"outcome", outcome},
-        {"atlas", is_asked},
+        {"atlas", has_atlas_object},
         {"tenant", tenant},
         {"session", session},
         {"traceparent", traceparent},
@@ -40,7 +40,7 @@ std::string request_record::to_json() const {
         {"ms", times},
         {"tokens",
          {{"prompt", tokens.prompt_tokens}, {"reused", tokens.reused_tokens}, {"answer", tokens.answer_tokens}}},
-        {"memory", {{"result", memory_result}, {"layer", layer}}},
+        {"memory", {{"result", memory_result}, {"layer", tier}}},
         {"degraded", degraded},
     };
     return document.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -141,9 +141,9 @@ json answer_schema() {
     const auto nullable = [](const char * help) {
         return json{{"type", json::array({"string", "null"})}, {"description", help}};
     };
-    json layers = {{"type", "array"},
-                   {"items", {{"type", "integer"}}},
-                   {"description", "layers of the memory that the request could use"}};
+    json tiers = {{"type", "array"},
+                  {"items", {{"type", "integer"}}},
+                  {"description", "layers of the memory that the request could use"}};
     return {
         {"type", "object"},
         {"required", json::array({"session_id", "cache_hit", "reused_tokens", "prompt_tokens", "layers_used",
@@ -159,7 +159,7 @@ json answer_schema() {
              {"reused_tokens", count("tokens of the prompt that were not computed again")},
              {"prompt_tokens", count("tokens of the prompt")},
              {"layer", count("layer that state was restored from; 0: none")},
-             {"layers_used", layers},
+             {"layers_used", tiers},
              {"restore_ms", number("time in which that was put into the slot")},
              {"overhead_ms", number("time spent in ATLAS for this request")},
              {"degraded", {{"type", "boolean"}, {"description", "whether something asked for could not be had"}}},

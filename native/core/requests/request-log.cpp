@@ -43,11 +43,11 @@ static void log_over_budget(const request & request, double overhead_ms, double 
 
 void log_ended(const request & request, const request_record & record, const AtlasServerConfig & config) {
     if (is_logged(LogLevel::INFO)) {
-        const auto & layers = request.options().memory_layers;
+        const auto & tiers = request.options().memory_layers;
         char         text[160];
         std::snprintf(text, sizeof(text),
                       "Request processed in %.3f ms (memory_layers=%s, cache_hit=%s), of which ATLAS took %.3f ms",
-                      record.ms.total, layers ? std::to_string(*layers).c_str() : "all",
+                      record.ms.total, tiers ? std::to_string(*tiers).c_str() : "all",
                       record.tokens.reused_tokens > 0 ? "true" : "false", record.ms.overhead);
         log(LogLevel::INFO, text, config.log_format == LogFormat::JSON ? "\"request\":" + record.to_json() : "");
     }

@@ -9,7 +9,7 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-request::request(bool is_asked) : has_object(is_asked) {}
+request::request(bool has_atlas_object) : has_object(has_atlas_object) {}
 
 request::~request() {
     if (on_end) {
@@ -30,13 +30,13 @@ request::clock::duration request::overhead() const {
 }
 
 // Why the request did not get something that it asked for, or that the memory might have given; null where it got all.
-static json reason_json(const std::string & degraded_reason, const memory_ticket * ticket, bool is_hit) {
+static json reason_json(const std::string & degraded_reason, const lookup_result * lookup, bool is_hit) {
     static const char * SLOT_ONLY = "slot_only"; // no tier had any of the prompt, but the slot did
 
     if (!degraded_reason.empty()) {
         return degraded_reason;
     }
-    const auto result  = ticket != nullptr ? ticket->outcome().result : restore_result::slot_has_it;
+    const auto result  = lookup != nullptr ? lookup->outcome().result : restore_result::slot_has_it;
     const bool is_fine = result == restore_result::restored || result == restore_result::slot_has_it;
     if (is_fine) {
         return json();
@@ -57,20 +57,20 @@ std::string request::answer() const {
     out["cache_hit"]     = cache_hit;
     out["reused_tokens"] = used.reused_tokens;
     out["prompt_tokens"] = used.prompt_tokens;
-    if (ticket) {
-        const restore_outcome how = ticket->outcome();
-        out["layer"]              = how.layer;
+    if (lookup) {
+        const restore_outcome how = lookup->outcome();
+        out["layer"]              = how.tier;
         out["restore_ms"]         = how.restore_ms;
     }
     out["layers_used"] = json::array();
-    for (const int layer : layers) {
-        if (layer <= opts.memory_layers.value_or(layer)) {
-            out["layers_used"].push_back(layer);
+    for (const int tier : tiers) {
+        if (tier <= opts.memory_layers.value_or(tier)) {
+            out["layers_used"].push_back(tier);
         }
     }
     out["overhead_ms"] = overhead_ms;
     out["degraded"]    = !degraded_reason.empty();
-    out["reason"]      = reason_json(degraded_reason, ticket.get(), cache_hit);
+    out["reason"]      = reason_json(degraded_reason, lookup.get(), cache_hit);
     return out.dump();
 }
 
@@ -80,18 +80,18 @@ request_record request::record() const {
         meter->end();
         static_cast<metered_request &>(made) = meter->described();
     }
-    made.request_id  = request_id;
-    made.traceparent = traceparent;
-    made.is_asked    = has_object;
-    made.tenant      = tenant;
-    made.session     = session.empty() ? "" : hash_of_session(session);
-    made.ended       = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-    made.ms.overhead = std::chrono::duration<double, std::milli>(overhead()).count();
-    made.degraded    = degraded_reason;
-    if (ticket) {
-        const restore_outcome how = ticket->outcome();
+    made.request_id       = request_id;
+    made.traceparent      = traceparent;
+    made.has_atlas_object = has_object;
+    made.tenant           = tenant;
+    made.session          = session.empty() ? "" : hash_of_session(session);
+    made.ended            = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    made.ms.overhead      = std::chrono::duration<double, std::milli>(overhead()).count();
+    made.degraded         = degraded_reason;
+    if (lookup) {
+        const restore_outcome how = lookup->outcome();
         made.memory_result        = RESTORE_RESULT_NAMES[static_cast<size_t>(how.result)];
-        made.layer                = how.layer;
+        made.tier                 = how.tier;
         if (how.result == restore_result::restored) {
             made.ms.restore = how.restore_ms;
             made.ms.queue -= std::min(made.ms.queue, how.restore_ms); // the meter counted the restore as queueing

@@ -3,16 +3,16 @@
 
 #include "atlas-call-limits.hpp"
 #include "atlas-config.hpp"
-#include "atlas-gateway.hpp"
+#include "atlas-ewma-cost.hpp"
 #include "atlas-http.hpp"
+#include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
-#include "atlas-publishing.hpp"
 #include "atlas-python.hpp"
+#include "atlas-request-admission.hpp"
 #include "atlas-request.hpp"
 #include "atlas-root-status.hpp"
-#include "atlas-ticket.hpp"
 #include "atlas-timely-calls.hpp"
-#include "atlas-unit-cost.hpp"
+#include "atlas-write-back-passes.hpp"
 
 #include <array>
 #include <atomic>
@@ -41,7 +41,7 @@ class runtime {
 
     std::shared_ptr<const AtlasServerConfig> config() const { return all_settings.values(); }
 
-    // Opens the memory (ram_bytes: the budget of layer 1 where the settings have none), then starts Python and the
+    // Opens the memory (ram_bytes: the budget of tier 1 where the settings have none), then starts Python and the
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
     // start (require_python).
@@ -53,7 +53,7 @@ class runtime {
     // Begins a completion request. Throws atlas::error. Any thread.
     std::unique_ptr<request> begin_request(completion_head head);
 
-    gateway & gate() { return requests; }
+    request_admission & gate() { return requests; }
 
     // Whether conversations of sessions are kept, and can be asked for. Any thread.
     bool keeps_conversations() const;
@@ -69,14 +69,14 @@ class runtime {
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }
 
-    // The loop's and the flushing threads' side of publishing.
-    publishing & published() { return loop_publishing; }
+    // The loop's and the flushing threads' side of writing back.
+    write_back_passes & write_backs() { return loop_write_backs; }
 
     // Under which root the loaded model's state is kept. Lives as long as this object.
     root_status & root() { return memory_root; }
 
     // What computing a token of a prompt takes. Any thread.
-    unit_cost prefill;
+    ewma_cost prefill;
 
     // Counts how one task fared. Never waits: for the token loop.
     void count_restore(const restore_outcome & how);
@@ -89,13 +89,13 @@ class runtime {
     bool stop();
 
   private:
-    settings       all_settings;
-    gateway        requests{all_settings};
-    std::string    server_version;
-    python_options python_where;
-    python         embedded;
-    std::string    python_problem; // why there is no Python; empty when there is
-    bool           serves_model = true; // not a router
+    settings          all_settings;
+    request_admission requests{all_settings};
+    std::string       server_version;
+    python_options    python_where;
+    python            embedded;
+    std::string       python_problem; // why there is no Python; empty when there is
+    bool              serves_model = true; // not a router
 
     const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 
@@ -104,10 +104,10 @@ class runtime {
     bool       model_loaded = false;
 
     std::unique_ptr<memory_store> store;
-    publishing                    loop_publishing;
+    write_back_passes             loop_write_backs;
     root_status                   memory_root{all_settings.values()->memory_save_path};
 
-    // By result and layer, 0: none.
+    // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
 
     call_limits  calls;

@@ -16,7 +16,7 @@ namespace {
 // Names and values, in order of names.
 using label_list = std::map<std::string, std::string>;
 
-constexpr const char * LAYER_NAMES[] = {"none", "ram", "disk"};
+constexpr const char * TIER_NAMES[] = {"none", "ram", "disk"};
 
 // Which of the bounds are shown: a series is kept for each, so those that nobody needs are left out. per_octave divides 8.
 struct shown_bounds {
@@ -89,12 +89,12 @@ void add_requests(family_list & to, const metrics & recorded) {
     to.begin("atlas_requests_total", "counter", "Completion requests that ended.");
     for (size_t route = 0; route < N_REQUEST_ROUTES; route++) {
         for (size_t outcome = 0; outcome < N_REQUEST_OUTCOMES; outcome++) {
-            for (const bool is_asked : {true, false}) {
-                to.add(recorded.values.count(metrics::requests(static_cast<request_route>(route),
-                                                               static_cast<request_outcome>(outcome), is_asked)),
+            for (const bool has_atlas_object : {true, false}) {
+                to.add(recorded.values.count(metrics::requests(
+                           static_cast<request_route>(route), static_cast<request_outcome>(outcome), has_atlas_object)),
                        {{"route", REQUEST_ROUTE_NAMES[route]},
                         {"outcome", REQUEST_OUTCOME_NAMES[outcome]},
-                        {"atlas", is_asked ? "yes" : "no"}});
+                        {"atlas", has_atlas_object ? "yes" : "no"}});
             }
         }
     }
@@ -142,19 +142,19 @@ void add_restores(family_list & to, const metrics & recorded, const metrics_fact
     to.begin("atlas_restores_total", "counter", "How prompts fared with the memory.");
     for (size_t result = 0; result < N_RESTORE_RESULTS; result++) {
         const bool is_restored = static_cast<restore_result>(result) == restore_result::restored;
-        for (size_t layer = is_restored ? 1 : 0; layer < (is_restored ? 3 : 1); layer++) {
-            to.add(facts.restores[result][layer],
-                   {{"result", RESTORE_RESULT_NAMES[result]}, {"layer", LAYER_NAMES[layer]}});
+        for (size_t tier = is_restored ? 1 : 0; tier < (is_restored ? 3 : 1); tier++) {
+            to.add(facts.restores[result][tier],
+                   {{"result", RESTORE_RESULT_NAMES[result]}, {"layer", TIER_NAMES[tier]}});
         }
     }
     to.histogram("atlas_restore_seconds", "What putting state back into a slot took.",
                  recorded.values.read(metrics::RESTORE), OF_REQUESTS);
 }
 
-void add_evictions(family_list & to, const char * layer, const eviction_counts & counts) {
+void add_evictions(family_list & to, const char * tier, const eviction_counts & counts) {
     for (size_t strategy = 0; strategy < N_CACHE_STRATEGIES; strategy++) {
         for (size_t reason = 0; reason < N_EVICTION_REASONS; reason++) {
-            to.add(counts[strategy][reason], {{"layer", layer},
+            to.add(counts[strategy][reason], {{"layer", tier},
                                               {"strategy", CACHE_STRATEGY_NAMES[strategy]},
                                               {"reason", EVICTION_REASON_NAMES[reason]}});
         }
@@ -163,7 +163,7 @@ void add_evictions(family_list & to, const char * layer, const eviction_counts &
 
 double limit_of(uint64_t bytes) { return bytes < UNLIMITED_BYTES ? (double) bytes : INFINITY; }
 
-void add_layers(family_list & to, const metrics_facts & facts) {
+void add_tiers(family_list & to, const metrics_facts & facts) {
     const auto & memory = facts.memory;
     const auto   each   = [&](const char * name, const char * type, const char * help, auto ram, auto disk) {
         to.begin(name, type, help);
@@ -197,10 +197,10 @@ void add_layers(family_list & to, const metrics_facts & facts) {
     to.gauge("atlas_pinned_bytes", "Bytes of pinned sessions.", memory.pinned_bytes);
 }
 
-void add_pool(family_list & to, const metrics & recorded, const admission_stats & pool) {
+void add_pool(family_list & to, const metrics & recorded, const slot_pool_stats & pool) {
     to.gauge("atlas_pool_contexts", "Contexts in the pool.", pool.pool_size);
     to.gauge("atlas_pool_contexts_in_use", "Contexts in use; more than there are while standard requests wait.",
-             pool.contexts_in_use);
+             pool.slots_in_use);
     to.gauge("atlas_pool_waiting", "Requests that wait for a context.", pool.waiting);
     to.counter("atlas_pool_leases_total", "Requests that got contexts.", pool.leases);
     to.begin("atlas_pool_wait_seconds", "histogram",
@@ -255,7 +255,7 @@ std::vector<metric_family> metrics_families(const metrics & recorded, const metr
     add_times(families, recorded, facts.budget_breaches);
     add_tokens(families, recorded);
     add_restores(families, recorded, facts);
-    add_layers(families, facts);
+    add_tiers(families, facts);
     add_pool(families, recorded, facts.pool);
     add_process(families, facts);
     return families.take();

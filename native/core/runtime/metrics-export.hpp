@@ -2,10 +2,10 @@
 // loop.
 #pragma once
 
-#include "atlas-admission.hpp"
+#include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
 #include "atlas-metrics.hpp"
-#include "atlas-ticket.hpp"
+#include "atlas-slot-pool.hpp"
 #include "metrics-formats.hpp"
 
 #include <array>
@@ -17,7 +17,7 @@ namespace atlas {
 
 // Numbers that are not recorded, but read at each export.
 struct metrics_facts {
-    admission_stats pool;
+    slot_pool_stats pool;
     memory_stats    memory; // all 0 where there is none
     uint64_t        ram_bytes = 0, disk_bytes = 0, index_bytes = 0; // budgets
     uint64_t        budget_breaches = 0;
@@ -27,7 +27,7 @@ struct metrics_facts {
 
     std::array<uint64_t, N_PYTHON_PARTS> late = {}; // answers without Python's part
 
-    std::array<std::array<uint64_t, 3>, N_RESTORE_RESULTS> restores = {}; // by result and layer, 0: none
+    std::array<std::array<uint64_t, 3>, N_RESTORE_RESULTS> restores = {}; // by result and tier, 0: none
 };
 
 std::vector<metric_family> metrics_families(const metrics & recorded, const metrics_facts & facts);

@@ -99,7 +99,7 @@ std::string runtime::status_json() {
         {"context_pool_size", pool.pool_size},
         {"pool",
          {{"contexts", pool.pool_size},
-          {"in_use", pool.contexts_in_use},
+          {"in_use", pool.slots_in_use},
           {"in_progress", pool.in_progress},
           {"waiting", pool.waiting},
           {"too_many", pool.too_many},

@@ -2,10 +2,10 @@
 
 #include "atlas-error.hpp"
 #include "atlas-facts.h"
-#include "atlas-heap.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
+#include "atlas-malloc-arenas.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
 
@@ -22,7 +22,7 @@ runtime::runtime(settings settings, std::string server_version, python_options o
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
 
 bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
-    limit_heaps();
+    limit_malloc_arenas();
     requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
@@ -69,7 +69,7 @@ void runtime::set_model(const model_info & new_model) {
 
 std::unique_ptr<request> runtime::begin_request(completion_head head) {
     auto begun = requests.begin(std::move(head));
-    if (!begun->is_asked()) {
+    if (!begun->has_atlas_object()) {
         return begun;
     }
     if (begun->options().session_id && !embedded.running()) {
@@ -78,7 +78,7 @@ std::unique_ptr<request> runtime::begin_request(completion_head head) {
     if (store) {
         const auto known = memory_root.now();
         if (known.problem.empty()) {
-            begun->set_layers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
+            begun->set_tiers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
         } else {
             begun->degrade("the memory of this model's state is off: " + known.problem);
         }
@@ -148,7 +148,7 @@ http_response runtime::flush(const http_request & request) {
         return error_response(500, "Failed to flush the memory: " + problem);
     }
     // only the admin's may hold up what other clients are waiting for
-    if (!loop_publishing.wait(timeout_s, request.is_admin)) {
+    if (!loop_write_backs.wait(timeout_s, request.is_admin)) {
         return error_response(500, "Failed to flush the memory: the running batches took longer than timeout_s");
     }
     const flush_result result = store->flush(timeout_s);
@@ -249,7 +249,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
 }
 
 void runtime::count_restore(const restore_outcome & how) {
-    restores[static_cast<size_t>(how.result)][how.layer]++;
+    restores[static_cast<size_t>(how.result)][how.tier]++;
     if (how.result == restore_result::restored) {
         requests.recorded().values.record(metrics::RESTORE,
                                           std::chrono::nanoseconds(static_cast<int64_t>(how.restore_ms * 1e6)));

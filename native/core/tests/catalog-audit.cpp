@@ -27,11 +27,11 @@ void catalog_audit::check_node(const catalog & of, const index_node & node) {
     CHECK(!node.is_pinned || node.wants_pin);
 }
 
-void catalog_audit::check_layer(const catalog & of, const layer & books, layer_state index_node::* state) {
+void catalog_audit::check_tier(const catalog & of, const tier & books, tier_state index_node::* state) {
     uint64_t n_entries = 0, n_bytes = 0, n_leaves = 0;
     for (const auto & [key, node] : of.index.nodes) {
-        const layer_state & own        = node.*state;
-        uint32_t            n_children = 0;
+        const tier_state & own        = node.*state;
+        uint32_t           n_children = 0;
         for (const index_node * child : node.children) {
             n_children += (child->*state).present;
         }
@@ -67,9 +67,9 @@ void catalog_audit::check_writes(const catalog & of) {
 }
 
 void catalog_audit::check_sessions(const session_index & of) {
-    std::map<digest, holds> expected;
-    size_t                  n_keys = 0, n_idle = 0;
-    const auto              add = [&](const session & one) {
+    std::map<digest, ref_counts> expected;
+    size_t                       n_keys = 0, n_idle = 0;
+    const auto                   add = [&](const session & one) {
         for (size_t i = 0; i < one.chain.size(); i++) {
             expected[one.chain[i]].n_sessions++;
             expected[one.chain[i]].n_pins += i < one.n_pinned;
@@ -83,7 +83,7 @@ void catalog_audit::check_sessions(const session_index & of) {
         CHECK(of.by_version.count(one.version) == 1 && of.by_version.at(one.version) == id);
         CHECK(of.idle.count({one.last_used, id}) == !one.is_pinned);
     }
-    for (const session & one : of.departed) {
+    for (const session & one : of.pending_unref) {
         CHECK(!one.chain.empty());
         add(one);
     }
@@ -106,8 +106,8 @@ void catalog_audit::check(const catalog & of) {
     }
     CHECK(of.pinned_bytes == pinned && of.refused_bytes == refused && of.sessions_in_ram == begun);
     CHECK(of.pinned_bytes <= of.pinned_limit() && of.ram.bytes() <= of.ram.budget);
-    check_layer(of, of.ram, &index_node::ram);
-    check_layer(of, of.disk, &index_node::disk);
+    check_tier(of, of.ram, &index_node::ram);
+    check_tier(of, of.disk, &index_node::disk);
     check_writes(of);
     check_sessions(of.sessions);
 }

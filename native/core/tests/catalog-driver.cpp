@@ -13,7 +13,7 @@ void catalog_driver::open(const std::function<int64_t(const digest &)> & last_us
         catalog->add_file(file.header, file.bytes, last_use(key));
         keys.push_back(key);
     }
-    catalog->settle_files(keys.data(), keys.size());
+    catalog->update_files(keys.data(), keys.size());
     catalog->counters.index_complete = true;
 }
 
@@ -34,7 +34,7 @@ match_plan catalog_driver::find(const memory_tokens & tokens, bool need_checkpoi
     search.tokens          = tokens.data();
     search.n_tokens        = tokens.size();
     search.need_checkpoint = need_checkpoint;
-    search.max_layer       = access.max_layer;
+    search.max_tier        = access.max_tier;
     search.rewind          = access.rewind;
     while (catalog->choose(search, AT_ONCE)) {
     }
@@ -43,7 +43,7 @@ match_plan catalog_driver::find(const memory_tokens & tokens, bool need_checkpoi
     lease_budget::hold reading = catalog->leases->take(plan.bytes_to_read(), {});
     const auto         read    = [&](match_piece & piece) {
         if (!piece.entry) {
-            CHECK(files.count(piece.key) == 1 && access.max_layer >= 2);
+            CHECK(files.count(piece.key) == 1 && access.max_tier >= 2);
             piece.entry    = std::make_shared<const memory_entry>(known.at(piece.key));
             piece.was_read = true;
         }
@@ -62,23 +62,23 @@ match_plan catalog_driver::find(const memory_tokens & tokens, bool need_checkpoi
 
 bool catalog_driver::write(bool works) {
     write_queue & queue  = catalog->queue;
-    const auto    remove = [&](std::list<stored_file> doomed) {
-        while (!doomed.empty()) {
-            const bool must_go = catalog->must_remove(doomed.front());
+    const auto    remove = [&](std::list<stored_file> to_delete) {
+        while (!to_delete.empty()) {
+            const bool must_go = catalog->must_remove(to_delete.front());
             if (works || !must_go) {
                 if (must_go) {
-                    files.erase(doomed.front().key);
+                    files.erase(to_delete.front().key);
                 }
-                catalog->end_removal(doomed.front());
-                doomed.pop_front();
+                catalog->end_removal(to_delete.front());
+                to_delete.pop_front();
             } else {
-                queue.push_again(doomed);
+                queue.push_again(to_delete);
             }
         }
         return works;
     };
-    if (auto doomed = queue.pop_removal(); !doomed.empty()) {
-        remove(std::move(doomed));
+    if (auto to_delete = queue.pop_removal(); !to_delete.empty()) {
+        remove(std::move(to_delete));
         return true;
     }
     std::map<digest, file> written = {{digest(), file()}}; // made before the catalog relies on it

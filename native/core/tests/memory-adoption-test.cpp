@@ -6,10 +6,10 @@ using namespace memory_test;
 
 static const std::string LATER = root_of(1);
 
-static memory_access held_back(int max_layer = 10, const std::string & session_id = "") {
+static memory_access held_back(int max_tier = 10, const std::string & session_id = "") {
     memory_access access;
     access.is_held_back = true;
-    access.max_layer    = max_layer;
+    access.max_tier     = max_tier;
     access.session_id   = session_id;
     return access;
 }

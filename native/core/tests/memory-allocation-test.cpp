@@ -112,14 +112,14 @@ bool run_catalog(int64_t n, const std::vector<turn> & turns, const memory_option
         if (i % 4 == 0) {
             memory.step([&] { of.find(turns[i / 2].entry.tokens, false); });
             memory.step([&] { catalog.pin(next.access.session_id, 100); });
-            memory.step([&] { catalog.sessions.settle_pin(next.access.session_id, 2); });
+            memory.step([&] { catalog.sessions.update_pin(next.access.session_id, 2); });
             memory.step([&] { catalog.sessions.set_pinned(next.access.session_id, i % 8 == 0); });
         }
         if (i % 9 == 8) {
             memory.step([&] {
                 if (auto taken = catalog.sessions.take(turns[i / 2].access.session_id)) {
                     for (bool is_unwanted = true; !taken->chain.empty();) {
-                        catalog.let_go(*taken, is_unwanted, 1);
+                        catalog.unref(*taken, is_unwanted, 1);
                     }
                 }
             });

@@ -1,4 +1,4 @@
-// What the memory takes besides its layers, and what a start may give up.
+// What the memory takes besides its tiers, and what a start may give up.
 #include "catalog.hpp"
 #include "lease-budget.hpp"
 #include "memory-test.hpp"
@@ -95,7 +95,7 @@ CASE(one_lookup_of_any_size) {
     CHECK(match.n_tokens == tokens.size() && store.stats().held_bytes == 9 * ENTRY);
 }
 
-CASE(what_left_a_layer_while_it_is_held_counts) {
+CASE(what_left_a_tier_while_it_is_held_counts) {
     memory_store store(options("", 4 * (1000 + BLOCK * 4)));
     const auto   tokens = some_tokens(0, 3 * BLOCK);
     const auto   keys   = put_all(store, tokens);
@@ -230,15 +230,15 @@ CASE(a_search_goes_on_where_the_catalog_has_changed) {
     memory::session taken   = *entries.sessions.take("ada");
     const auto      give_up = [&](size_t n) {
         bool is_unwanted = true;
-        CHECK(entries.let_go(taken, is_unwanted, n) > 0);
+        CHECK(entries.unref(taken, is_unwanted, n) > 0);
         entries.take_released();
     };
     const auto begin = [&] {
         memory::prefix_search search;
-        search.root      = root;
-        search.tokens    = tokens.data();
-        search.n_tokens  = tokens.size();
-        search.max_layer = 2;
+        search.root     = root;
+        search.tokens   = tokens.data();
+        search.n_tokens = tokens.size();
+        search.max_tier = 2;
         CHECK(entries.choose(search, STEP) && search.plan.blocks.size() == STEP);
         return search;
     };

@@ -8,7 +8,7 @@ static uint64_t evicted(const eviction_counts & counts, cache_strategy strategy,
     return counts[(size_t) strategy][(size_t) why];
 }
 
-CASE(strategies_share_a_layer) {
+CASE(strategies_share_a_tier) {
     memory_store        store(options("", 20 * (1000 + BLOCK * 4)));
     const memory_access lru = {cache_strategy::lru}, lfu = {cache_strategy::lfu};
     const auto          add = [&](uint32_t seed, const memory_access & access) {
@@ -22,7 +22,7 @@ CASE(strategies_share_a_layer) {
     const auto seldom = add(2, lfu);
     use(1, lfu);
     use(1, lfu);
-    for (uint32_t seed = 100; seed < 140; seed++) { // a scan of twice the layer
+    for (uint32_t seed = 100; seed < 140; seed++) { // a scan of twice the tier
         add(seed, lfu);
     }
     CHECK(store.contains(chat) && store.contains(often) && !store.contains(seldom));

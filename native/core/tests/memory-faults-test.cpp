@@ -64,7 +64,7 @@ static void check_writing(const std::string & dir, std::atomic<int> & error, int
     CHECK(stats.disk_problem.find(text) != std::string::npos && stats.disk_problem.find(dir) != std::string::npos);
     CHECK(stats.disk_retry_s >= 0 && stats.disk_retry_s <= 30 && stats.write_failures > 0);
     CHECK(!store.flush(60).complete);
-    CHECK(find(store, tokens).layer == 1 && store.stats().pending_entries == 3 && files_of(dir + "/blocks").empty());
+    CHECK(find(store, tokens).tier == 1 && store.stats().pending_entries == 3 && files_of(dir + "/blocks").empty());
     error = 0;
     wait_until([&] { return store.stats().pending_entries == 0; });
     flush(store);
@@ -89,7 +89,7 @@ CASE(files_cannot_be_removed) {
     CHECK(!store.flush(60).complete);
     CHECK(store.stats().disk_problem.find("Read-only file system") != std::string::npos);
     CHECK(bytes_of(dir) == 2 * file && store.stats().disk_bytes <= 2 * file); // the budget holds all the same
-    CHECK(find(store, some_tokens(2, BLOCK)).layer == 1);
+    CHECK(find(store, some_tokens(2, BLOCK)).tier == 1);
     remove_error = 0;
     wait_until([&] { return store.stats().pending_entries == 0; });
     flush(store);
@@ -158,7 +158,7 @@ CASE(index_waits_for_the_disk) {
     CHECK(find(store, tokens).n_tokens == 0);
     bring_back(dir + "/memory");
     wait_indexed(store);
-    CHECK(find(store, tokens).layer == 2 && store.stats().disk_problem.empty());
+    CHECK(find(store, tokens).tier == 2 && store.stats().disk_problem.empty());
 }
 
 CASE(writer_ends_where_the_store_was_not_made) {

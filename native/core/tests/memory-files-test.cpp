@@ -205,7 +205,7 @@ CASE(path_below_a_file) {
     CHECK(!result.complete && result.entries == 0);
     CHECK(store.stats().write_failures > 0 && store.stats().pending_entries == 3);
     CHECK(store.stats().disk_problem.find("Not a directory") != std::string::npos);
-    CHECK(find(store, tokens).layer == 1);
+    CHECK(find(store, tokens).tier == 1);
     fs::remove(dir + "/file");
     flush(store);
     CHECK(store.stats().disk_problem.empty() && store.stats().pending_entries == 0 && bytes_of(dir) > 0);
@@ -225,7 +225,7 @@ CASE(full_disk) {
     CHECK(!store.flush(60).complete);
     CHECK(store.stats().disk_problem.find("File too large") != std::string::npos);
     CHECK(store.stats().disk_problem.find(dir + "/tmp/") != std::string::npos);
-    CHECK(find(store, large).layer == 1 && store.stats().pending_entries == 1);
+    CHECK(find(store, large).tier == 1 && store.stats().pending_entries == 1);
     CHECK(store.stats().disk_bytes == memory::file_bytes(BLOCK, 1000)); // one entry does not hold up the others
     CHECK(files_of(dir).size() == 1);
     CHECK(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
@@ -261,7 +261,7 @@ CASE(vanished_directory) {
     put_all(store, some_tokens(3, BLOCK));
     flush(store);
     CHECK(files_of(dir).size() == 1);
-    CHECK(find(store, tokens).layer == 1);
+    CHECK(find(store, tokens).tier == 1);
 }
 
 CASE(backoff_is_bounded) {

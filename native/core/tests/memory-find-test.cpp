@@ -15,7 +15,7 @@ CASE(round_trip_ram) {
     const auto   keys   = put_all(store, tokens);
     CHECK(store.contains(keys[0]) && !store.contains(root_of(1)) && !store.contains("no key"));
     const auto match = find(store, tokens);
-    CHECK(match.n_tokens == tokens.size() && match.layer == 1 && match.blocks.back()->kind == entry_kind::tail);
+    CHECK(match.n_tokens == tokens.size() && match.tier == 1 && match.blocks.back()->kind == entry_kind::tail);
     CHECK(find(store, tokens, false, root_of(1)).n_tokens == 0);
     CHECK(find(store, {}).n_tokens == 0);
     CHECK(store.find("no key", tokens.data(), tokens.size(), false).n_tokens == 0);
@@ -37,8 +37,8 @@ CASE(round_trip_disk) {
     CHECK(store.stats().disk_entries == 4 && store.stats().disk_bytes == bytes_of(dir));
     CHECK(store.stats().ram_entries == 0);
     const auto match = find(store, tokens);
-    CHECK(match.n_tokens == tokens.size() && match.layer == 2 && store.stats().read_entries == 4);
-    CHECK(find(store, tokens).layer == 1 && store.stats().read_entries == 4);
+    CHECK(match.n_tokens == tokens.size() && match.tier == 2 && store.stats().read_entries == 4);
+    CHECK(find(store, tokens).tier == 1 && store.stats().read_entries == 4);
     struct stat info;
     CHECK(::stat((dir + "/blocks").c_str(), &info) == 0 && (info.st_mode & 0777) == 0700);
     CHECK(::stat(file_of(dir, match.blocks[0]->key).c_str(), &info) == 0 && (info.st_mode & 0777) == 0600);

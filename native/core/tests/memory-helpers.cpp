@@ -80,7 +80,7 @@ memory_match find(memory_store & store, const memory_tokens & tokens, bool need_
     std::string        parent = root;
     size_t             begin  = 0;
     CHECK(match.n_tokens <= tokens.size());
-    CHECK((match.layer == 0) == (match.n_tokens == 0));
+    CHECK((match.tier == 0) == (match.n_tokens == 0));
     CHECK((match.checkpoint != nullptr) == (need_checkpoint && match.n_tokens > 0));
     CHECK(match.blocks.size() == (match.n_tokens + BLOCK - 1) / BLOCK);
     for (const auto & entry : match.blocks) {

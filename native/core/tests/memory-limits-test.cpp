@@ -132,8 +132,8 @@ namespace {
 
 // An index with small limits, and what its entries are held for.
 struct small_index {
-    std::map<int, memory::holds> held;
-    memory::session_index        index;
+    std::map<int, memory::ref_counts> held;
+    memory::session_index             index;
 
     static memory::digest key(int n) {
         memory::digest key = {};
@@ -142,7 +142,7 @@ struct small_index {
     }
 
     explicit small_index(memory::session_limits limits)
-        : index([this](const memory::digest & key, const memory::holds & now) { held[key[0]] = now; }, limits) {}
+        : index([this](const memory::digest & key, const memory::ref_counts & now) { held[key[0]] = now; }, limits) {}
 };
 
 } // namespace
@@ -178,11 +178,11 @@ CASE(entries_of_sessions_are_bounded) {
     index.extend("b", 0, small.key(100), 1);
     CHECK(!index.find("a") && index.find("b"));
     int n_held = 0;
-    for (const auto & [key, holds] : small.held) {
-        n_held += (int) holds.n_sessions;
+    for (const auto & [key, ref_counts] : small.held) {
+        n_held += (int) ref_counts.n_sessions;
     }
     CHECK(n_held > 1 && n_held < 41); // in steps
-    while (index.let_go_departed(5)) {
+    while (index.unref_pending(5)) {
     }
     CHECK(index.held().size() == 1 && index.held().count(small.key(100)));
 }

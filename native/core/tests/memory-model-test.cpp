@@ -32,9 +32,9 @@ struct model {
         return tokens;
     }
 
-    bool usable(const digest & key, int max_layer) const {
+    bool usable(const digest & key, int max_tier) const {
         const memory::index_node * node = catalog_audit::node(*of.catalog, key);
-        return node && node->is_stored() && !node->is_forgotten && (max_layer >= 2 || node->in_ram || node->pending);
+        return node && node->is_stored() && !node->is_forgotten && (max_tier >= 2 || node->in_ram || node->pending);
     }
 
     void turn() {
@@ -42,7 +42,7 @@ struct model {
         const auto        tokens = conversation();
         memory_access     access;
         access.strategy              = (cache_strategy) below(3);
-        access.max_layer             = is_roomy || below(4) ? 2 : 1;
+        access.max_tier              = is_roomy || below(4) ? 2 : 1;
         access.session_id            = id;
         std::string           parent = ROOT;
         std::optional<digest> old    = tails.count(id) ? std::make_optional(tails[id]) : std::nullopt;
@@ -77,12 +77,12 @@ struct model {
     }
 
     // The longest prefix of which all is there, by looking at every entry.
-    size_t longest(const memory_tokens & tokens, bool need_checkpoint, int max_layer) const {
+    size_t longest(const memory_tokens & tokens, bool need_checkpoint, int max_tier) const {
         std::vector<std::string> chain   = {ROOT};
         size_t                   covered = 0, best = 0;
         while (covered + BLOCK <= tokens.size()) {
             const auto key = memory_store::key_of(entry_kind::block, chain.back(), tokens.data() + covered, BLOCK);
-            if (!usable(key_of(key), max_layer)) {
+            if (!usable(key_of(key), max_tier)) {
                 break;
             }
             chain.push_back(key);
@@ -95,7 +95,7 @@ struct model {
                          entry.tokens.begin());
         };
         for (const auto & [key, entry] : of.known) {
-            if (entry.kind != entry_kind::checkpoint && entry.parent == chain.back() && usable(key, max_layer)) {
+            if (entry.kind != entry_kind::checkpoint && entry.parent == chain.back() && usable(key, max_tier)) {
                 best = std::max(best, common(entry, covered));
             }
         }
@@ -105,7 +105,7 @@ struct model {
         size_t found = 0;
         for (const auto & [key, entry] : of.known) {
             const auto at = std::find(chain.begin(), chain.end(), entry.parent);
-            if (entry.kind == entry_kind::checkpoint && at != chain.end() && usable(key, max_layer)) {
+            if (entry.kind == entry_kind::checkpoint && at != chain.end() && usable(key, max_tier)) {
                 const size_t begin = (at - chain.begin()) * BLOCK, end = begin + entry.tokens.size();
                 if (end <= covered + best && common(entry, begin) == entry.tokens.size()) {
                     found = std::max(found, end);
@@ -141,15 +141,15 @@ struct model {
         return all.size() >= n && all.size() <= n + rewind && slice(all, 0, n) == slice(tokens, 0, n);
     }
 
-    size_t longest_with_rewind(const memory_tokens & tokens, int max_layer, size_t rewind) const {
-        const size_t n = longest(tokens, false, max_layer);
+    size_t longest_with_rewind(const memory_tokens & tokens, int max_tier, size_t rewind) const {
+        const size_t n = longest(tokens, false, max_tier);
         for (const auto & [key, entry] : of.known) {
-            if (n > 0 && entry.kind == entry_kind::checkpoint && usable(key, max_layer) && is_linked(entry) &&
+            if (n > 0 && entry.kind == entry_kind::checkpoint && usable(key, max_tier) && is_linked(entry) &&
                 does_for(entry, tokens, n, rewind)) {
                 return n;
             }
         }
-        return longest(tokens, true, max_layer);
+        return longest(tokens, true, max_tier);
     }
 
     void find() {
@@ -159,14 +159,14 @@ struct model {
         }
         const bool    need_checkpoint = below(2);
         memory_access access;
-        access.max_layer      = below(4) ? 2 : 1;
+        access.max_tier       = below(4) ? 2 : 1;
         access.rewind         = need_checkpoint && below(2) ? below(2 * BLOCK) : 0;
-        const size_t expected = access.rewind > 0 ? longest_with_rewind(tokens, access.max_layer, access.rewind)
-                                                  : longest(tokens, need_checkpoint, access.max_layer);
+        const size_t expected = access.rewind > 0 ? longest_with_rewind(tokens, access.max_tier, access.rewind)
+                                                  : longest(tokens, need_checkpoint, access.max_tier);
         const auto   plan     = of.find(tokens, need_checkpoint, access);
-        // among those next to it an entry of layer 2 may hide one of layer 1
-        const size_t most = access.rewind > 0 ? longest(tokens, false, access.max_layer) : expected;
-        CHECK(plan.n_tokens == expected || (access.max_layer == 1 && plan.n_tokens <= most));
+        // among those next to it an entry of tier 2 may hide one of tier 1
+        const size_t most = access.rewind > 0 ? longest(tokens, false, access.max_tier) : expected;
+        CHECK(plan.n_tokens == expected || (access.max_tier == 1 && plan.n_tokens <= most));
         if (plan.n_beyond > 0) {
             const memory_entry & entry = *plan.checkpoint->entry;
             CHECK(whole(entry).size() == plan.n_tokens + plan.n_beyond &&
@@ -205,12 +205,12 @@ struct model {
         auto &            catalog = *of.catalog;
         switch (below(is_roomy ? 2 : 4)) {
             case 0: catalog.sessions.set_pinned(id, below(2)); break;
-            case 1: catalog.sessions.settle_pin(id, below(4)); break;
+            case 1: catalog.sessions.update_pin(id, below(4)); break;
             case 2:
                 if (auto taken = catalog.sessions.take(id)) {
                     bool is_unwanted = below(2);
                     while (!taken->chain.empty()) {
-                        catalog.let_go(*taken, is_unwanted, 1 + below(3));
+                        catalog.unref(*taken, is_unwanted, 1 + below(3));
                     }
                     tails.erase(id);
                 }

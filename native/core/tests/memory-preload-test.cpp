@@ -50,18 +50,18 @@ CASE(preloads_what_was_used_last) {
     const auto   stats = preload(store);
     CHECK(stats.preloaded_entries == 6 && stats.ram_entries == 6 && stats.preloaded_bytes == 6 * ENTRY);
     CHECK(stats.ram_bytes == 6 * ENTRY);
-    CHECK(find(store, told[1]).layer == 1);
-    CHECK(find(store, told[2]).layer == 1);
-    CHECK(find(store, told[0]).layer == 2 && find(store, told[0]).n_tokens == 3 * BLOCK);
+    CHECK(find(store, told[1]).tier == 1);
+    CHECK(find(store, told[2]).tier == 1);
+    CHECK(find(store, told[0]).tier == 2 && find(store, told[0]).n_tokens == 3 * BLOCK);
 }
 
 CASE(preloads_beginnings_where_not_all_fits) {
     const auto   told = store_conversations(dir, {200, 100});
     memory_store store(preloading(dir, 5 * ENTRY));
     CHECK(preload(store).preloaded_entries == 5);
-    CHECK(find(store, told[1]).layer == 1);
-    CHECK(find(store, slice(told[0], 0, 2 * BLOCK)).layer == 1);
-    CHECK(find(store, told[0]).layer == 2);
+    CHECK(find(store, told[1]).tier == 1);
+    CHECK(find(store, slice(told[0], 0, 2 * BLOCK)).tier == 1);
+    CHECK(find(store, told[0]).tier == 2);
 }
 
 CASE(preloads_no_more_than_half_of_ram) {
@@ -81,7 +81,7 @@ CASE(preloads_what_these_roots_lead_to) {
     const auto   told = store_conversations(dir, {100});
     memory_store store(preloading(dir, MiB));
     CHECK(preload(store, {root_of(1), "no key"}).ram_entries == 0);
-    CHECK(find(store, told[0]).layer == 2);
+    CHECK(find(store, told[0]).tier == 2);
 }
 
 CASE(preloads_checkpoints_and_tails) {
@@ -95,7 +95,7 @@ CASE(preloads_checkpoints_and_tails) {
     memory_store store(preloading(dir, MiB));
     CHECK(preload(store).ram_entries == 4);
     const auto match = find(store, tokens, true);
-    CHECK(match.layer == 1 && match.n_tokens == tokens.size());
+    CHECK(match.tier == 1 && match.n_tokens == tokens.size());
 }
 
 CASE(preloads_the_last_checkpoint_only) {
@@ -110,8 +110,8 @@ CASE(preloads_the_last_checkpoint_only) {
     }
     memory_store store(preloading(dir, 5 * ENTRY));
     CHECK(preload(store).ram_entries <= 5);
-    CHECK(find(store, tokens, true).layer == 1 && find(store, tokens, true).n_tokens == 3 * BLOCK);
-    CHECK(find(store, slice(tokens, 0, BLOCK + 1), true).layer == 2); // the one that is on the way to it
+    CHECK(find(store, tokens, true).tier == 1 && find(store, tokens, true).n_tokens == 3 * BLOCK);
+    CHECK(find(store, slice(tokens, 0, BLOCK + 1), true).tier == 2); // the one that is on the way to it
 }
 
 CASE(preloading_is_no_use) {
@@ -131,7 +131,7 @@ CASE(preloading_is_no_use) {
     CHECK(preload(store).ram_entries == 4 && store.take_events(100).empty());
     CHECK(times_of(told[0]) == before && times_of(told[1]) == before_other);
     // who asks for it uses it
-    CHECK(find(store, told[1]).layer == 1 && !store.take_events(100).empty());
+    CHECK(find(store, told[1]).tier == 1 && !store.take_events(100).empty());
     CHECK(times_of(told[0]) == before);
     for (const auto & time : times_of(told[1])) {
         CHECK(time > before_other.back());
@@ -139,7 +139,7 @@ CASE(preloading_is_no_use) {
     // what is new takes the place of what nobody has asked for
     const auto fresh = some_tokens(9, 5 * BLOCK);
     put_all(store, fresh);
-    CHECK(find(store, fresh).layer == 1 && find(store, told[1]).layer == 1 && find(store, told[0]).layer == 2);
+    CHECK(find(store, fresh).tier == 1 && find(store, told[1]).tier == 1 && find(store, told[0]).tier == 2);
 }
 
 CASE(preloading_goes_on_after_a_file_that_cannot_be_read) {
@@ -152,10 +152,10 @@ CASE(preloading_goes_on_after_a_file_that_cannot_be_read) {
     const auto stats = preload(store);
     CHECK(stats.read_failures == 1 && stats.preloaded_entries == 3);
     CHECK(stats.disk_problem.empty()); // nobody had asked for it
-    CHECK(find(store, told[1]).layer == 1);
+    CHECK(find(store, told[1]).tier == 1);
     fs::remove(last);
     fs::rename(last + ".away", last);
-    CHECK(find(store, told[0]).layer == 2 && find(store, told[0]).n_tokens == 3 * BLOCK);
+    CHECK(find(store, told[0]).tier == 2 && find(store, told[0]).n_tokens == 3 * BLOCK);
 }
 
 CASE(preloading_meets_a_damaged_file) {
@@ -169,7 +169,7 @@ CASE(preloading_meets_a_damaged_file) {
     memory_store store(preloading(dir, MiB));
     const auto   stats = preload(store);
     CHECK(stats.bad_checksum == 1 && stats.ram_entries == 3);
-    CHECK(find(store, told[1]).layer == 1);
+    CHECK(find(store, told[1]).tier == 1);
     CHECK(find(store, told[0]).n_tokens == 0);
 }
 
@@ -182,5 +182,5 @@ CASE(preloading_stops_with_the_store) {
     memory_store busy(preloading(dir, MiB));
     busy.set_busy(true);
     CHECK(preload(busy).ram_entries == 3);
-    CHECK(find(busy, told[0]).layer == 1);
+    CHECK(find(busy, told[0]).tier == 1);
 }

@@ -38,9 +38,9 @@ CASE(queries_with_bad_arguments_change_nothing) {
                                    R"({"action": "pin", "session_id": 7})"}) {
         CHECK(!query(ATLAS_QUERY_SESSION_EDIT, bad));
     }
-    const int64_t layers[] = {3, 0, -1, INT64_MAX};
-    for (const int64_t layer : layers) {
-        CHECK(!query(ATLAS_QUERY_MEMORY_ORDER, std::string(reinterpret_cast<const char *>(&layer), sizeof(layer))));
+    const int64_t tiers[] = {3, 0, -1, INT64_MAX};
+    for (const int64_t tier : tiers) {
+        CHECK(!query(ATLAS_QUERY_MEMORY_ORDER, std::string(reinterpret_cast<const char *>(&tier), sizeof(tier))));
     }
     CHECK(!query(ATLAS_QUERY_MEMORY_ORDER, "") && !query(ATLAS_QUERY_MEMORY_ORDER, "1234567"));
     CHECK(!query(99, "{}"));

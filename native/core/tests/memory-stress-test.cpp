@@ -18,7 +18,7 @@ memory_options small_options(const std::string & dir) {
     return small;
 }
 
-// One turn of a conversation as the server publishes it: blocks, a tail that supersedes the last, a checkpoint.
+// One turn of a conversation as the server writes it back: blocks, a tail that supersedes the last, a checkpoint.
 void take_turn(memory_store & store, std::minstd_rand & random, std::string & tail) {
     const std::string id     = "session " + std::to_string(random() % 9);
     const size_t      length = BLOCK * (random() % 5) + random() % BLOCK;
@@ -28,7 +28,7 @@ void take_turn(memory_store & store, std::minstd_rand & random, std::string & ta
 
     memory_access access;
     access.strategy   = (cache_strategy) (random() % 3);
-    access.max_layer  = 1 + random() % 2;
+    access.max_tier   = 1 + random() % 2;
     access.session_id = random() % 4 ? id : "";
     const auto match  = find(store, tokens, random() % 2);
 
@@ -170,6 +170,6 @@ CASE(file_lost_while_indexing) {
         catalog.add_file(header, 1000, 1);
     }
     catalog.remove_damaged_file(keys[2]); // a reader met it; what continues it stays
-    catalog.settle_files(keys.data(), keys.size());
+    catalog.update_files(keys.data(), keys.size());
     CHECK(!catalog.contains(keys[2]) && catalog.contains(keys[3]));
 }

@@ -187,9 +187,9 @@ static uint64_t tokens(const metrics & from, token_source source) {
     return from.values.count(metrics::prompt_tokens(source));
 }
 
-static std::shared_ptr<atlas::memory_ticket> ticket(restore_result result, int layer) {
-    auto made = std::make_shared<atlas::memory_ticket>();
-    made->settle({result, layer, 0});
+static std::shared_ptr<atlas::lookup_result> lookup(restore_result result, int tier) {
+    auto made = std::make_shared<atlas::lookup_result>();
+    made->set_outcome({result, tier, 0});
     return made;
 }
 
@@ -209,9 +209,9 @@ CASE(metrics_of_a_streamed_request) {
     {
         atlas::request_meter meter(numbers, request_route::chat, nullptr, began);
         CHECK(numbers.in_progress == 1);
-        meter.set_asked();
+        meter.set_atlas_object();
         meter.add_wait(100ms);
-        meter.add_prompt(ticket(restore_result::restored, 2), began + 10ms);
+        meter.add_prompt(lookup(restore_result::restored, 2), began + 10ms);
         meter.add_result(result_of(0, 50, 40, 0, true), began + 15ms); // only that it begins
         CHECK(tokens(numbers, token_source::disk) == 0);
         meter.add_result(result_of(0, 50, 40, 1, true), began + 40ms);
@@ -267,8 +267,8 @@ CASE(metrics_of_choices_that_share_a_prompt) {
     {
         atlas::request_meter meter(numbers, request_route::completions, nullptr, clock_type::now());
         meter.set_choices(2, false);
-        meter.add_prompt(ticket(restore_result::no_match, 0), clock_type::now());
-        meter.add_prompt(ticket(restore_result::restored, 1), clock_type::now());
+        meter.add_prompt(lookup(restore_result::no_match, 0), clock_type::now());
+        meter.add_prompt(lookup(restore_result::restored, 1), clock_type::now());
         for (size_t i = 0; i < 4; i++) {
             meter.add_result(result_of(i, 30, i < 2 ? 0 : 20, 1, true), clock_type::now());
             meter.add_result(result_of(i, 30, i < 2 ? 0 : 20, 2, true), clock_type::now());
@@ -286,8 +286,8 @@ CASE(metrics_of_choices_that_are_computed_apart) {
     metrics numbers(true);
     {
         atlas::request_meter meter(numbers, request_route::completions, nullptr, clock_type::now());
-        const auto           first = ticket(restore_result::no_match, 0);
-        first->next_choice         = ticket(restore_result::restored, 2);
+        const auto           first = lookup(restore_result::no_match, 0);
+        first->next_choice         = lookup(restore_result::restored, 2);
         meter.set_choices(2, true);
         meter.add_prompt(first, clock_type::now());
         meter.add_result(result_of(0, 30, 0, 1, false), clock_type::now());

@@ -158,7 +158,7 @@ static double n_completed(runtime & of) {
     return total;
 }
 
-static size_t n_contexts(runtime & of) {
+static size_t n_slots(runtime & of) {
     return answer(of, "POST", "memory/list", json::object()).at("data").at("contexts").size();
 }
 
@@ -192,8 +192,8 @@ CASE(runtimes_live_beside_each_other) {
     answer(a, "POST", "memory/save", {{"context_id", "one"}, {"state", {{"of", "a"}}}});
     answer(a, "POST", "memory/save", {{"context_id", "two"}, {"state", {{"of", "a"}}}});
     answer(b, "POST", "memory/save", {{"context_id", "one"}, {"state", {{"of", "b"}}}});
-    CHECK(n_contexts(a) == 2);
-    CHECK(n_contexts(b) == 1);
+    CHECK(n_slots(a) == 2);
+    CHECK(n_slots(b) == 1);
     CHECK(answer(b, "POST", "memory/load", {{"context_id", "one"}}).at("data").at("state").at("of") == "b");
     CHECK(fs::exists(dir + "/a/contexts.sqlite3") && fs::exists(dir + "/b/contexts.sqlite3"));
 
@@ -222,7 +222,7 @@ CASE(runtimes_live_beside_each_other) {
     CHECK(answer(b, "GET", "status").at("status") == "healthy");
     CHECK(answer(b, "GET", "x/mine").at("path") == dir + "/b");
     answer(b, "POST", "memory/save", {{"context_id", "two"}, {"state", {{"of", "b"}}}});
-    CHECK(n_contexts(b) == 2);
+    CHECK(n_slots(b) == 2);
     complete(b);
     CHECK(n_completed(b) == 2);
     CHECK(b.stop());

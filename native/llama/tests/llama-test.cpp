@@ -145,7 +145,7 @@ CASE(what_was_captured_goes_on_in_another_context) {
     CHECK(match.n_tokens == said.size() && match.blocks.size() == 6);
     sequence_record fresh;
     CHECK(sequence_state(memory.memory, there.get(), 2, fresh).restore(match, false));
-    CHECK(fresh.n_exact == (int64_t) said.size());
+    CHECK(fresh.restored_at == (int64_t) said.size());
 
     const auto expected = decode(here, 1, next);
     CHECK(distance(decode(there, 2, next), expected) < 1e-4);
@@ -180,10 +180,10 @@ CASE(while_a_sequence_works_only_whole_blocks_are_captured) {
     sequence_record record;
     decode(ctx, 0, said);
     capture(memory, ctx, 0, record, said, false);
-    CHECK(record.n_published == 2 * BLOCK && record.n_tail == 0);
+    CHECK(record.n_written_back == 2 * BLOCK && record.n_tail == 0);
     CHECK(!is_kept(memory.memory, record, said.size()));
     capture(memory, ctx, 0, record, said, true);
-    CHECK(record.n_published == 2 * BLOCK && record.n_tail == 7);
+    CHECK(record.n_written_back == 2 * BLOCK && record.n_tail == 7);
     CHECK(is_kept(memory.memory, record, said.size()));
 }
 
@@ -196,14 +196,14 @@ CASE(what_has_no_cells_is_not_captured) {
     sequence_record short_of_cells;
     decode(ctx, 0, {said.begin(), said.end() - 1});
     capture(memory, ctx, 0, short_of_cells, said);
-    CHECK(short_of_cells.n_published == 0);
+    CHECK(short_of_cells.n_written_back == 0);
 
     sequence_record gap;
-    gap.is_tainted = false;
+    gap.is_inexact = false;
     decode(ctx, 1, said);
     CHECK(llama_memory_seq_rm(llama_get_memory(ctx.get()), 1, BLOCK + 2, BLOCK + 5));
     capture(memory, ctx, 1, gap, said);
-    CHECK(gap.n_published == BLOCK && gap.is_tainted);
+    CHECK(gap.n_written_back == BLOCK && gap.is_inexact);
     CHECK(memory.find(said).n_tokens == BLOCK);
 }
 

@@ -1,4 +1,4 @@
-#include "atlas-session-turns.hpp"
+#include "atlas-session-locks.hpp"
 
 #include "atlas-error.hpp"
 
@@ -9,8 +9,9 @@ namespace atlas {
 
 static const std::chrono::milliseconds POLL(50);
 
-std::shared_ptr<session_turns::turn> session_turns::take(const std::string & name, double timeout_s, size_t max_waiting,
-                                                         const std::function<bool()> & is_gone) {
+std::shared_ptr<session_locks::session_lock> session_locks::take(const std::string & name, double timeout_s,
+                                                                 size_t                        max_waiting,
+                                                                 const std::function<bool()> & is_gone) {
     using clock = std::chrono::steady_clock;
     const auto deadline =
         clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
@@ -27,7 +28,7 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
     // made before the wait, so that its destructor takes the number out of the queue whatever happens; it takes the
     // mutex
     lock.unlock();
-    auto mine = std::make_shared<turn>(*this, name, number);
+    auto mine = std::make_shared<session_lock>(*this, name, number);
     lock.lock();
 
     n_waiting++;
@@ -41,9 +42,9 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
         is_timeout = clock::now() > deadline;
     }
     n_waiting--;
-    const bool has_turn = queues[name].front() == number;
+    const bool has_lock = queues[name].front() == number;
     lock.unlock();
-    if (has_turn && !has_left) {
+    if (has_lock && !has_left) {
         return mine;
     }
     if (has_left) {
@@ -59,7 +60,7 @@ std::shared_ptr<session_turns::turn> session_turns::take(const std::string & nam
                 1);
 }
 
-void session_turns::leave(const std::string & name, uint64_t number) {
+void session_locks::leave(const std::string & name, uint64_t number) {
     const std::lock_guard<std::mutex> lock(mutex);
     auto                              queue = queues.find(name);
     auto &                            order = queue->second;

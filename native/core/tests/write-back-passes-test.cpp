@@ -1,12 +1,12 @@
-#include "atlas-publishing.hpp"
+#include "atlas-write-back-passes.hpp"
 #include "cases.hpp"
 
 #include <future>
 
-using atlas::publishing;
+using atlas::write_back_passes;
 
 // The flush of another thread, which the loop's passes have not answered yet.
-static std::future<bool> begin_flush(publishing & loop, bool is_urgent) {
+static std::future<bool> begin_flush(write_back_passes & loop, bool is_urgent) {
     const auto before = loop.begin_pass();
     auto       flush  = std::async(std::launch::async, [&loop, is_urgent] { return loop.wait(60, is_urgent); });
     cases::wait_until([&] { return loop.begin_pass() != before && loop.is_urgent() == is_urgent; });
@@ -17,8 +17,8 @@ static bool is_answered(std::future<bool> & flush) {
     return flush.wait_for(std::chrono::milliseconds(20)) == std::future_status::ready;
 }
 
-CASE(publishing_that_is_not_urgent_waits_for_a_complete_pass) {
-    publishing loop;
+CASE(write_back_that_is_not_urgent_waits_for_a_complete_pass) {
+    write_back_passes loop;
     loop.end_pass(loop.begin_pass(), true, false); // slots work on tasks
     const auto earlier = loop.begin_pass();
     auto       flush   = begin_flush(loop, false);
@@ -30,8 +30,8 @@ CASE(publishing_that_is_not_urgent_waits_for_a_complete_pass) {
     CHECK(flush.get());
 }
 
-CASE(publishing_that_is_urgent_is_asked_for_until_it_is_answered) {
-    publishing loop;
+CASE(write_back_that_is_urgent_is_asked_for_until_it_is_answered) {
+    write_back_passes loop;
     loop.end_pass(loop.begin_pass(), true, false);
     CHECK(!loop.is_urgent());
     auto patient = begin_flush(loop, false);
@@ -43,8 +43,8 @@ CASE(publishing_that_is_urgent_is_asked_for_until_it_is_answered) {
     CHECK(!loop.is_urgent());
 }
 
-CASE(publishing_has_nothing_to_wait_for_while_all_is_idle) {
-    publishing loop;
+CASE(write_back_has_nothing_to_wait_for_while_all_is_idle) {
+    write_back_passes loop;
     CHECK(loop.wait(60, false));
     CHECK(loop.wait(60, true));
     loop.on_launch();

@@ -16,20 +16,20 @@
 namespace atlas {
 
 // Gives the lock on a name to one request at a time, in the order of arrival. Any thread.
-class session_turns {
+class session_locks {
   public:
-    // The lock on a name. Its destruction, which must be before that of the session_turns, gives it to the next
+    // The lock on a name. Its destruction, which must be before that of the session_locks, gives it to the next
     // request.
-    class turn {
+    class session_lock {
       public:
-        turn(session_turns & owner, std::string name, uint64_t number)
+        session_lock(session_locks & owner, std::string name, uint64_t number)
             : owner(owner), name(std::move(name)), number(number) {}
-        turn(const turn &)             = delete;
-        turn & operator=(const turn &) = delete;
-        ~turn() { owner.leave(name, number); }
+        session_lock(const session_lock &)             = delete;
+        session_lock & operator=(const session_lock &) = delete;
+        ~session_lock() { owner.leave(name, number); }
 
       private:
-        session_turns & owner;
+        session_locks & owner;
         std::string     name;
         uint64_t        number;
     };
@@ -37,8 +37,8 @@ class session_turns {
     // Waits for the lock on a name; is_gone is asked about every 50 ms whether the client left. Returns nullptr when it
     // did. Throws atlas::error: 503 after timeout_s seconds and after close(), 429 when max_waiting requests wait
     // already, for all names together.
-    std::shared_ptr<turn> take(const std::string & name, double timeout_s, size_t max_waiting,
-                               const std::function<bool()> & is_gone);
+    std::shared_ptr<session_lock> take(const std::string & name, double timeout_s, size_t max_waiting,
+                                       const std::function<bool()> & is_gone);
 
     // Ends all waiting, from now on.
     void close() { is_closed = true; }

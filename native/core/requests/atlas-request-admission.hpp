@@ -2,14 +2,14 @@
 // short locks, and waits where it says so; HTTP threads call it, the token loop never does.
 #pragma once
 
-#include "atlas-admission.hpp"
 #include "atlas-config.hpp"
 #include "atlas-conversations.hpp"
 #include "atlas-ended-requests.hpp"
 #include "atlas-metrics.hpp"
 #include "atlas-rate-limit.hpp"
 #include "atlas-request.hpp"
-#include "atlas-session-turns.hpp"
+#include "atlas-session-locks.hpp"
+#include "atlas-slot-pool.hpp"
 #include "atlas-tenant.hpp"
 
 #include <atomic>
@@ -28,13 +28,13 @@ struct completion_head {
     std::string         request_id;      // header X-Request-Id; where it is no valid id another is made
     std::string         traceparent;     // header traceparent; ignored where it is malformed
     request::clock::time_point     began;           // when ATLAS began to look at it
-    std::unique_ptr<request_meter> meter;       // of gateway::meter()
+    std::unique_ptr<request_meter> meter;       // of request_admission::meter()
 };
 
-// One for a server. Any thread; nothing here waits but admit() and take_turn(). Requests must end before it does.
-class gateway {
+// One for a server. Any thread; nothing here waits but admit() and lock_session(). Requests must end before it does.
+class request_admission {
   public:
-    explicit gateway(const settings & settings)
+    explicit request_admission(const settings & settings)
         : all_settings(settings), numbers(settings.values()->enable_metrics_collection) {}
 
     // To be called before there are requests.
@@ -61,14 +61,14 @@ class gateway {
 
     // Waits for the session lock, until the earlier requests on the session have ended. Throws atlas::error like
     // admit().
-    void take_turn(request & request, const std::function<bool()> & is_gone);
+    void lock_session(request & request, const std::function<bool()> & is_gone);
 
     // Records a wait that another part of ATLAS had, and takes it out of the time of the phase in which it was.
     void add_wait(request & request, request_wait what, request_phase in, request::clock::duration waited);
 
     conversation_queue & conversations() { return sent; }
 
-    admission & pool() { return contexts; }
+    slot_pool & pool() { return slots; }
 
     metrics & recorded() { return numbers; }
 
@@ -86,10 +86,10 @@ class gateway {
   private:
     const settings &   all_settings;
     tenants            known;
-    admission          contexts;
+    slot_pool          slots;
     rate_limiter       key_rates;
     rate_limiter       session_rates;
-    session_turns      turns;
+    session_locks      locks;
     conversation_queue sent;
     metrics            numbers;
     ended_requests     all_ended;

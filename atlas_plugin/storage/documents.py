@@ -16,7 +16,7 @@ class ContextInfo:
     updated: float
 
 
-class ContextStore:
+class DocumentStore:
     """The saved documents in a database, whose rules for threads and errors hold here too."""
 
     def __init__(self, database: Database) -> None:

@@ -11,9 +11,9 @@ namespace atlas {
 
 // How the prompt of a task fared with the memory. The order is that of RESTORE_RESULT_NAMES.
 enum class restore_result {
-    restored, // its state was put back from a layer
+    restored, // its state was put back from a tier
     slot_has_it, // the slot itself still held as much
-    no_match, // no layer has the beginning of the prompt
+    no_match, // no tier has the beginning of the prompt
     below_break_even, // computing takes no longer than restoring
     not_wanted, // cache_prompt is false
     media, // the prompt holds images or sound
@@ -31,36 +31,36 @@ constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTO
 
 struct restore_outcome {
     restore_result result     = restore_result::no_match;
-    int            layer      = 0; // the tier that the state was restored from; 0: none
+    int            tier       = 0; // the tier that the state was restored from; 0: none
     double         restore_ms = 0;
 };
 
 // All members but the outcome belong to the HTTP thread until the task is posted, then to the loop. The loop drops the
 // match once it has used it, which ends the leases.
-struct memory_ticket {
+struct lookup_result {
     memory_access  access;
     std::string    tenant; // empty: none
     memory_match   match;
     restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
 
     // What was found for the next sequence with the same prompt, where that sequence has a task of its own.
-    std::shared_ptr<memory_ticket> next_choice;
+    std::shared_ptr<lookup_result> next_choice;
 
     // The loop, once: what happened when the task was launched.
-    void settle(const restore_outcome & how) {
-        settled = how;
-        is_settled.store(true, std::memory_order_release);
+    void set_outcome(const restore_outcome & how) {
+        final_outcome = how;
+        has_outcome.store(true, std::memory_order_release);
     }
 
     // Any thread, at any time, since a client that leaves does not wait for the loop. Before the launch it is what the
     // lookup said.
     restore_outcome outcome() const {
-        return is_settled.load(std::memory_order_acquire) ? settled : restore_outcome{result, 0, 0};
+        return has_outcome.load(std::memory_order_acquire) ? final_outcome : restore_outcome{result, 0, 0};
     }
 
   private:
-    restore_outcome   settled;
-    std::atomic<bool> is_settled{false};
+    restore_outcome   final_outcome;
+    std::atomic<bool> has_outcome{false};
 };
 
 } // namespace atlas

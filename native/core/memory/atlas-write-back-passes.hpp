@@ -11,13 +11,13 @@ namespace atlas {
 
 // The loop makes passes over its slots. An urgent pass writes back all that idle slots hold, however long that takes;
 // other passes end when their time is over. A pass that leaves all slots idle has written back everything.
-class publishing {
+class write_back_passes {
   public:
     // The loop: a slot was given a task.
     void on_launch() { all_idle = false; }
 
     // The loop: the number of the last request that the pass which now begins answers, for end_pass.
-    uint64_t begin_pass() const { return asked; }
+    uint64_t begin_pass() const { return requested; }
     bool     is_urgent() const { return urgent > answered; }
 
     // The loop: the pass that began with `answering` is over. is_complete: all that idle slots hold is written back.
@@ -33,7 +33,7 @@ class publishing {
     // went by. It polls every millisecond: flushing is rare, and the loop must not have to wake anybody.
     bool wait(double timeout_s, bool is_urgent) {
         const auto     deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s);
-        const uint64_t mine     = ++asked;
+        const uint64_t mine     = ++requested;
         for (uint64_t last = urgent; is_urgent && last < mine && !urgent.compare_exchange_weak(last, mine);) {
         }
         while (answered < mine && !all_idle) {
@@ -46,7 +46,7 @@ class publishing {
     }
 
   private:
-    std::atomic<uint64_t> asked{0};
+    std::atomic<uint64_t> requested{0};
     std::atomic<uint64_t> urgent{0}; // the last request that was urgent
     std::atomic<uint64_t> answered{0};
     std::atomic<bool>     all_idle{true};

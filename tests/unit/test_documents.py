@@ -11,8 +11,8 @@ import pytest
 from atlas_plugin import Response
 from atlas_plugin.host import worker
 from atlas_plugin.storage import listing
-from atlas_plugin.storage.contexts import ContextStore
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.documents import DocumentStore
 from atlas_plugin.testing import Application, FakeHost
 
 Start = Callable[[FakeHost], Application]
@@ -29,8 +29,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database) -> ContextStore:
-    return ContextStore(database)
+def store(database: Database) -> DocumentStore:
+    return DocumentStore(database)
 
 
 def names(database: Database, limit: int = 1000, after: str = "") -> list[str]:
@@ -51,35 +51,35 @@ def memory(tmp_path: Path, start: Start, call: Call) -> Memory:
 
 
 class TestStore:
-    def test_save_keeps_created(self, store: ContextStore) -> None:
+    def test_save_keeps_created(self, store: DocumentStore) -> None:
         first = store.save("a", b"{}")
         second = store.save("a", b'{"n":1}')
         assert second.created == first.created <= first.updated <= second.updated
         assert second.bytes == 7
         assert store.load("a") == (second, b'{"n":1}')
 
-    def test_what_is_not_there(self, store: ContextStore) -> None:
+    def test_what_is_not_there(self, store: DocumentStore) -> None:
         assert store.load("a") is None
         assert store.delete("a") is None
         store.save("a", b"{}")
         assert store.delete("a") == 2
         assert store.load("a") is None
 
-    def test_pages_are_in_order_of_ids(self, store: ContextStore, database: Database) -> None:
+    def test_pages_are_in_order_of_ids(self, store: DocumentStore, database: Database) -> None:
         for name in ("b", "B", "a:1", "a"):
             store.save(name, b"{}")
         assert names(database, 3) == ["B", "a", "a:1"]
         assert names(database, 3, "a") == ["a:1", "b"]
 
-    def test_it_is_on_disk_when_save_returns(self, store: ContextStore, database: Database) -> None:
+    def test_it_is_on_disk_when_save_returns(self, store: DocumentStore, database: Database) -> None:
         saved = store.save("a", b'{"n":1}')
         other = Database(database.path.parent)
-        assert ContextStore(other).load("a") == (saved, b'{"n":1}')
+        assert DocumentStore(other).load("a") == (saved, b'{"n":1}')
         other.close()
         database.close()
         assert store.load("a") == (saved, b'{"n":1}'), "a closed database opens itself again"
 
-    def test_many_threads(self, store: ContextStore, database: Database) -> None:
+    def test_many_threads(self, store: DocumentStore, database: Database) -> None:
         def work(thread: int) -> None:
             for i in range(20):
                 store.save(f"{thread}-{i}", b"{}")

@@ -104,7 +104,7 @@ CASE(budgets_hold) {
     CHECK(stats.pending_bytes == 0 && stats.pending_entries == 0 && stats.bad_checksum == 0);
 }
 
-// Evicts in a layer that has room for five entries.
+// Evicts in a tier that has room for five entries.
 static void check_order(const std::function<std::string(uint32_t)> &     add,
                         const std::function<bool(const std::string &)> & has, const std::function<void()> & use_chain,
                         const std::vector<std::string> & chain) {
@@ -144,7 +144,7 @@ CASE(evicts_in_order_disk) {
             flush(store);
             return key;
         },
-        [&](const std::string & key) { return store.contains(key); }, [&] { CHECK(find(store, tokens).layer == 2); },
+        [&](const std::string & key) { return store.contains(key); }, [&] { CHECK(find(store, tokens).tier == 2); },
         chain);
     CHECK(store.stats().disk_entries == 5 && files_of(dir).size() == 5);
 }
@@ -242,7 +242,7 @@ CASE(delay_ends) {
     wait_until([&] { return fs::exists(file_of(dir, tail)); });
 }
 
-CASE(first_layer_only) {
+CASE(first_tier_only) {
     const auto          tokens   = some_tokens(1, 2 * BLOCK);
     const memory_access ram_only = {cache_strategy::lru, 1};
     {
@@ -255,14 +255,14 @@ CASE(first_layer_only) {
         CHECK(store.find(ROOT, tokens.data(), tokens.size(), false, ram_only).n_tokens == 2 * BLOCK);
         flush(store);
         CHECK(files_of(dir).size() == 1);
-        CHECK(find(store, tokens).n_tokens == 2 * BLOCK); // a request that may use all layers has it written
+        CHECK(find(store, tokens).n_tokens == 2 * BLOCK); // a request that may use all tiers has it written
         flush(store);
         CHECK(files_of(dir).size() == 2);
     }
     memory_store store(options(dir));
     wait_indexed(store);
     CHECK(store.find(ROOT, tokens.data(), tokens.size(), false, ram_only).n_tokens == 0);
-    CHECK(find(store, tokens).layer == 2);
+    CHECK(find(store, tokens).tier == 2);
     CHECK(store.find(ROOT, tokens.data(), tokens.size(), false, ram_only).n_tokens == 2 * BLOCK);
 }
 
@@ -280,9 +280,9 @@ CASE(reading_that_does_not_pay_is_refused) {
     const auto look          = [&] { return store.find(ROOT, tokens.data(), tokens.size(), false, access); };
     CHECK(look().n_tokens == tokens.size()); // what reading takes is not known before
     const auto refused = look();
-    CHECK(refused.n_tokens == 0 && refused.is_dear);
+    CHECK(refused.n_tokens == 0 && refused.is_too_slow);
     access.seconds_per_token = 1000;
-    CHECK(look().n_tokens == tokens.size() && !look().is_dear);
+    CHECK(look().n_tokens == tokens.size() && !look().is_too_slow);
 }
 
 CASE(smaller_budget_after_restart) {

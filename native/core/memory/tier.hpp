@@ -12,9 +12,9 @@
 namespace atlas::memory {
 
 // Entries are evicted by rank, then by priority, the smallest first, and always leaf first. Only add() needs memory.
-class layer {
+class tier {
   public:
-    layer(layer_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
+    tier(tier_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
 
     const uint64_t budget; // in bytes
 
@@ -59,10 +59,10 @@ class layer {
   private:
     friend struct catalog_audit;
 
-    layer_state index_node::* state;
-    std::set<place>           leaves;
-    uint64_t                  n_entries = 0;
-    uint64_t                  n_bytes   = 0;
+    tier_state index_node::* state;
+    std::set<place>          leaves;
+    uint64_t                 n_entries = 0;
+    uint64_t                 n_bytes   = 0;
 
     // Grace by kind and by number of touches less one: a mean in which each new one counts an eighth.
     static constexpr size_t                          TOUCH_CLASSES = 4;
@@ -70,9 +70,9 @@ class layer {
 
     double & grace_of(const index_node & node);
 
-    layer_state & of(index_node & node) const { return node.*state; }
-    bool          is_leaf(index_node & node) const { return of(node).present && of(node).children == 0; }
-    place         place_of(index_node & node) const;
+    tier_state & of(index_node & node) const { return node.*state; }
+    bool         is_leaf(index_node & node) const { return of(node).present && of(node).children == 0; }
+    place        place_of(index_node & node) const;
 };
 
 } // namespace atlas::memory

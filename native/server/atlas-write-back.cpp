@@ -20,7 +20,9 @@ static const size_t STOCK_BEFORE_END = 4;
 
 static const int64_t NO_DEADLINE = std::numeric_limits<int64_t>::max();
 
-bool atlas_is_clean(const server_prompt & prompt) { return !prompt.atlas.is_tainted && !prompt.tokens.has_moved; }
+bool atlas_is_prefill_exact(const server_prompt & prompt) {
+    return !prompt.atlas.is_inexact && !prompt.tokens.has_moved;
+}
 
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
     if (!atlas_memory_active() || n_tokens == 0 || n_tokens >= n_prompt) {
@@ -33,11 +35,11 @@ bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
             (n_left == STOCK_BEFORE_END && layout.parts == atlas::state_class::whole_only));
 }
 
-static void publish_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                          int64_t deadline_us) {
+static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us) {
     const size_t n_tokens = prompt.tokens.size();
-    if (!atlas_memory_active() || !atlas_is_clean(prompt) || prompt.atlas.is_unwanted || prompt.tokens.has_mtmd ||
-        n_tokens == 0) {
+    if (!atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
+        prompt.tokens.has_mtmd || n_tokens == 0) {
         return;
     }
     auto &                memory = atlas_loaded_memory()->model;
@@ -55,10 +57,10 @@ static void publish_parts(llama_context * ctx, int id_slot, server_prompt & prom
 }
 
 // A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.
-static void publish_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                          int64_t deadline_us) {
+static void write_back_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us) {
     try {
-        publish_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
+        write_back_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
     } catch (const std::bad_alloc &) {
         prompt.atlas.is_unwanted = true;
         atlas::logf(
@@ -68,35 +70,39 @@ static void publish_until(llama_context * ctx, int id_slot, server_prompt & prom
     }
 }
 
-void atlas_memory_publish_all(llama_context * ctx, int id_slot, server_prompt & prompt) {
-    publish_until(ctx, id_slot, prompt, 0, NO_DEADLINE);
+void atlas_memory_write_back_all(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    write_back_until(ctx, id_slot, prompt, 0, NO_DEADLINE);
 }
 
-void atlas_memory_publish_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
-    publish_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_PUBLISH_BUDGET_US);
+void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
+    write_back_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_WRITE_BACK_BUDGET_US);
 }
 
-bool atlas_is_exact(const server_prompt & prompt, int64_t n_tokens) { return prompt.atlas.n_exact == n_tokens; }
+bool atlas_is_restored_at(const server_prompt & prompt, int64_t n_tokens) {
+    return prompt.atlas.restored_at == n_tokens;
+}
 
-atlas_publish_pass::atlas_publish_pass(bool is_busy)
-    : is_busy(is_busy), answering(atlas_memory_active() ? atlas_active()->published().begin_pass() : 0),
-      is_urgent(atlas_memory_active() && atlas_active()->published().is_urgent()),
-      deadline_us(is_busy ? ggml_time_us() + ATLAS_PUBLISH_BUDGET_US : NO_DEADLINE) {}
+atlas_write_back_pass::atlas_write_back_pass(bool is_busy)
+    : is_busy(is_busy), answering(atlas_memory_active() ? atlas_active()->write_backs().begin_pass() : 0),
+      is_urgent(atlas_memory_active() && atlas_active()->write_backs().is_urgent()),
+      deadline_us(is_busy ? ggml_time_us() + ATLAS_WRITE_BACK_BUDGET_US : NO_DEADLINE) {}
 
-atlas_publish_pass::~atlas_publish_pass() {
+atlas_write_back_pass::~atlas_write_back_pass() {
     if (atlas_memory_active()) {
         atlas_loaded_memory()->model.store.set_busy(is_busy);
-        atlas_active()->published().end_pass(answering, !is_behind, !is_busy);
+        atlas_active()->write_backs().end_pass(answering, !is_behind, !is_busy);
     }
 }
 
-void atlas_publish_pass::publish(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt) const {
+void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_prompt & prompt,
+                                       size_t n_prompt) const {
     const bool    is_idle    = n_prompt == 0;
     const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
-    const size_t  n_finished = prompt.atlas.n_published + prompt.atlas.n_tail;
+    const size_t  n_finished = prompt.atlas.n_written_back + prompt.atlas.n_tail;
     if (is_idle && atlas_memory_active()) {
         atlas_loaded_memory()->model.cells.give_back(id_slot);
     }
-    publish_until(ctx, id_slot, prompt, n_prompt, until_us);
-    is_behind |= is_idle && prompt.atlas.n_published + prompt.atlas.n_tail != n_finished && ggml_time_us() > until_us;
+    write_back_until(ctx, id_slot, prompt, n_prompt, until_us);
+    is_behind |=
+        is_idle && prompt.atlas.n_written_back + prompt.atlas.n_tail != n_finished && ggml_time_us() > until_us;
 }

@@ -8,6 +8,6 @@ namespace atlas {
 //
 // glibc gives threads up to eight arenas a core, and memory freed in one is of no use to the others: with 32 clients
 // and full tiers, resident memory kept growing for half an hour (docs/adr/0019).
-void limit_heaps();
+void limit_malloc_arenas();
 
 } // namespace atlas

@@ -1,4 +1,4 @@
-#include "atlas-gateway.hpp"
+#include "atlas-request-admission.hpp"
 
 #include "atlas-error.hpp"
 #include "hash/hash.h"
@@ -20,9 +20,9 @@ static rate_limits session_limits(const AtlasServerConfig & config) {
 
 static bool is_limited(const rate_limits & limits) { return limits.requests_per_s > 0 || limits.tokens_per_min > 0; }
 
-void gateway::set_slots(int n_slots) {
+void request_admission::set_slots(int n_slots) {
     const auto configured = all_settings.values()->context_pool_size;
-    contexts.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
+    slots.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
 }
 
 // The session that X-Conversation-Id names. Clients of stock send any text; one that is no valid id is replaced by its
@@ -60,17 +60,17 @@ template <typename F> static auto wait_for(request_wait what, metrics & to, cons
     }
 }
 
-std::unique_ptr<request_meter> gateway::meter(const std::string & path, std::function<bool()> is_gone,
-                                              request::clock::time_point began) {
+std::unique_ptr<request_meter> request_admission::meter(const std::string & path, std::function<bool()> is_gone,
+                                                        request::clock::time_point began) {
     return std::make_unique<request_meter>(numbers, route_of(path), std::move(is_gone), began);
 }
 
-std::unique_ptr<request> gateway::begin(completion_head head) {
+std::unique_ptr<request> request_admission::begin(completion_head head) {
     if (is_closed) {
         throw error(503, "the server is shutting down");
     }
     if (head.meter && head.atlas) {
-        head.meter->set_asked();
+        head.meter->set_atlas_object();
     }
     auto begun     = std::make_unique<request>(head.atlas != nullptr);
     auto who       = known.identify(head.key);
@@ -105,7 +105,7 @@ std::unique_ptr<request> gateway::begin(completion_head head) {
     return begun;
 }
 
-void gateway::check_rates(const request & request) {
+void request_admission::check_rates(const request & request) {
     const auto config = all_settings.values();
     const auto now    = rate_limiter::clock::now();
     const auto refuse = [](const char * whose, double wait_s) {
@@ -123,44 +123,45 @@ void gateway::check_rates(const request & request) {
     }
 }
 
-int gateway::admit(request & request, int n_sequences, const std::function<bool()> & is_gone) {
-    const int n_contexts = std::min(n_sequences, request.options().batch_size.value_or(n_sequences));
+int request_admission::admit(request & request, int n_sequences, const std::function<bool()> & is_gone) {
+    const int n_slots = std::min(n_sequences, request.options().batch_size.value_or(n_sequences));
 
-    admission::lease held;
-    if (request.is_asked()) {
-        held = wait_for(request_wait::contexts, numbers, request, [&] {
-            return contexts.enter(n_contexts, !request.session.empty(), *all_settings.values(), is_gone);
+    slot_pool::lease held;
+    if (request.has_atlas_object()) {
+        held = wait_for(request_wait::slots, numbers, request, [&] {
+            return slots.enter(n_slots, !request.session.empty(), *all_settings.values(), is_gone);
         });
         if (!held) {
             throw error(503, "the client has left");
         }
     } else {
-        held = contexts.take(n_contexts);
+        held = slots.take(n_slots);
     }
     if (held.degraded()) {
         request.degrade("no context became free in time: processed as a standard request");
     }
-    request.lease = std::make_shared<admission::lease>(std::move(held));
-    return n_contexts;
+    request.lease = std::make_shared<slot_pool::lease>(std::move(held));
+    return n_slots;
 }
 
-void gateway::take_turn(request & request, const std::function<bool()> & is_gone) {
-    const auto config = all_settings.values();
-    request.turn      = wait_for(request_wait::turn, numbers, request, [&] {
-        return turns.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests,
+void request_admission::lock_session(request & request, const std::function<bool()> & is_gone) {
+    const auto config    = all_settings.values();
+    request.session_lock = wait_for(request_wait::session_lock, numbers, request, [&] {
+        return locks.take(request.session, config->pool_timeout_ms / 1000, config->max_concurrent_atlas_requests,
                           is_gone);
     });
-    if (!request.turn) {
+    if (!request.session_lock) {
         throw error(503, "the client has left");
     }
 }
 
-void gateway::add_wait(request & request, request_wait what, request_phase in, request::clock::duration waited) {
+void request_admission::add_wait(request & request, request_wait what, request_phase in,
+                                 request::clock::duration waited) {
     note_wait(what, numbers, request, waited);
     request.add_time(in, -waited);
 }
 
-void gateway::record_overhead(const request & request) {
+void request_admission::record_overhead(const request & request) {
     for (size_t i = 0; i < N_REQUEST_PHASES; i++) {
         const auto phase = static_cast<request_phase>(i);
         if (request.time_in(phase).count() > 0) {
@@ -170,7 +171,7 @@ void gateway::record_overhead(const request & request) {
     numbers.values.record(metrics::OVERHEAD, request.overhead());
 }
 
-void gateway::charge(const request & request) {
+void request_admission::charge(const request & request) {
     const auto   config   = all_settings.values();
     const auto   now      = rate_limiter::clock::now();
     const auto   used     = request.usage();
@@ -183,7 +184,7 @@ void gateway::charge(const request & request) {
     }
 }
 
-void gateway::end(const request & request) {
+void request_admission::end(const request & request) {
     record_overhead(request);
     charge(request);
     auto record = request.record();
@@ -193,10 +194,10 @@ void gateway::end(const request & request) {
     n_open--;
 }
 
-void gateway::close() {
+void request_admission::close() {
     is_closed = true;
-    contexts.close();
-    turns.close();
+    slots.close();
+    locks.close();
 }
 
 } // namespace atlas

@@ -8,7 +8,7 @@ namespace atlas {
 
 // The seconds that one unit takes: an exponentially weighted mean, in which a new measurement counts a fifth. Any
 // thread; of two measurements at the same moment one may be lost.
-class unit_cost {
+class ewma_cost {
   public:
     void add(double seconds, double units) {
         if (seconds > 0 && units > 0) {
@@ -38,9 +38,9 @@ class transfer_cost {
     // Whether moving so many bytes would clearly take longer than computing, which takes compute_s seconds (0: not
     // known). "Clearly", since measured times are noisy. Now and then the answer is no all the same, so that a change
     // is noticed.
-    bool is_dear(double bytes, double compute_s) {
-        const bool dear = compute_s > 0 && byte.seconds_per_unit() * bytes > 2 * compute_s + NOTICED_S;
-        return dear && ++n_dear % TRY_AGAIN != 0;
+    bool is_too_slow(double bytes, double compute_s) {
+        const bool too_slow = compute_s > 0 && byte.seconds_per_unit() * bytes > 2 * compute_s + NOTICED_S;
+        return too_slow && ++n_too_slow % TRY_AGAIN != 0;
     }
 
   private:
@@ -48,8 +48,8 @@ class transfer_cost {
     static constexpr double   NOTICED_S          = 0.005;
     static constexpr uint64_t TRY_AGAIN          = 32;
 
-    unit_cost             byte;
-    std::atomic<uint64_t> n_dear{0};
+    ewma_cost             byte;
+    std::atomic<uint64_t> n_too_slow{0};
 };
 
 } // namespace atlas

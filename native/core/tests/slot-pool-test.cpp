@@ -1,5 +1,5 @@
-#include "atlas-admission.hpp"
 #include "atlas-http.hpp"
+#include "atlas-slot-pool.hpp"
 #include "cases.hpp"
 
 #include <atomic>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-using atlas::admission;
+using atlas::slot_pool;
 using cases::wait_until;
 
 static atlas::AtlasServerConfig limits(int64_t max_concurrent, double pool_timeout_ms) {
@@ -23,7 +23,7 @@ static const auto     PATIENT    = limits(1024, FOREVER_MS);
 static const auto     HASTY      = limits(1024, 0);
 static constexpr bool SESSION    = true;
 
-static admission::lease enter(admission & pool, int64_t n, const atlas::AtlasServerConfig & config,
+static slot_pool::lease enter(slot_pool & pool, int64_t n, const atlas::AtlasServerConfig & config,
                               bool has_session = SESSION) {
     return pool.enter(n, has_session, config, {});
 }
@@ -39,24 +39,24 @@ template <typename F> static atlas::error error_of(F call) {
     return atlas::error(0, "");
 }
 
-static void check_nothing_held(const admission & pool) {
+static void check_nothing_held(const slot_pool & pool) {
     const auto stats = pool.stats();
-    CHECK(stats.in_progress == 0 && stats.waiting == 0 && stats.contexts_in_use == 0);
+    CHECK(stats.in_progress == 0 && stats.waiting == 0 && stats.slots_in_use == 0);
 }
 
 // A clock that a test moves.
 struct hand_clock {
     std::atomic<int64_t> ms{0};
 
-    std::function<admission::clock::time_point()> function() {
-        return [this] { return admission::clock::time_point(std::chrono::milliseconds(ms)); };
+    std::function<slot_pool::clock::time_point()> function() {
+        return [this] { return slot_pool::clock::time_point(std::chrono::milliseconds(ms)); };
     }
 };
 
 // A request that waits, in a thread of its own, and tells in which order it was served.
 class queued {
   public:
-    queued(admission & pool, int64_t n, std::vector<int> & order, int number) {
+    queued(slot_pool & pool, int64_t n, std::vector<int> & order, int number) {
         const int64_t before = pool.stats().waiting;
         thread               = std::thread([this, &pool, n, &order, number] {
             const auto mine = enter(pool, n, PATIENT);
@@ -76,7 +76,7 @@ class queued {
 };
 
 CASE(admission_serves_in_the_order_of_arrival) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(1);
     std::vector<int>                     order;
     std::vector<std::unique_ptr<queued>> requests;
@@ -95,15 +95,15 @@ CASE(admission_serves_in_the_order_of_arrival) {
 }
 
 CASE(admission_lets_none_pass_a_large_request) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(2);
     std::vector<int>                order;
-    std::optional<admission::lease> first  = enter(pool, 1, PATIENT);
-    std::optional<admission::lease> second = enter(pool, 1, PATIENT);
+    std::optional<slot_pool::lease> first  = enter(pool, 1, PATIENT);
+    std::optional<slot_pool::lease> second = enter(pool, 1, PATIENT);
     queued                          large(pool, 2, order, 0);
     queued                          small(pool, 1, order, 1);
     first.reset();
-    CHECK(pool.stats().waiting == 2 && pool.stats().contexts_in_use == 1);
+    CHECK(pool.stats().waiting == 2 && pool.stats().slots_in_use == 1);
     const auto refused = error_of([&] { enter(pool, 1, HASTY); });
     CHECK(std::string(refused.what()).find(": 1 of 2 are in use, and 1 are needed (waited 0 ms); ") !=
           std::string::npos);
@@ -115,20 +115,20 @@ CASE(admission_lets_none_pass_a_large_request) {
 }
 
 CASE(admission_gives_at_most_the_whole_pool) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(4);
     const auto all = enter(pool, 32, HASTY);
-    CHECK(all && !all.degraded() && pool.stats().contexts_in_use == 4);
+    CHECK(all && !all.degraded() && pool.stats().slots_in_use == 4);
     // one that waits gets the pool as it then is
     std::thread bigger([&] { CHECK(enter(pool, 1, PATIENT)); });
     wait_until([&] { return pool.stats().waiting == 1; });
     pool.set_pool_size(5);
     bigger.join();
-    CHECK(pool.stats().contexts_in_use == 4);
+    CHECK(pool.stats().slots_in_use == 4);
 }
 
 CASE(admission_holds_nobody_up_without_a_pool) {
-    admission  pool;
+    slot_pool  pool;
     const auto first  = enter(pool, 1, HASTY);
     const auto second = enter(pool, 8, HASTY);
     CHECK(first && second && !second.degraded() && pool.stats().in_progress == 2);
@@ -137,9 +137,9 @@ CASE(admission_holds_nobody_up_without_a_pool) {
 }
 
 CASE(admission_refuses_one_too_many) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(4);
-    std::optional<admission::lease> first = enter(pool, 1, limits(2, 0)), second = enter(pool, 1, limits(2, 0));
+    std::optional<slot_pool::lease> first = enter(pool, 1, limits(2, 0)), second = enter(pool, 1, limits(2, 0));
     const auto                      refused = error_of([&] { enter(pool, 1, limits(2, 0)); });
     CHECK(refused.code == 429 && refused.retry_after_s == 1);
     CHECK(std::string(refused.what()) == "Rate limit exceeded: 2 ATLAS requests are in progress, the most allowed by "
@@ -153,10 +153,10 @@ CASE(admission_refuses_one_too_many) {
 }
 
 CASE(admission_counts_those_that_wait) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(1);
     std::vector<int>                order;
-    std::optional<admission::lease> first = enter(pool, 1, PATIENT);
+    std::optional<slot_pool::lease> first = enter(pool, 1, PATIENT);
     queued                          waiting(pool, 1, order, 0);
     CHECK(error_of([&] { enter(pool, 1, limits(2, FOREVER_MS)); }).code == 429);
     first.reset();
@@ -165,7 +165,7 @@ CASE(admission_counts_those_that_wait) {
 
 CASE(admission_refuses_a_session_when_the_time_is_over) {
     hand_clock clock;
-    admission  pool(clock.function());
+    slot_pool  pool(clock.function());
     pool.set_pool_size(2);
     const auto  all = enter(pool, 2, PATIENT);
     std::thread waiting([&] {
@@ -183,13 +183,13 @@ CASE(admission_refuses_a_session_when_the_time_is_over) {
 }
 
 CASE(admission_degrades_what_has_no_session) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(1);
     {
         const auto first  = enter(pool, 1, HASTY);
         const auto second = enter(pool, 3, limits(1024, 1), !SESSION);
         CHECK(!first.degraded() && second && second.degraded());
-        CHECK(pool.stats().contexts_in_use == 2 && pool.stats().in_progress == 2 && pool.stats().degraded == 1);
+        CHECK(pool.stats().slots_in_use == 2 && pool.stats().in_progress == 2 && pool.stats().degraded == 1);
         CHECK(error_of([&] { enter(pool, 1, HASTY); }).code == 503);
     }
     check_nothing_held(pool);
@@ -197,7 +197,7 @@ CASE(admission_degrades_what_has_no_session) {
 
 CASE(admission_goes_on_behind_one_that_gave_up) {
     hand_clock clock;
-    admission  pool(clock.function());
+    slot_pool  pool(clock.function());
     pool.set_pool_size(2);
     std::vector<int> order;
     const auto       first = enter(pool, 1, PATIENT);
@@ -211,7 +211,7 @@ CASE(admission_goes_on_behind_one_that_gave_up) {
 }
 
 CASE(admission_frees_the_place_of_a_client_that_left) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(2);
     std::vector<int>  order;
     std::atomic<bool> gone{false};
@@ -228,13 +228,13 @@ CASE(admission_frees_the_place_of_a_client_that_left) {
     gone = true;
     leaver.join();
     behind.end();
-    CHECK(pool.stats().in_progress == 1 && pool.stats().contexts_in_use == 1 && pool.stats().exhausted == 0);
+    CHECK(pool.stats().in_progress == 1 && pool.stats().slots_in_use == 1 && pool.stats().exhausted == 0);
 }
 
 CASE(admission_takes_back_what_a_client_that_left_was_given_meanwhile) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(1);
-    std::optional<admission::lease> first = enter(pool, 1, PATIENT);
+    std::optional<slot_pool::lease> first = enter(pool, 1, PATIENT);
     CHECK(!pool.enter(1, SESSION, PATIENT, [&] {
         first.reset();
         return true;
@@ -243,12 +243,12 @@ CASE(admission_takes_back_what_a_client_that_left_was_given_meanwhile) {
 }
 
 CASE(admission_never_holds_up_standard_requests) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(2);
     {
         const auto first = pool.take(1), second = pool.take(2), third = pool.take(1);
         CHECK(first && !first.degraded());
-        CHECK(pool.stats().contexts_in_use == 4 && pool.stats().in_progress == 0);
+        CHECK(pool.stats().slots_in_use == 4 && pool.stats().in_progress == 0);
         CHECK(error_of([&] { enter(pool, 1, HASTY); }).code == 503);
     }
     CHECK(enter(pool, 2, HASTY));
@@ -257,7 +257,7 @@ CASE(admission_never_holds_up_standard_requests) {
 
 CASE(admission_tells_when_to_try_again) {
     hand_clock clock;
-    admission  pool(clock.function());
+    slot_pool  pool(clock.function());
     pool.set_pool_size(2);
     const auto serve = [&](int64_t ms) {
         const auto mine = pool.take(1);
@@ -291,9 +291,9 @@ CASE(admission_tells_when_to_try_again) {
 }
 
 CASE(admission_refuses_everybody_once_closed) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(1);
-    std::optional<admission::lease> first = enter(pool, 1, PATIENT);
+    std::optional<slot_pool::lease> first = enter(pool, 1, PATIENT);
     std::vector<std::thread>        waiting;
     for (int i = 0; i < 4; i++) {
         waiting.emplace_back([&] {
@@ -314,21 +314,21 @@ CASE(admission_refuses_everybody_once_closed) {
 }
 
 CASE(admission_leases_move) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(2);
-    admission::lease held;
+    slot_pool::lease held;
     CHECK(!held);
     held                   = enter(pool, 1, HASTY);
-    admission::lease moved = std::move(held);
-    CHECK(!held && moved && pool.stats().contexts_in_use == 1);
+    slot_pool::lease moved = std::move(held);
+    CHECK(!held && moved && pool.stats().slots_in_use == 1);
     moved = enter(pool, 1, HASTY);
-    CHECK(pool.stats().contexts_in_use == 1 && pool.stats().in_progress == 1);
+    CHECK(pool.stats().slots_in_use == 1 && pool.stats().in_progress == 1);
     moved = {};
     check_nothing_held(pool);
 }
 
 CASE(admission_under_load_loses_nothing) {
-    admission pool;
+    slot_pool pool;
     pool.set_pool_size(4);
     std::atomic<int64_t>     in_pool{0};
     std::atomic<uint64_t>    too_many{0}, exhausted{0}, degraded{0};
