@@ -60,10 +60,15 @@ def distance(one: dict[int, float], other: dict[int, float]) -> float:
 
 
 OFF = [
-    pytest.param([], {}, id="no-path"),
-    pytest.param(["--atlas-memory-path", "{memory}", "--no-atlas-auto"], {}, id="option"),
-    pytest.param(["--atlas-memory-path", "{memory}"], {"ATLAS_AUTO": "0"}, id="environment"),
-    pytest.param(["--atlas-memory-path", "{memory}", "--no-atlas-memory-persistence"], {}, id="persistence"),
+    pytest.param([], {}, "--atlas-memory-path DIR", id="no-path"),
+    pytest.param(["--atlas-memory-path", "{memory}", "--no-atlas-auto"], {}, "--atlas-auto", id="option"),
+    pytest.param(["--atlas-memory-path", "{memory}"], {"ATLAS_AUTO": "0"}, "--atlas-auto", id="environment"),
+    pytest.param(
+        ["--atlas-memory-path", "{memory}", "--no-atlas-memory-persistence"],
+        {},
+        "--atlas-memory-persistence",
+        id="persistence",
+    ),
 ]
 
 
@@ -249,13 +254,14 @@ class TestNothingIsReused:
 
 
 class TestMemoryIsOff:
-    @pytest.mark.parametrize(("options", "environment"), OFF)
+    @pytest.mark.parametrize(("options", "environment", "advice"), OFF)
     def test_stock_caches(
         self,
         start_server: StartServer,
         tmp_path: Path,
         options: list[str],
         environment: dict[str, str],
+        advice: str,
     ) -> None:
         options = [option.format(memory=tmp_path / "memory") for option in options]
         server = start_server([*ONE_THREAD, *options, "--cache-ram", "100"], environment)
@@ -267,4 +273,4 @@ class TestMemoryIsOff:
         assert not list(tmp_path.rglob("*.kv"))
         answer = server.post("/v1/atlas/memory/flush")
         assert answer.status_code == 503
-        assert "--atlas-memory-path" in answer.json()["error"]["message"]
+        assert advice in answer.json()["error"]["message"]
