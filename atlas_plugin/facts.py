@@ -1,4 +1,4 @@
-"""What C++ and Python share. `make format` writes it from native/include/atlas-abi.h, native/core/base/atlas-facts.h and native/core/settings/atlas-settings.def."""
+"""What C++ and Python share. `make format` writes it from native/include/atlas-abi.h, native/core/base/atlas-facts.h and native/include/atlas-settings.def."""
 
 # ruff: noqa: E501
 # fmt: off

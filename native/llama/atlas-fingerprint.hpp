@@ -17,13 +17,18 @@ struct control_vector {
 
 // What a model is loaded and run with, as far as its KV depends on it. Pointers are borrowed.
 struct model_description {
-    std::string                                  file; // of a model that is split, the first
+    std::string                                  file; // of a model that is split, the first; empty: see weights
     std::string                                  build; // of llama.cpp
     llama_context_params                         context;
     const std::vector<llama_model_kv_override> & overrides; // of the model's metadata; one without a key ends them
     std::vector<control_vector>                  vectors       = {};
+    std::string                                  weights       = {}; // hash_weights(), where the file is not known
     int32_t                                      vectors_first = 0, vectors_last = 0; // layers
 };
+
+// 32 hexadecimal digits for all tensors of a model, their names and shapes, wherever they are. Reads each byte once, at the
+// speed of memory; tensors of a device are copied piece by piece. Any thread; nothing may compute with a device meanwhile.
+std::string hash_weights(const llama_model * model);
 
 // The files of which every byte matters: all parts of the model, and control vectors.
 std::vector<std::string> fingerprint_files(const model_description & model);

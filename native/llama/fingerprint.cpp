@@ -32,7 +32,7 @@ static std::vector<std::string> model_files(const std::string & path) {
 }
 
 std::vector<std::string> fingerprint_files(const model_description & model) {
-    std::vector<std::string> files = model_files(model.file);
+    std::vector<std::string> files = model.file.empty() ? std::vector<std::string>() : model_files(model.file);
     for (const auto & vector : model.vectors) {
         files.push_back(vector.file);
     }
@@ -93,6 +93,9 @@ std::string fingerprint_settings(const model_description & model, const llama_co
 
     for (const auto & vector : model.vectors) {
         text << " control=" << vector.strength;
+    }
+    if (!model.weights.empty()) {
+        text << " weights=" << model.weights;
     }
     text << " layers=" << model.vectors_first << "," << model.vectors_last;
     return text.str();

@@ -1,12 +1,12 @@
 #include "atlas-http-guard.h"
 
-#include "atlas-config.hpp"
 #include "atlas-error.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-page-guard.hpp"
 #include "atlas-server-state.h"
+#include "atlas-settings.hpp"
 #include "atlas-tenant.hpp"
 #include "common.h"
 

@@ -75,31 +75,6 @@ void atlas_prepare_options() { common_params_add_options = add_options; }
 // life
 //
 
-static void write_log(atlas::LogLevel level, atlas::LogFormat format, const std::string & text) {
-    if (format == atlas::LogFormat::JSON) {
-        common_log_add(common_log_main(), GGML_LOG_LEVEL_CONT, "%s\n", text.c_str()); // a line without prefix
-        return;
-    }
-    static const std::map<atlas::LogLevel, ggml_log_level> LEVELS = {
-        {atlas::LogLevel::DEBUG, GGML_LOG_LEVEL_INFO}, // upstream drops debug lines unless -lv asks for them
-        {atlas::LogLevel::INFO, GGML_LOG_LEVEL_INFO},
-        {atlas::LogLevel::WARN, GGML_LOG_LEVEL_WARN},
-        {atlas::LogLevel::ERROR, GGML_LOG_LEVEL_ERROR},
-    };
-    const char * mark = level == atlas::LogLevel::DEBUG ? "debug: " : "";
-    // not LOG_INF and its like: --atlas-log-level decides, not -lv
-    common_log_add(common_log_main(), LEVELS.at(level), "[ATLAS] %s%s\n", mark, text.c_str());
-}
-
-// The directory of the library that holds this code: the Python module is built beside it.
-static std::string library_directory() {
-    Dl_info info;
-    if (dladdr(reinterpret_cast<void *>(&library_directory), &info) == 0 || info.dli_fname == nullptr) {
-        return ".";
-    }
-    return std::filesystem::absolute(info.dli_fname).parent_path().string();
-}
-
 // Throws std::invalid_argument.
 static void settle_settings(atlas::settings & settings, std::string config_file) {
     const auto   unknown = settings.read_environment();
@@ -116,11 +91,6 @@ static void settle_settings(atlas::settings & settings, std::string config_file)
     }
 }
 
-// The budget of stock's prompt cache in bytes; it has none (unlimited) with -1.
-static uint64_t cache_ram_bytes(const common_params & params) {
-    return params.cache_ram_mib < 0 ? UINT64_MAX : (uint64_t) params.cache_ram_mib << 20;
-}
-
 atlas_server::atlas_server() : state(atlas_state()) {}
 
 bool atlas_server::start(common_params & params, bool is_run_by_cli) {
@@ -128,7 +98,7 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         return true;
     }
     atlas_prepare_stacks();
-    atlas::set_log_sink(write_log);
+    atlas_use_llama_log();
     auto & settings   = state.settings;
     state.shows_slots = params.endpoint_slots;
     state.slot_files  = params.slot_save_path;
@@ -142,15 +112,10 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         const auto tenants = atlas_settle_tenants(params, settings, is_router);
         atlas_settle_place(params, settings);
         state.guard.settle(params, *settings.values(), is_router);
-        state.runtime = std::make_unique<atlas::runtime>(
-            settings, llama_build_info(),
-            atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
-        const bool is_started = state.runtime->start(!is_router, cache_ram_bytes(params), tenants);
         atlas_end_without_destructors();
-        if (is_started) {
-            atlas_begin_hashing(params);
-        }
-        return is_started;
+        atlas_start_runtime(state, params, tenants, !is_router);
+        atlas_begin_hashing(params);
+        return true;
     } catch (const std::exception & e) {
         atlas::log(atlas::LogLevel::ERROR, e.what());
         return false;

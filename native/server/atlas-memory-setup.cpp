@@ -46,6 +46,9 @@ static atlas::model_description describe(const common_params & params) {
     for (const auto & vector : params.control_vectors) {
         model.vectors.push_back({vector.fname, vector.strength});
     }
+    if (params.model_borrowed != nullptr && params.model.path.empty()) {
+        model.weights = atlas::hash_weights(params.model_borrowed);
+    }
     model.vectors_first = params.control_vector_layer_start;
     model.vectors_last  = params.control_vector_layer_end;
     return model;

@@ -1,7 +1,7 @@
 #include "atlas-router.h"
 
-#include "atlas-config.hpp"
 #include "atlas-in-effect.hpp"
+#include "atlas-settings.hpp"
 #include "common.h"
 #include "hash/hash.h"
 

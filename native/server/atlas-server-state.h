@@ -4,14 +4,16 @@
 #ifdef LLAMA_ATLAS
 
 #include "atlas-asleep.h"
-#include "atlas-config.hpp"
 #include "atlas-http-guard.h"
 #include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
+#include "atlas-settings.hpp"
 #include "atlas-shutdown.h"
 
 #include <memory>
 #include <string>
+
+struct common_params;
 
 // Filled by atlas_server before the HTTP server starts; after that, what changes is in objects that any thread may use.
 // Never destroyed: requests, and threads of plugins and of the memory, use it until the process has ended.
@@ -32,8 +34,30 @@ struct atlas_server_state {
     atlas_ending     ending;
 };
 
-// Of this process. atlas_server and its handlers are given theirs; this is for seams that have no object at hand.
+// Of this thread, while it has a scope; else of this process. atlas_server and its handlers are given theirs; this is for
+// seams that have no object at hand.
 atlas_server_state & atlas_state();
+
+// As long as it lives, what this thread does is for that state: a program may have several engines.
+class atlas_state_scope {
+  public:
+    explicit atlas_state_scope(atlas_server_state & of);
+    ~atlas_state_scope();
+
+    atlas_state_scope(const atlas_state_scope &)             = delete;
+    atlas_state_scope & operator=(const atlas_state_scope &) = delete;
+
+  private:
+    atlas_server_state * const before;
+};
+
+// Makes the runtime of the settings, which are those of `state`, and starts it; it stays empty where they have ATLAS off.
+// Throws std::invalid_argument, and std::runtime_error where it must not go on.
+void atlas_start_runtime(atlas_server_state & state, const common_params & params,
+                         const atlas::tenant_options & tenants, bool has_model);
+
+// Has our log lines be written to llama.cpp's log.
+void atlas_use_llama_log();
 
 // Whether the error that this thread is answering came from a handler of ours.
 bool & atlas_is_error_of_handler();

@@ -2,14 +2,25 @@
 // native/statics.txt names it, and what else in native/ is so.
 #include "atlas-server-state.h"
 
-// llama-server is one a process: its sessions of streams and its shutdown handler are globals of upstream's. Seams in
-// server-stream.cpp, server-queue.cpp, server-http.cpp and server-context.cpp are called where nothing of ours is at hand, and
-// options are set by plain function pointers, before llama_server() makes its atlas_server. So this is made when it is first
-// asked for.
-atlas_server_state & atlas_state() {
+#include <utility>
+
+// Seams in server-stream.cpp, server-queue.cpp, server-http.cpp and server-context.cpp are called where nothing of ours is at
+// hand: upstream calls them from threads that it got a request or its loop from, and those have a scope where they are not
+// llama-server's.
+static thread_local atlas_server_state * of_thread = nullptr;
+
+// llama-server is one a process: its sessions of streams and its shutdown handler are globals of upstream's, and options are
+// set by plain function pointers, before llama_server() makes its atlas_server. So this is made when it is first asked for.
+static atlas_server_state & of_process() {
     static auto & only = *new atlas_server_state;
     return only;
 }
+
+atlas_server_state & atlas_state() { return of_thread ? *of_thread : of_process(); }
+
+atlas_state_scope::atlas_state_scope(atlas_server_state & of) : before(std::exchange(of_thread, &of)) {}
+
+atlas_state_scope::~atlas_state_scope() { of_thread = before; }
 
 std::unique_ptr<atlas::runtime> & atlas_active() { return atlas_state().runtime; }
 

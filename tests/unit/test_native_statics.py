@@ -10,7 +10,7 @@ from tests.server.harness import REPOSITORY
 
 NATIVE = REPOSITORY / "native"
 BUILD = REPOSITORY / "build"
-TESTS = ("tests", "bench", "fuzz")
+TESTS = ("tests", "bench", "fuzz", "examples")
 
 SOURCE = """
 #include <atomic>

@@ -15,7 +15,7 @@ from atlas_build.console import REPOSITORY
 
 ABI = "native/include/atlas-abi.h"
 FACTS = "native/core/base/atlas-facts.h"
-SETTINGS = "native/core/settings/atlas-settings.def"
+SETTINGS = "native/include/atlas-settings.def"
 OUTPUT = REPOSITORY / "atlas_plugin/facts.py"
 
 # What the settings' types are called, by those of C++, as in setting-values.hpp.

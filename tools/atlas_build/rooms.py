@@ -10,10 +10,10 @@ from atlas_build.console import REPOSITORY
 # Each room may include itself and those named. `include` is what others include: the contract with Python.
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "include": (),
-    "core/base": (),
-    "core/settings": ("core/base",),
+    "core/base": ("include",),
+    "core/settings": ("include", "core/base"),
     "core/memory": ("include", "core/base", "core/settings"),
-    "core/metrics": ("core/base", "core/memory"),
+    "core/metrics": ("include", "core/base", "core/memory"),
     "core/requests": ("include", "core/base", "core/settings", "core/memory", "core/metrics"),
     "core/python": ("include", "core/base"),
     "core/runtime": (
@@ -25,7 +25,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "core/requests",
         "core/python",
     ),
-    "llama": ("core/base", "core/memory"),
+    "llama": ("include", "core/base", "core/memory"),
 }
 # Beside the rooms' own headers, core uses these, which llama.cpp vendors.
 VENDORED = re.compile(r"(nlohmann|hash)/|toml\+\+/")

@@ -72,8 +72,9 @@ void memory_roots::replace(const memory_root & before, const memory_root & root)
 void memory_roots::settle(file_hashing & files, const std::string & settings,
                           const std::vector<std::string> & tenants) {
     files.wait(WAITED_BYTES);
-    if (const auto hashes = files.hashes(); !hashes.empty()) {
-        const memory_root & root = set(root_of(settings, hashes), true);
+    const auto now = files.progress();
+    if (now.is_done && now.problem.empty()) {
+        const memory_root & root = set(root_of(settings, files.hashes()), true);
         preload(root, tenants);
         status.set(root.text, "");
         return;

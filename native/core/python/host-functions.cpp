@@ -2,8 +2,10 @@
 
 #include "atlas-log.hpp"
 
+#include <atomic>
 #include <exception>
 #include <string>
+#include <utility>
 
 namespace atlas {
 
@@ -54,12 +56,8 @@ void host_log(int32_t level, atlas_slice message) {
 }
 
 int32_t query_host(void * host, int32_t what, atlas_slice argument, void * opaque) {
-    const auto & asked = *static_cast<const python_host *>(host);
-    if (!asked.is_open()) {
-        return ATLAS_FAILED;
-    }
     try {
-        const auto answer = asked.query(what, {argument.data, argument.size});
+        const auto answer = static_cast<python_host *>(host)->ask(what, {argument.data, argument.size});
         as_sink(opaque).response.body += answer.value_or("");
         return answer ? ATLAS_OK : ATLAS_FAILED;
     } catch (const std::exception & e) {
@@ -103,10 +101,37 @@ const atlas_host_api & host_functions() { return FUNCTIONS; }
 
 python_host::python_host(host_query query) : query(std::move(query)) { n_open_hosts++; }
 
-void python_host::close() {
-    if (open.exchange(false)) {
-        n_open_hosts--;
+std::optional<std::string> python_host::ask(int32_t what, std::string_view argument) {
+    struct visit {
+        python_host & of;
+        explicit visit(python_host & of) : of(of) {}
+        ~visit() {
+            const std::lock_guard<std::mutex> held(of.mutex);
+            if (--of.running == 0) {
+                of.idle.notify_all();
+            }
+        }
+    };
+    {
+        const std::lock_guard<std::mutex> held(mutex);
+        if (!is_open) {
+            return std::nullopt;
+        }
+        running++;
     }
+    const visit inside(*this);
+    return query(what, argument);
+}
+
+void python_host::close() {
+    const std::lock_guard<std::mutex> held(mutex);
+    n_open_hosts -= is_open ? 1 : 0;
+    is_open = false;
+}
+
+void python_host::wait_for_queries() {
+    std::unique_lock<std::mutex> held(mutex);
+    idle.wait(held, [this] { return running == 0; });
 }
 
 } // namespace atlas

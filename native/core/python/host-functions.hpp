@@ -4,9 +4,13 @@
 #include "atlas-abi.h"
 #include "atlas-python.hpp"
 
-#include <atomic>
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
-#include <utility>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
 
 namespace atlas {
 
@@ -18,7 +22,7 @@ struct sink {
     bool          is_broken  = false; // something that was written to it is missing
 };
 
-// A host that Python asks. Must not be destroyed once Python knows it. Open from its construction.
+// A host that Python asks. Must not be destroyed once Python knows it. Open from its construction. Any thread.
 class python_host {
   public:
     explicit python_host(host_query query);
@@ -26,15 +30,22 @@ class python_host {
     python_host & operator=(const python_host &) = delete;
     ~python_host() { close(); }
 
-    // From now on it answers no query (convention 7). Any thread.
+    // What the query answers; nothing once it is closed. Throws what the query throws.
+    std::optional<std::string> ask(int32_t what, std::string_view argument);
+
+    // From now on it answers no query (convention 7).
     void close();
 
-    bool is_open() const { return open; }
-
-    const host_query query;
+    // After close(): waits until no query runs any more, so that what they use may be destroyed.
+    void wait_for_queries();
 
   private:
-    std::atomic<bool> open{true};
+    const host_query query;
+
+    std::mutex              mutex;
+    std::condition_variable idle;
+    bool                    is_open = true;
+    size_t                  running = 0;
 };
 
 // The functions; the same for all hosts.

@@ -133,7 +133,10 @@ class python::stream {
 
 python::python(host_query query) : shared(std::make_shared<state>(std::move(query))) {}
 
-python::~python() { shared->host.close(); }
+python::~python() {
+    shared->host.close();
+    shared->host.wait_for_queries();
+}
 
 bool python::running() const {
     const std::lock_guard<std::mutex> lock(shared->mutex);

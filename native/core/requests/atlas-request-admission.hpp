@@ -2,13 +2,13 @@
 // short locks, and waits where it says so; HTTP threads call it, the token loop never does.
 #pragma once
 
-#include "atlas-config.hpp"
 #include "atlas-conversations.hpp"
 #include "atlas-ended-requests.hpp"
 #include "atlas-metrics.hpp"
 #include "atlas-rate-limit.hpp"
 #include "atlas-request.hpp"
 #include "atlas-session-locks.hpp"
+#include "atlas-settings.hpp"
 #include "atlas-slot-pool.hpp"
 #include "atlas-tenant.hpp"
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "atlas-call-limits.hpp"
-#include "atlas-config.hpp"
 #include "atlas-ewma-cost.hpp"
 #include "atlas-http.hpp"
 #include "atlas-lookup-result.hpp"
@@ -11,6 +10,7 @@
 #include "atlas-request-admission.hpp"
 #include "atlas-request.hpp"
 #include "atlas-root-status.hpp"
+#include "atlas-settings.hpp"
 #include "atlas-timely-calls.hpp"
 #include "atlas-write-back-passes.hpp"
 

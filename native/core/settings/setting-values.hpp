@@ -2,7 +2,7 @@
 // std::invalid_argument with one line that says what is. Touches nothing; any thread.
 #pragma once
 
-#include "atlas-config.hpp"
+#include "atlas-settings.hpp"
 
 #include <nlohmann/json.hpp>
 #include <toml++/toml.h>

@@ -1,4 +1,4 @@
-#include "atlas-config.hpp"
+#include "atlas-settings.hpp"
 
 #include "atlas-in-effect.hpp"
 #include "atlas-log.hpp"
@@ -55,6 +55,14 @@ std::string text_of(const json & document) { return document.dump(-1, ' ', false
 
 } // namespace
 
+AtlasServerConfig AtlasServerConfig::from_environment() {
+    settings taken;
+    for (const auto & name : taken.read_environment()) {
+        logf(LogLevel::WARN, "environment variable %s is not known and is ignored", name.c_str());
+    }
+    return *taken.values();
+}
+
 void apply_logging(const AtlasServerConfig & config) {
     set_log_level(least_logged(config));
     set_log_format(config.log_format);
@@ -106,6 +114,25 @@ void settings::set(size_t index, const std::string & text, setting_origin origin
     with_field(next->config, index, [&](auto & value) { parse(value, text, table()[index]); });
     next->origins[index] = origin;
     current              = std::move(next);
+}
+
+void settings::take(const AtlasServerConfig & config) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    auto                              next     = std::make_shared<state>(*current);
+    const AtlasServerConfig           fallback = {};
+    for (size_t index = 0; index < table().size(); index++) {
+        const json given = field_json(config, index);
+        if (given == field_json(fallback, index)) {
+            continue;
+        }
+        try {
+            with_field(next->config, index, [&](auto & value) { parse(value, given, table()[index]); });
+        } catch (const std::invalid_argument & problem) {
+            throw std::invalid_argument(std::string(table()[index].name) + ": " + problem.what());
+        }
+        next->origins[index] = setting_origin::flag;
+    }
+    current = std::move(next);
 }
 
 std::string settings::change(const std::string & text) {

@@ -1,6 +1,6 @@
-#include "atlas-config.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-log.hpp"
+#include "atlas-settings.hpp"
 #include "cases.hpp"
 
 #include <nlohmann/json.hpp>

@@ -1,10 +1,9 @@
-// Settings of ATLAS: one struct with the effective values, and the registry that fills it from the command line, the
-// environment, a TOML file and defaults, in falling precedence, and changes it while the server runs. The table itself
-// is atlas-settings.def. Touches the environment and the TOML file; the main thread fills it, HTTP threads read and
+// The registry of settings: fills AtlasServerConfig from the command line, the environment, a TOML file and defaults, in
+// falling precedence, and changes it while the server runs. The table itself is atlas-settings.def. Touches the environment and the TOML file; the main thread fills it, HTTP threads read and
 // change it.
 #pragma once
 
-#include "atlas-log.hpp"
+#include "atlas-config.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -13,14 +12,6 @@
 #include <vector>
 
 namespace atlas {
-
-using string_list = std::vector<std::string>;
-
-struct AtlasServerConfig {
-#define ATLAS_SETTING(name, type, default_value, ...) type name = default_value;
-#include "atlas-settings.def"
-#undef ATLAS_SETTING
-};
 
 // Sets the log's level and format from the settings. Any thread.
 void apply_logging(const AtlasServerConfig & config);
@@ -53,6 +44,9 @@ class settings {
     // Sets one value from text unless a stronger origin has set it.
     // Throws std::invalid_argument with one line that names what was wrong and what is allowed.
     void set(size_t index, const std::string & text, setting_origin origin);
+
+    // Takes all values of a program's, which count as given by flags. Throws std::invalid_argument that names the field.
+    void take(const AtlasServerConfig & config);
 
     // Takes every ATLAS_… variable. An empty variable counts as unset; an unknown one is returned, not an error.
     // Throws std::invalid_argument that names the variable.

@@ -1,0 +1,54 @@
+// llama-server's engine without its HTTP server: slots, batching, sampling, chat templates, and all of its routes as calls.
+#pragma once
+
+#include "atlas-http.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+struct atlas_server_state;
+struct llama_model;
+
+namespace atlas {
+
+struct engine_request {
+    std::string                                      method; // "GET" or "POST"
+    std::string                                      path; // without a query
+    std::string                                      body;
+    std::vector<std::pair<std::string, std::string>> headers;
+    std::function<bool()> is_gone; // whether nobody waits for the answer any more; may be empty
+};
+
+// Members may be called from any thread that has an atlas_state_scope.
+class engine {
+  public:
+    // state, model: borrowed; have to outlive this object. model_path: of the file that the model was loaded from, or empty.
+    // arguments: as of llama-server's command line, as {"-c", "8192"}; nothing that is about HTTP matters. Throws
+    // std::invalid_argument, and std::runtime_error where no context can be made.
+    engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
+           const std::vector<std::string> & arguments);
+
+    ~engine();
+
+    engine(const engine &)             = delete;
+    engine & operator=(const engine &) = delete;
+
+    // Answers as llama-server does; a path that it does not know with 404. A streamed answer has `next`, which gives one
+    // piece after another of a text/event-stream. It must not outlive this object, nor be called by two threads at once.
+    http_response handle(const engine_request & request);
+
+    // Ends the loop, after what it computed was written back. Who waits for a result gets an error where
+    // state.ending.has_begun; may be called twice.
+    void stop();
+
+    int n_slots() const;
+
+  private:
+    struct impl;
+    std::unique_ptr<impl> self;
+};
+
+} // namespace atlas

@@ -1,0 +1,87 @@
+// The routes of ATLAS for a cpp-httplib server of yours. They are answered by the server that init_atlas() makes.
+//
+//     httplib::Server server;
+//     ATLAS_ADD_ENDPOINTS(server);              // all below /v1/atlas
+//     ATLAS_ADD_COMPLETION_ENDPOINTS(server);   // /v1/chat/completions and the rest of llama-server's, too
+//
+// This header includes no cpp-httplib: it takes any server that has its interface. Whoever may call a route, your program
+// decides: with set_pre_routing_handler(), for example.
+#pragma once
+
+#include "atlas-integration.hpp"
+
+#include <memory>
+#include <string>
+
+#define ATLAS_ADD_ENDPOINTS(server)            ::atlas::add_endpoints(server)
+#define ATLAS_ADD_COMPLETION_ENDPOINTS(server) ::atlas::add_completion_endpoints(server)
+
+namespace atlas {
+
+// Answers one request of cpp-httplib's by the route that its path names.
+template <typename Request, typename Response> void answer(const Request & from, Response & to) {
+    AtlasRequest request;
+    request.method = from.method;
+    request.path   = from.path;
+    request.body   = from.body;
+
+    const auto mark = from.target.find('?');
+    request.query   = mark == std::string::npos ? "" : from.target.substr(mark + 1);
+    for (const auto & [name, value] : from.headers) {
+        request.headers.emplace_back(name, value);
+    }
+    request.is_gone = from.is_connection_closed;
+
+    AtlasResponse answer = atlas_instance().handle(request);
+    to.status            = answer.status;
+    for (const auto & [name, value] : answer.headers) {
+        to.set_header(name, value);
+    }
+    if (!answer.next) {
+        to.set_content(answer.body, answer.content_type);
+        return;
+    }
+    auto kept = std::make_shared<AtlasResponse>(std::move(answer));
+    to.set_chunked_content_provider(kept->content_type, [kept](size_t, auto & sink) {
+        std::string piece    = std::exchange(kept->body, "");
+        const bool  has_more = kept->next(piece);
+        if (!piece.empty() && !sink.write(piece.data(), piece.size())) {
+            return false;
+        }
+        if (!has_more) {
+            sink.done();
+        }
+        return true;
+    });
+}
+
+inline constexpr auto endpoint = [](const auto & request, auto & response) { answer(request, response); };
+
+template <typename Server> void add_endpoints(Server & server) {
+    server.Get("/v1/atlas/.*", endpoint);
+    server.Post("/v1/atlas/.*", endpoint);
+    server.Delete("/v1/atlas/.*", endpoint);
+}
+
+template <typename Server> void add_completion_endpoints(Server & server) {
+    for (const char * path : {"/health", "/v1/models", "/props", "/slots", "/metrics"}) {
+        server.Get(path, endpoint);
+    }
+    for (const char * path : {"/completion", "/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages",
+                              "/infill", "/v1/embeddings", "/tokenize", "/detokenize", "/apply-template"}) {
+        server.Post(path, endpoint);
+    }
+}
+
+} // namespace atlas
+
+// Single routes, to be registered by hand: server.Post("/v1/atlas/config", handle_atlas_config).
+inline constexpr auto handle_atlas_status         = atlas::endpoint;
+inline constexpr auto handle_atlas_config         = atlas::endpoint;
+inline constexpr auto handle_atlas_metrics        = atlas::endpoint;
+inline constexpr auto handle_atlas_metrics_stream = atlas::endpoint;
+inline constexpr auto handle_atlas_memory_save    = atlas::endpoint;
+inline constexpr auto handle_atlas_memory_load    = atlas::endpoint;
+inline constexpr auto handle_atlas_memory_list    = atlas::endpoint;
+inline constexpr auto handle_atlas_memory_delete  = atlas::endpoint;
+inline constexpr auto handle_atlas_completion     = atlas::endpoint;
