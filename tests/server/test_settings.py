@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "enable_auto_memory": ("no", False),
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
+    "l3_cache_size": ("0", 0),
     "index_size": ("1048576", 1048576),
     "preload_size": ("65536", 65536),
     "auto_save_interval_s": ("1.5", 1.5),
@@ -119,6 +120,11 @@ class TestSources:
             name: places.get(name, value) for name, (_, value) in VALUES.items()
         }
         assert {row["origin"] for row in rows.values()} == {"flag" if arguments else "environment"}
+
+    def test_a_third_tier_that_there_is_not_yet(self, start_server: StartServer) -> None:
+        assert start_server(["--atlas-l3-cache-size", "1024"]).logged(
+            "l3_cache_size of 1024 bytes does nothing: there is no third tier yet"
+        )
 
     def test_every_toml_type(self, start_server: StartServer, tmp_path: Path) -> None:
         file = tmp_path / "ätlas.toml"

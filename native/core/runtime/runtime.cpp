@@ -26,6 +26,10 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
+    if (config->l3_cache_size > 0) {
+        logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: there is no third tier yet",
+             (long long) config->l3_cache_size);
+    }
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
         options.path          = config->memory_save_path;
