@@ -1,8 +1,9 @@
 # The Python that runs the build's own tools and that the server embeds: the active environment's, unless
-# -DPython3_EXECUTABLE says otherwise. Sets ATLAS_PYTHON_ENVIRONMENT, where the server looks for it at run time.
+# -DPython3_EXECUTABLE says otherwise. Sets ATLAS_PYTHON_ENVIRONMENT, where the server looks for it at run time. With
+# -DATLAS_PYTHON=OFF nothing is embedded, and any interpreter does.
 
 set(Python3_FIND_VIRTUALENV FIRST)
-if(LLAMA_ATLAS)
+if(LLAMA_ATLAS AND ATLAS_PYTHON)
     find_package(Python3 3.11 COMPONENTS Interpreter Development.Embed)
     if(NOT Python3_Interpreter_FOUND)
         message(FATAL_ERROR "no Python 3.11 or newer was found: apt-get install python3, or -DPython3_EXECUTABLE=…")

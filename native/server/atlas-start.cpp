@@ -38,6 +38,18 @@ static std::string library_directory() {
     return std::filesystem::absolute(info.dli_fname).parent_path().string();
 }
 
+// An installed library has its environment beside it, if somebody made one there; the build tree's may be gone.
+static atlas::python_options python_of_this_build() {
+    const std::string module = ATLAS_PYTHON_MODULE;
+    if (module.empty()) {
+        return {};
+    }
+    const std::string directory = library_directory();
+    const std::string beside    = directory + "/atlas-python";
+    std::error_code   ignored;
+    return {directory + "/" + module, std::filesystem::exists(beside, ignored) ? beside : ATLAS_PYTHON_ENVIRONMENT};
+}
+
 // The budget of stock's prompt cache in bytes; it has none (unlimited) with -1.
 static uint64_t cache_ram_bytes(const common_params & params) {
     return params.cache_ram_mib < 0 ? UINT64_MAX : (uint64_t) params.cache_ram_mib << 20;
@@ -50,9 +62,7 @@ void atlas_start_runtime(atlas_server_state & state, const common_params & param
     if (!state.settings.values()->enabled) {
         return;
     }
-    state.runtime = std::make_unique<atlas::runtime>(
-        state.settings, llama_build_info(),
-        atlas::python_options{library_directory() + "/" ATLAS_PYTHON_MODULE, ATLAS_PYTHON_ENVIRONMENT});
+    state.runtime = std::make_unique<atlas::runtime>(state.settings, llama_build_info(), python_of_this_build());
     if (!state.runtime->start(has_model, cache_ram_bytes(params), tenants)) {
         throw std::runtime_error("Python is required and did not start");
     }

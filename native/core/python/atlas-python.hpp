@@ -16,7 +16,7 @@ namespace atlas {
 
 // Where the interpreter is and runs.
 struct python_options {
-    std::string module;      // path of the libatlas-python module
+    std::string module;      // path of the libatlas-python module; empty: this build has none
     std::string environment; // directory that holds bin/python; found by find_python_environment
 };
 

@@ -36,7 +36,8 @@ struct model_info {
 
 class runtime {
   public:
-    // server_version: the version text of the embedding server. options: where the Python of this build is.
+    // server_version: the version text of the embedding server. options: where the Python of this build is; without a
+    // module it has none.
     runtime(settings settings, std::string server_version, python_options options);
 
     std::shared_ptr<const AtlasServerConfig> config() const { return all_settings.values(); }
@@ -114,6 +115,9 @@ class runtime {
     timely_calls python_calls; // of what is answered without Python, too
 
     std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part
+
+    // Returns why there is no Python; empty where there is.
+    std::string start_python();
 
     http_response answer(const http_request & request);
     http_response flush(const http_request & request);

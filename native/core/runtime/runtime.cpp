@@ -43,24 +43,33 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
     }
-    const auto where = find_python_environment(config->python_home, python_where.environment);
-
-    python_where.environment = where.path;
-    python_problem           = embedded.start(python_where);
+    python_problem = start_python();
     if (store) {
         store->sessions_restored(); // by a startup hook; without Python there are none
     }
     if (python_problem.empty()) {
         return true;
     }
-    python_problem += "; the environment was given by " + where.decided_by;
-    logf(LogLevel::ERROR, "Python could not start: %s", python_problem.c_str());
+    // a build without it was meant so
+    logf(python_where.module.empty() ? LogLevel::INFO : LogLevel::ERROR, "Python could not start: %s",
+         python_problem.c_str());
     if (config->require_python) {
         log(LogLevel::ERROR, "--atlas-require-python is given: not starting the server");
         return false;
     }
     log(LogLevel::WARN, "going on without Python: no plugins, no saved contexts; " ATLAS_ROUTE_STATUS " says so");
     return true;
+}
+
+std::string runtime::start_python() {
+    if (python_where.module.empty()) {
+        return "this build has none, it was configured with -DATLAS_PYTHON=OFF";
+    }
+    const auto where = find_python_environment(config()->python_home, python_where.environment);
+
+    python_where.environment = where.path;
+    const auto problem       = embedded.start(python_where);
+    return problem.empty() ? "" : problem + "; the environment was given by " + where.decided_by;
 }
 
 void runtime::set_model(const model_info & new_model) {
@@ -199,11 +208,11 @@ http_response runtime::answer(const http_request & request) {
     if (python_problem.empty()) {
         return is_status ? show_status(request) : embedded.handle(request);
     }
-    if (!request.is_admin) {
+    if (!request.is_admin && !python_where.module.empty()) {
         return error_response(503, "Python is not running: ask with the admin's key why"); // the reason has paths in it
     }
     const std::string problem = "Python is not running: " + python_problem;
-    return is_status ? show_own_status(true, problem) : error_response(503, problem);
+    return is_status ? show_own_status(request.is_admin, problem) : error_response(503, problem);
 }
 
 bool runtime::stop() {

@@ -282,6 +282,33 @@ CASE(runtimes_share_one_interpreter) {
     CHECK(a.stop());
 }
 
+CASE(runtimes_of_a_build_without_python_say_so) {
+    set_log_sink(keep_log);
+    runtime & made = *new runtime(settings(), "a test", {});
+    CHECK(made.start(true, 64 << 20, {}));
+    const std::string why = "this build has none, it was configured with -DATLAS_PYTHON=OFF";
+    CHECK(is_in_log("Python could not start: " + why));
+    for (const int32_t is_admin : {0, 1}) {
+        http_request request;
+        request.method           = "GET";
+        request.is_admin         = is_admin;
+        request.path             = "/v1/atlas/status";
+        const auto        status = made.handle(request);
+        const json        shown  = json::parse(status.body);
+        const std::string told   = "Python is not running: " + why;
+        CHECK(status.status == 200);
+        CHECK(shown.at("status") == "degraded");
+        CHECK(shown.at("problems") == json::array({told}));
+        request.path       = "/v1/atlas/plugins";
+        const auto refused = made.handle(request);
+        CHECK(refused.status == 503);
+        CHECK(json::parse(refused.body).at("error").at("message") == told);
+        request.path = "/v1/atlas/metrics/prometheus";
+        CHECK(made.handle(request).status == 200);
+    }
+    CHECK(made.stop());
+}
+
 CASE(runtimes_that_stopped_leave_log_and_stacks_to_others) {
     runtime & a = started(dir + "/a", 1);
     runtime & b = started(dir + "/b", 1);
