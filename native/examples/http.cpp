@@ -1,5 +1,5 @@
 // The routes in a cpp-httplib server of your own: http MODEL PORT [MEMORY_DIRECTORY]
-#include <cpp-httplib/httplib.h>
+#include <httplib.h>
 
 #include "atlas-endpoints.hpp"
 #include "model.hpp"
