@@ -12,6 +12,7 @@
 #include "server-http.h"
 #include "server-task.h"
 
+#include <cctype>
 #include <map>
 #include <stdexcept>
 #include <thread>
@@ -45,6 +46,47 @@ common_params parse(llama_model * model, const std::string & model_path, const s
         params.kv_unified = true;
     }
     return params;
+}
+
+// Names and values of a URL's query, decoded.
+std::map<std::string, std::string> parameters_of(const std::string & query) {
+    const auto decoded = [](const std::string & text) {
+        std::string plain;
+        for (size_t i = 0; i < text.size(); i++) {
+            const bool is_byte = text[i] == '%' && i + 2 < text.size() && std::isxdigit((unsigned char) text[i + 1]) &&
+                                 std::isxdigit((unsigned char) text[i + 2]);
+            plain += is_byte ? (char) std::stoi(text.substr(i + 1, 2), nullptr, 16) : text[i] == '+' ? ' ' : text[i];
+            i += is_byte ? 2 : 0;
+        }
+        return plain;
+    };
+    std::map<std::string, std::string> parameters;
+    for (const auto & pair : string_split<std::string>(query, '&')) {
+        const size_t equals = pair.find('=');
+        if (!pair.empty()) {
+            parameters[decoded(pair.substr(0, equals))] =
+                equals == std::string::npos ? "" : decoded(pair.substr(equals + 1));
+        }
+    }
+    return parameters;
+}
+
+// What upstream's HTTP server makes of a handler that throws.
+std::unique_ptr<server_http_res> call(const server_http_context::handler_t & handler, const server_http_req & request) {
+    const auto failed = [](const char * message, enum error_type type) {
+        const auto error    = format_error_response(message, type);
+        auto       response = std::make_unique<server_http_res>();
+        response->status    = json_value(error, "code", 500);
+        response->data      = safe_json_to_str({{"error", error}});
+        return response;
+    };
+    try {
+        return atlas_call(handler, request);
+    } catch (const std::invalid_argument & error) {
+        return failed(error.what(), ERROR_TYPE_INVALID_REQUEST);
+    } catch (const std::exception & error) {
+        return failed(error.what(), ERROR_TYPE_SERVER);
+    }
 }
 
 http_response reply_of(std::shared_ptr<server_http_res> from) {
@@ -82,20 +124,43 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
         throw std::runtime_error("no context could be made for the model; the log says why");
     }
     self->routes.update_meta(self->context);
-    auto & to      = self->routes;
-    self->handlers = {
+    auto & to = self->routes;
+    if (state.runtime) {
+        to.get_metrics = atlas_with_metrics(*state.runtime, state.sleep, to.get_metrics);
+    }
+    state.keeps_streams = false; // upstream has one register of them a process, which its HTTP server clears
+    self->handlers      = {
         {"GET /health", &to.get_health},
+        {"GET /v1/health", &to.get_health},
+        {"GET /models", &to.get_models},
         {"GET /v1/models", &to.get_models},
         {"GET /props", &to.get_props},
         {"GET /slots", &to.get_slots},
         {"GET /metrics", &to.get_metrics},
+        {"GET /lora-adapters", &to.get_lora_adapters},
+        {"POST /lora-adapters", &to.post_lora_adapters},
         {"POST /completion", &to.post_completions},
+        {"POST /completions", &to.post_completions},
         {"POST /v1/completions", &to.post_completions_oai},
+        {"POST /chat/completions", &to.post_chat_completions},
+        {"POST /chat/completions/input_tokens", &to.post_chat_completions_tok},
         {"POST /v1/chat/completions", &to.post_chat_completions},
+        {"POST /v1/chat/completions/control", &to.post_control},
+        {"POST /v1/chat/completions/input_tokens", &to.post_chat_completions_tok},
+        {"POST /responses", &to.post_responses_oai},
+        {"POST /responses/input_tokens", &to.post_responses_tok_oai},
         {"POST /v1/responses", &to.post_responses_oai},
+        {"POST /v1/responses/input_tokens", &to.post_responses_tok_oai},
         {"POST /v1/messages", &to.post_anthropic_messages},
+        {"POST /v1/messages/count_tokens", &to.post_anthropic_count_tokens},
         {"POST /infill", &to.post_infill},
+        {"POST /embedding", &to.post_embeddings},
+        {"POST /embeddings", &to.post_embeddings},
         {"POST /v1/embeddings", &to.post_embeddings_oai},
+        {"POST /rerank", &to.post_rerank},
+        {"POST /reranking", &to.post_rerank},
+        {"POST /v1/rerank", &to.post_rerank},
+        {"POST /v1/reranking", &to.post_rerank},
         {"POST /tokenize", &to.post_tokenize},
         {"POST /detokenize", &to.post_detokenize},
         {"POST /apply-template", &to.post_apply_template},
@@ -134,11 +199,12 @@ http_response engine::handle(const engine_request & request) {
     };
     auto kept     = std::make_shared<exchange>();
     kept->is_gone = request.is_gone ? request.is_gone : [] { return false; };
-    kept->request.reset(new server_http_req{{}, {}, request.path, "", request.body, {}, kept->is_gone});
+    kept->request.reset(new server_http_req{
+        parameters_of(request.query), {}, request.path, request.query, request.body, {}, kept->is_gone});
     for (const auto & [name, value] : request.headers) {
         kept->request->headers[name] = value;
     }
-    kept->response = atlas_call(*found->second, *kept->request);
+    kept->response = call(*found->second, *kept->request);
     return reply_of({kept, kept->response.get()});
 }
 

@@ -17,6 +17,7 @@ namespace atlas {
 struct engine_request {
     std::string                                      method; // "GET" or "POST"
     std::string                                      path; // without a query
+    std::string                                      query; // what follows ?
     std::string                                      body;
     std::vector<std::pair<std::string, std::string>> headers;
     std::function<bool()> is_gone; // whether nobody waits for the answer any more; may be empty

@@ -83,7 +83,7 @@ struct AtlasServer::impl {
 
     http_response answer(const AtlasRequest & from) {
         if (!is_ours(from.path)) {
-            return running->handle({from.method, from.path, from.body, from.headers, from.is_gone});
+            return running->handle({from.method, from.path, from.query, from.body, from.headers, from.is_gone});
         }
         if (!state->runtime) {
             return error_response(503, "ATLAS is off: config.enabled is false");

@@ -5,6 +5,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
+#include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "server-common.h"
 #include "server-http.h"
@@ -104,7 +105,9 @@ common_json atlas_parse_body(const server_http_req & req) {
     return body;
 }
 
-bool atlas_is_streamed(const server_http_req & req) { return !req.atlas || req.atlas->is_streamed; }
+bool atlas_is_streamed(const server_http_req & req) {
+    return atlas_state().keeps_streams && (!req.atlas || req.atlas->is_streamed);
+}
 
 static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do
 

@@ -98,7 +98,7 @@ void atlas_end_without_destructors();
 // server-queue.cpp: what a reader gets that waits in vain, as the loop of tasks has ended; before that nullptr.
 std::unique_ptr<server_task_result> atlas_result_at_end();
 
-// server-stream.cpp: whether the request asked for a stream, which is what its conversation's id is kept for.
+// server-stream.cpp: whether the answer is kept under its conversation's id: it was to be streamed, and this server keeps them.
 bool atlas_is_streamed(const server_http_req & req);
 
 // server-http.cpp: whether a request to the path, as it came in, needs no API key: the dashboard's page, which asks for one.

@@ -26,7 +26,8 @@ struct atlas_server_state {
     std::unique_ptr<loaded_memory>  memory; // empty: it takes no part for the model
 
     std::string route_prefix; // --api-prefix
-    bool        shows_slots = true;
+    bool        shows_slots   = true;
+    bool        keeps_streams = true; // those that name a conversation, for clients that lose the connection
     std::string slot_files; // what their paths start with
 
     atlas_http_guard guard;
