@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #define ATLAS_ADD_ENDPOINTS(server)            ::atlas::add_endpoints(server)
 #define ATLAS_ADD_COMPLETION_ENDPOINTS(server) ::atlas::add_completion_endpoints(server)
@@ -21,7 +22,7 @@ namespace atlas {
 // Answers one request of cpp-httplib's by the route that its path names.
 template <typename Request, typename Response> void answer(const Request & from, Response & to) {
     AtlasRequest request;
-    request.method = from.method;
+    request.method = from.method == "HEAD" ? "GET" : from.method; // cpp-httplib leaves the body out
     request.path   = from.path;
     request.body   = from.body;
 
@@ -41,6 +42,7 @@ template <typename Request, typename Response> void answer(const Request & from,
         to.set_content(answer.body, answer.content_type);
         return;
     }
+    to.set_header("X-Accel-Buffering", "no"); // nginx hands each piece on at once
     auto kept = std::make_shared<AtlasResponse>(std::move(answer));
     to.set_chunked_content_provider(kept->content_type, [kept](size_t, auto & sink) {
         std::string piece    = std::exchange(kept->body, "");
@@ -64,11 +66,36 @@ template <typename Server> void add_endpoints(Server & server) {
 }
 
 template <typename Server> void add_completion_endpoints(Server & server) {
-    for (const char * path : {"/health", "/v1/models", "/props", "/slots", "/metrics"}) {
+    for (const char * path :
+         {"/health", "/v1/health", "/models", "/v1/models", "/props", "/slots", "/metrics", "/lora-adapters"}) {
         server.Get(path, endpoint);
     }
-    for (const char * path : {"/completion", "/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages",
-                              "/infill", "/v1/embeddings", "/tokenize", "/detokenize", "/apply-template"}) {
+    for (const char * path : {"/completion",
+                              "/completions",
+                              "/v1/completions",
+                              "/chat/completions",
+                              "/chat/completions/input_tokens",
+                              "/v1/chat/completions",
+                              "/v1/chat/completions/control",
+                              "/v1/chat/completions/input_tokens",
+                              "/responses",
+                              "/responses/input_tokens",
+                              "/v1/responses",
+                              "/v1/responses/input_tokens",
+                              "/v1/messages",
+                              "/v1/messages/count_tokens",
+                              "/infill",
+                              "/embedding",
+                              "/embeddings",
+                              "/v1/embeddings",
+                              "/rerank",
+                              "/reranking",
+                              "/v1/rerank",
+                              "/v1/reranking",
+                              "/tokenize",
+                              "/detokenize",
+                              "/apply-template",
+                              "/lora-adapters"}) {
         server.Post(path, endpoint);
     }
 }
