@@ -1,4 +1,4 @@
-"""The component `atlas` as another project meets it: installed, moved elsewhere, found by CMake and by pkg-config."""
+"""The component `atlas` as another project meets it: installed, moved, found by CMake and by pkg-config."""
 
 import json
 import os
@@ -74,10 +74,15 @@ def build(installed: Installed, source: Path, target: str, *options: str) -> Pat
     directory = installed.directory / target
     ninja = f"-DCMAKE_MAKE_PROGRAM={Path(sys.executable).with_name('ninja')}"
     where = f"-DCMAKE_PREFIX_PATH={installed.prefix}"
-    configure = (CMAKE, "-G", "Ninja", "-S", source, "-B", directory, ninja, where, *options)
-    run(*configure, cwd=installed.directory)
+    places: list[str | Path] = ["-S", source, "-B", directory]
+    run(CMAKE, "-G", "Ninja", *places, ninja, where, *options, cwd=installed.directory)
     run(CMAKE, "--build", directory, "--target", target, cwd=installed.directory)
     return directory
+
+
+def exported(installed: Installed, library: str) -> list[str]:
+    listed = run("nm", "-DC", "--defined-only", installed.libraries / library, cwd=installed.directory)
+    return [line.split(maxsplit=2)[2] for line in listed.splitlines()]
 
 
 def text_of(answer: dict[str, Any]) -> str:
@@ -111,10 +116,14 @@ def test_what_is_installed(installed: Installed) -> None:
 
 
 def test_only_what_headers_declare_is_exported(installed: Installed) -> None:
-    symbols = run("nm", "-DC", "--defined-only", installed.libraries / "libatlas.so", cwd=installed.directory)
-    names = [line.split(maxsplit=2)[2] for line in symbols.splitlines()]
+    names = exported(installed, "libatlas.so")
     assert [name for name in names if not name.startswith(("atlas::", "ATLAS_"))] == []
     assert all("@@ATLAS_" in name for name in names if name.startswith("atlas::"))
+
+
+def test_a_program_may_have_another_cpp_httplib(installed: Installed) -> None:
+    for library in installed.libraries.glob("*.so"):
+        assert [name for name in exported(installed, library.name) if "httplib::" in name] == []
 
 
 def test_snippets_of_the_integration_guide(installed: Installed, examples: Path) -> None:
