@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from atlas_plugin.version import __version__
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 BUILD = REPOSITORY / "build"
@@ -131,6 +133,7 @@ def test_snippets_of_the_integration_guide(installed: Installed, examples: Path)
         installed,
         HERE / "outside",
         "outside",
+        f"-DVERSION={__version__}",
         f"-DSPEC_DIR={HERE / 'spec'}",
         f"-DCPP_HTTPLIB_DIR={HTTPLIB}",
         f"-DCPP_HTTPLIB_LIBRARY={examples / 'libcpp-httplib.a'}",
@@ -198,6 +201,6 @@ def test_an_example_by_pkg_config(installed: Installed) -> None:
     run(compiler, "-std=c++17", EXAMPLES / "simple.cpp", "-o", program, *flags, cwd=installed.directory)
     libraries = {"LD_LIBRARY_PATH": str(installed.libraries)}
     said = run(program, MODEL, cwd=installed.directory, **libraries)
-    version = run("pkg-config", "--modversion", "atlas", cwd=installed.directory, **where).strip()
-    assert said.rstrip().endswith(f"ATLAS {version}: healthy")
+    assert run("pkg-config", "--modversion", "atlas", cwd=installed.directory, **where) == f"{__version__}\n"
+    assert said.rstrip().endswith(f"ATLAS {__version__}: healthy")
     assert '"metrics"' in said
