@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize sanitize-server check format bench bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -75,7 +75,7 @@ build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from 
 
 # the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-examples test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
@@ -126,6 +126,10 @@ bench-resume: .venv/.atlas-dev build build-stock ## measure resuming and stalls 
 bench-metrics: build/build.ninja ## measure what recording a number costs; needs Google Benchmark (libbenchmark-dev)
 	@$(BIN)/cmake --build build --target atlas-bench-metrics
 	@build/bin/atlas-bench-metrics $(ARGS)
+
+bench-embedding: .venv/.atlas-dev build ## measure ATLAS inside another program: HTTP, sequences, the pool; ARGS="..." likewise
+	@$(BIN)/cmake --build build --target atlas-bench-pool atlas-bench-sequences atlas-example-http --parallel $(JOBS)
+	@$(RUN) load.embedding $(ARGS)
 
 load: .venv/.atlas-dev $(if $(HOST_URL),,$(if $(STOCK),build-stock,build)) ## put load on a server by profile; ARGS="..." likewise
 	@$(BIN)/python load/run.py --profile "$(PROFILE)" --users "$(USERS)" --duration "$(DURATION)" --seed "$(SEED)" \

@@ -28,7 +28,7 @@ int main(int argc, char ** argv) {
         httplib::Server server;
         // Each request has a thread until it is answered. Without this there are so few that requests wait for one, before
         // ATLAS can see or refuse them.
-        server.new_task_queue = [] { return new httplib::ThreadPool(8, 1024); };
+        server.new_task_queue = [] { return new httplib::ThreadPool(40, 1024); };
         // Without this two programs may listen on one port, and share its clients.
         server.set_socket_options(
             [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });

@@ -6,20 +6,18 @@ llama-server's; a setting of the program's has no command line that it came from
 """
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.server.harness import BINARY, MODEL, Server, http_client
+from tests.api.example import Example
+from tests.server.harness import Server
 from tests.server.test_stock_compatibility import BAD_BODIES, CASES, CHAT, LEGACY, Case, both, described, post
-
-EXAMPLE = BINARY.with_name("atlas-example-http")
 
 # Of test_stock_compatibility's.
 PROGRAMS_OWN = {
@@ -87,32 +85,14 @@ ENDLESS = {"prompt": "Once upon a time", "n_predict": -1, "ignore_eos": True, "s
 MEASURED = {"overhead_ms", "restore_ms", "timestamp", "created", "updated", "last_used_at"}
 
 
-class Example(Server):
-    """The example program, on a port that it chose by itself."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory=directory, binary=EXAMPLE)
-        options = ["-np", "2", "-c", "4096", "--metrics"]
-        self.command = [str(word) for word in (EXAMPLE, MODEL, 0, directory / "memory", *options)]
-
-    def start(self) -> Self:
-        self.spawn()
-        self.wait_until(lambda: "listening on" in self.log)
-        match = re.search(r"listening on (http://127\.0\.0\.1:(\d+))\n", self.log)
-        assert match
-        self.client.close()
-        self.url, self.port = match[1], int(match[2])
-        self.client = http_client(self.url, {})
-        return self
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """The example and llama-server, which see the same requests in the same order."""
     with ExitStack() as stack:
         own, other = (tmp_path_factory.mktemp(name) for name in ("example", "server"))
         stock = Server(["--atlas-memory-path", other / "memory", "--metrics"], directory=other)
-        yield stack.enter_context(Example(own)), stack.enter_context(stock)
+        embedded = Example(own, ["-np", "2", "-c", "4096", "--metrics"])
+        yield stack.enter_context(embedded), stack.enter_context(stock)
 
 
 @pytest.fixture

@@ -50,12 +50,21 @@ def test_soak_watches_the_server(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_embedding_is_measured_in_all_parts() -> None:
+    ended = run("load.embedding", "--rounds", "1", "--requests", "32", "--demo-only")
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.split(" | ") for line in ended.stdout.splitlines() if line.startswith("| ")]
+    named = {row[0].removeprefix("| ") for row in rows}
+    assert named >= {"the HTTP example", "llama-server", "demo, 2M, f16", "not held", "1 ms"}
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("load.benchmark", "--rounds", "0"), "argument --rounds: '0' is no whole number of at least 1"),
         (("load.benchmark", "--only", "trace"), "--only trace needs --trace FILE"),
         (("load.benchmark", "--trace", "missing.jsonl"), "there is no file 'missing.jsonl'"),
+        (("load.embedding", "--rounds", "0"), "argument --rounds: '0' is no whole number of at least 1"),
         (("load.soak", "--minutes", "no"), "argument --minutes: 'no' is no number above 0"),
     ],
 )
