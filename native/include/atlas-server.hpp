@@ -99,7 +99,7 @@ class AtlasServer {
     // operation: "save", "load", "list", "delete", "pin", "unpin" or "flush".
     json handle_memory_request(const std::string & operation, const json & request = json::object());
 
-    // Any route of llama-server's or of /v1/atlas. Never throws.
+    // Any route of llama-server's that needs no HTTP server, or of /v1/atlas. Never throws.
     AtlasResponse handle(const AtlasRequest & request);
 
     // The pool: sequences that requests may hold at once. Fewer from now on, or as many as there were at first: what is above
