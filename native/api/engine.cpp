@@ -5,6 +5,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
+#include "atlas-stack.hpp"
 #include "common.h"
 #include "llama.h"
 #include "server-common.h"
@@ -12,16 +13,36 @@
 #include "server-http.h"
 #include "server-task.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cctype>
+#include <iterator>
 #include <map>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
 
 namespace atlas {
 
 namespace {
 
-common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments) {
+// What upstream answers on standard output, and ends the process.
+constexpr std::string_view FOR_COMMAND_LINES[] = {
+    "-h", "--help", "--usage", "--version", "--completion-bash", "-cl", "--cache-list", "--list-devices",
+};
+
+void refuse_what_ends(std::string argument) {
+    if (argument.compare(0, 2, "--") == 0) {
+        std::replace(argument.begin(), argument.end(), '_', '-'); // as upstream does
+    }
+    if (std::count(std::begin(FOR_COMMAND_LINES), std::end(FOR_COMMAND_LINES), argument) > 0) {
+        throw std::invalid_argument("the argument \"" + argument + "\" is for a command line");
+    }
+}
+
+common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments,
+                    int n_slots) {
+    std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
     std::vector<std::string> all = {"atlas"};
     all.insert(all.end(), arguments.begin(), arguments.end());
     std::vector<char *> pointers;
@@ -29,20 +50,24 @@ common_params parse(llama_model * model, const std::string & model_path, const s
         pointers.push_back(argument.data());
     }
     common_params params;
-    if (!common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER)) {
-        throw std::invalid_argument("the arguments are not those of llama-server; the log says which is wrong");
+    params.model_borrowed = model; // so that it throws
+    try {
+        common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER);
+    } catch (const std::invalid_argument &) {
+        throw;
+    } catch (const std::exception & error) {
+        throw std::invalid_argument(error.what());
     }
-    params.model_borrowed = model;
-    params.model.path     = model_path;
-    params.fit_params     = false; // what is loaded does not change any more
-    params.warmup         = false;
+    params.model.path = model_path;
+    params.fit_params = false; // what is loaded does not change any more
+    params.warmup     = false;
     if (params.model_alias.empty()) {
         char name[256] = "";
         llama_model_meta_val_str(model, "general.name", name, sizeof(name));
         params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
     }
     if (params.n_parallel < 0) {
-        params.n_parallel = 4;
+        params.n_parallel = n_slots;
         params.kv_unified = true;
     }
     return params;
@@ -98,9 +123,29 @@ http_response reply_of(std::shared_ptr<server_http_res> from) {
         reply.headers.emplace_back(name, value);
     }
     if (from->is_stream()) {
-        reply.next = [from](std::string & piece) { return from->next(piece); };
+        reply.next = [from](std::string & piece) {
+            std::string more; // upstream's replaces what it is given
+            const bool  has_more = from->next(more);
+            piece += more;
+            return has_more;
+        };
     }
     return reply;
+}
+
+// Upstream asks again after it was told so, and ends the process where the second answer is another.
+std::function<bool()> asked_until_gone(std::function<bool()> is_gone) {
+    if (!is_gone) {
+        return [] { return false; };
+    }
+    return [is_gone = std::move(is_gone), was_gone = std::make_shared<std::atomic<bool>>(false)] {
+        try {
+            *was_gone = *was_gone || is_gone();
+        } catch (...) {
+            *was_gone = true;
+        }
+        return was_gone->load();
+    };
 }
 
 } // namespace
@@ -118,8 +163,8 @@ struct engine::impl {
 };
 
 engine::engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
-               const std::vector<std::string> & arguments)
-    : self(std::make_unique<impl>(state, parse(model, model_path, arguments))) {
+               const std::vector<std::string> & arguments, int n_slots)
+    : self(std::make_unique<impl>(state, parse(model, model_path, arguments, n_slots))) {
     if (!self->context.load_model(self->params)) {
         throw std::runtime_error("no context could be made for the model; the log says why");
     }
@@ -170,6 +215,7 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
     }
     self->loop = std::thread([this] {
         const atlas_state_scope here(self->state);
+        own_stack(); // the loop need not read where it ends
         self->context.start_loop();
         atlas_end_loop();
     });
@@ -198,7 +244,7 @@ http_response engine::handle(const engine_request & request) {
         std::unique_ptr<server_http_res> response;
     };
     auto kept     = std::make_shared<exchange>();
-    kept->is_gone = request.is_gone ? request.is_gone : [] { return false; };
+    kept->is_gone = asked_until_gone(request.is_gone);
     kept->request.reset(new server_http_req{
         parameters_of(request.query), {}, request.path, request.query, request.body, {}, kept->is_gone});
     for (const auto & [name, value] : request.headers) {

@@ -20,25 +20,28 @@ struct engine_request {
     std::string                                      query; // what follows ?
     std::string                                      body;
     std::vector<std::pair<std::string, std::string>> headers;
-    std::function<bool()> is_gone; // whether nobody waits for the answer any more; may be empty
+
+    // Whether nobody waits for the answer any more; may be empty. Not asked again once it was so; what it throws counts as so.
+    std::function<bool()> is_gone;
 };
 
 // Members may be called from any thread that has an atlas_state_scope.
 class engine {
   public:
     // state, model: borrowed; have to outlive this object. model_path: of the file that the model was loaded from, or empty.
-    // arguments: as of llama-server's command line, as {"-c", "8192"}; nothing that is about HTTP matters. Throws
-    // std::invalid_argument, and std::runtime_error where no context can be made.
+    // arguments: as of llama-server's command line, as {"-c", "8192"}; nothing that is about HTTP matters. n_slots: how many
+    // there are where the arguments do not say. Throws std::invalid_argument, and std::runtime_error where no context can be
+    // made.
     engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
-           const std::vector<std::string> & arguments);
+           const std::vector<std::string> & arguments, int n_slots);
 
     ~engine();
 
     engine(const engine &)             = delete;
     engine & operator=(const engine &) = delete;
 
-    // Answers as llama-server does; a path that it does not know with 404. A streamed answer has `next`, which gives one
-    // piece after another of a text/event-stream. It must not outlive this object, nor be called by two threads at once.
+    // Answers as llama-server does, what a handler throws too; a path that it does not know with 404. A streamed answer has
+    // `next`, which must not outlive this object.
     http_response handle(const engine_request & request);
 
     // Ends the loop, after what it computed was written back. Who waits for a result gets an error where

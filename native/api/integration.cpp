@@ -35,18 +35,22 @@ bool is_atlas_request(const json & request) { return request.is_object() && requ
 
 json process_with_atlas(const json & request) { return atlas_instance().handle_completion_request(request); }
 
-static json data_of(const json & answer) { return answer.is_object() ? answer.value("data", json()) : json(); }
+// What stands there in the answer, which may be an error; else null.
+static json find(const json & in, const json::json_pointer & where) {
+    return in.contains(where) ? in.at(where) : json();
+}
 
 json enhance_response_with_atlas(json response, bool with_metrics) {
     if (!response.is_object() || response.contains("error")) {
         return response;
     }
     if (!response.contains("atlas")) {
-        const json status = atlas_instance().handle_status_request();
-        response["atlas"] = {{"status", status.value("status", "unknown")}};
+        const json status = find(atlas_instance().handle_status_request(), json::json_pointer("/status"));
+        response["atlas"] = {{"status", status.is_null() ? json("unknown") : status}};
     }
-    if (with_metrics) {
-        response["atlas"]["metrics"] = data_of(atlas_instance().handle_metrics_request()).value("current", json());
+    if (with_metrics && response["atlas"].is_object()) {
+        response["atlas"]["metrics"] =
+            find(atlas_instance().handle_metrics_request(), json::json_pointer("/data/current"));
     }
     return response;
 }

@@ -2,6 +2,7 @@
 
 #include "atlas-error.hpp"
 #include "atlas-in-effect.hpp"
+#include "atlas-limits.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-request-admission.hpp"
@@ -11,48 +12,15 @@
 #include "atlas-slots.h"
 #include "common.h"
 #include "engine.hpp"
+#include "open-calls.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <mutex>
+#include <optional>
+#include <string_view>
 
 namespace atlas {
 
 namespace {
-
-// Counts what may not outlive the server.
-class open_calls {
-  public:
-    class one {
-      public:
-        explicit one(open_calls & of) : of(of) {
-            const std::lock_guard<std::mutex> held(of.mutex);
-            of.n++;
-        }
-        ~one() {
-            const std::lock_guard<std::mutex> held(of.mutex);
-            if (--of.n == 0) {
-                of.none.notify_all();
-            }
-        }
-        one(const one &)             = delete;
-        one & operator=(const one &) = delete;
-
-      private:
-        open_calls & of;
-    };
-
-    void wait() {
-        std::unique_lock<std::mutex> held(mutex);
-        none.wait(held, [this] { return n == 0; });
-    }
-
-  private:
-    std::mutex              mutex;
-    std::condition_variable none;
-    size_t                  n = 0;
-};
 
 // What atlas_state() is for this thread, as long as this object lives.
 using scope = atlas_state_scope;
@@ -69,6 +37,55 @@ json parsed(const std::string & body) {
     return value.is_discarded() ? json(body) : value;
 }
 
+// As is_json_deeper_than(), of what is no text yet. Does not recurse.
+bool is_deeper_than(const json & value, int limit) {
+    std::vector<std::pair<const json *, int>> left = {{&value, 1}};
+    while (!left.empty()) {
+        const auto [at, depth] = left.back();
+        left.pop_back();
+        if (!at->is_structured()) {
+            continue;
+        }
+        if (depth > limit) {
+            return true;
+        }
+        for (const auto & each : *at) {
+            left.emplace_back(&each, depth + 1);
+        }
+    }
+    return false;
+}
+
+// Nothing where a string in it is not UTF-8.
+std::optional<std::string> dump(const json & value) {
+    try {
+        return value.dump();
+    } catch (const json::exception &) {
+        return std::nullopt;
+    }
+}
+
+// What an HTTP server would have been sent. Throws atlas::error, which names the field.
+std::string text_of(const json & request) {
+    if (!request.is_object()) {
+        throw validation_error("body", "must be a JSON object");
+    }
+    for (const auto & [name, value] : request.items()) {
+        if (is_deeper_than(value, MAX_JSON_DEPTH - 1)) {
+            throw validation_error(name, "is nested deeper than " + std::to_string(MAX_JSON_DEPTH) + " levels");
+        }
+    }
+    if (auto text = dump(request)) {
+        return *text;
+    }
+    for (const auto & [name, value] : request.items()) {
+        if (!dump(value)) {
+            throw validation_error(name, "has text that is not UTF-8");
+        }
+    }
+    throw validation_error("body", "has a name that is not UTF-8");
+}
+
 } // namespace
 
 struct AtlasServer::impl {
@@ -80,6 +97,38 @@ struct AtlasServer::impl {
     std::unique_ptr<atlas_server_state> state = std::make_unique<atlas_server_state>();
     std::unique_ptr<engine>             running;
     open_calls                          calls;
+    open_streams                        streams;
+
+    void start(llama_model * model, const AtlasModelOptions & options) {
+        const scope here(*state);
+        state->settings.take(config);
+        apply_logging(*state->settings.values());
+        atlas_use_llama_log();
+        tenant_options everybody;
+        everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
+        atlas_start_runtime(*state, common_params(), everybody, true);
+
+        const auto n_pool =
+            config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
+        running = std::make_unique<engine>(*state, model, options.model_path, options.arguments, (int) n_pool);
+    }
+
+    void end() {
+        const scope here(*state);
+        state->ending.has_begun = true; // who waits for a result gets an error instead
+        if (running) {
+            running->stop();
+        }
+        const bool is_over = !state->runtime || state->runtime->stop();
+        if (running) {
+            streams.end();
+            calls.wait();
+            running.reset();
+        }
+        if (!is_over) {
+            (void) state.release(); // a call into Python has not come back, and may yet
+        }
+    }
 
     http_response answer(const AtlasRequest & from) {
         if (!is_ours(from.path)) {
@@ -103,17 +152,8 @@ struct AtlasServer::impl {
 AtlasServer::AtlasServer(AtlasServerConfig config) : self(std::make_unique<impl>(config)) {}
 
 AtlasServer::~AtlasServer() {
-    if (!self->running) {
-        return;
-    }
-    const scope here(*self->state);
-    self->state->ending.has_begun = true; // who waits for a result gets an error instead
-    self->running->stop();
-    const bool is_over = !self->state->runtime || self->state->runtime->stop();
-    self->calls.wait();
-    self->running.reset();
-    if (!is_over) {
-        (void) self->state.release(); // a call into Python has not come back, and may yet
+    if (self->running) {
+        self->end();
     }
 }
 
@@ -121,77 +161,67 @@ void AtlasServer::initialize(llama_model * model, const AtlasModelOptions & opti
     if (self->running) {
         throw std::runtime_error("initialize() was called before");
     }
-    auto &      state = *self->state;
-    const scope here(state);
-    state.settings.take(self->config);
-    apply_logging(*state.settings.values());
-    atlas_use_llama_log();
-    tenant_options everybody;
-    everybody.directory = saving_off(self->config).empty() ? self->config.memory_save_path : "";
-    atlas_start_runtime(state, common_params(), everybody, true);
-
-    auto arguments = options.arguments;
-    if (std::find(arguments.begin(), arguments.end(), "-np") == arguments.end()) {
-        const auto & config = self->config;
-        const auto   pool =
-            config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
-        arguments.insert(arguments.end(), {"-np", std::to_string(pool), "--kv-unified"});
+    if (model == nullptr) {
+        throw std::invalid_argument("model: it is null");
     }
-    self->running = std::make_unique<engine>(state, model, options.model_path, arguments);
+    try {
+        self->start(model, options);
+    } catch (...) {
+        self->end();
+        self->state =
+            std::make_unique<atlas_server_state>(); // of the old one nothing is left, so that it can be tried again
+        throw;
+    }
 }
 
 AtlasResponse AtlasServer::handle(const AtlasRequest & request) {
     if (!self->running) {
         return {503, "application/json", error_body(503, "initialize() was not called, or failed"), {}, {}};
     }
-    auto          call = std::make_shared<open_calls::one>(self->calls);
-    const scope   here(*self->state);
-    auto          from = self->answer(request);
-    AtlasResponse answer;
+    const open_calls::one call(self->calls);
+    const scope           here(*self->state);
+    auto                  from = self->answer(request);
+    AtlasResponse         answer;
     answer.status       = from.status;
     answer.content_type = std::move(from.content_type);
     answer.body         = std::move(from.body);
     answer.headers      = std::move(from.headers);
     if (from.next) {
-        // the members in this order: the answer ends before the call does
-        struct stream {
-            std::shared_ptr<open_calls::one>   call;
-            atlas_server_state &               state;
-            std::function<bool(std::string &)> next;
-
-            ~stream() {
-                const scope here(state);
-                next = nullptr;
-            }
-        };
-        auto kept   = std::make_shared<stream>(stream{call, *self->state, std::move(from.next)});
-        answer.next = [kept](std::string & piece) {
-            const scope here(kept->state);
-            return kept->next(piece);
-        };
+        auto kept = std::make_shared<open_stream>(self->calls, *self->state, std::move(from.next));
+        self->streams.add(kept);
+        answer.next = [kept](std::string & piece) { return kept->read(piece); };
     }
     return answer;
 }
 
-static const char * completion_path(const json & request) {
-    return request.is_object() && request.contains("messages") ? "/v1/chat/completions" : "/v1/completions";
+// The completion that the request asks for. Throws atlas::error.
+static AtlasRequest completion_of(const json & request, bool is_streamed) {
+    AtlasRequest to;
+    to.body = text_of(request); // before anything that recurses
+    to.path = request.contains("messages") ? "/v1/chat/completions" : "/v1/completions";
+    if (is_streamed) {
+        json asked      = request;
+        asked["stream"] = true;
+        to.body         = asked.dump();
+    } else if (request.value("stream", json()) == true) {
+        throw validation_error("stream", "is for handle_streaming_request()");
+    }
+    return to;
 }
 
 json AtlasServer::handle_completion_request(const json & request) {
-    if (request.is_object() && request.value("stream", false)) {
-        return parsed(error_body(400, "\"stream\" is for handle_streaming_request()"));
+    try {
+        return parsed(handle(completion_of(request, false)).body);
+    } catch (const error & problem) {
+        return parsed(error_body(problem.code, problem.what()));
     }
-    AtlasRequest to;
-    to.path = completion_path(request);
-    to.body = request.dump();
-    return parsed(handle(to).body);
 }
 
 // The events of a text/event-stream as far as they are complete; the rest stays in `text`.
 static std::vector<std::string> take_events(std::string & text) {
-    static const std::string END = "\n\n", DATA = "data: ";
-    std::vector<std::string> events;
-    size_t                   end;
+    constexpr std::string_view END = "\n\n", DATA = "data: ";
+    std::vector<std::string>   events;
+    size_t                     end;
     while ((end = text.find(END)) != std::string::npos) {
         const std::string event = text.substr(0, end);
         text.erase(0, end + END.size());
@@ -203,12 +233,12 @@ static std::vector<std::string> take_events(std::string & text) {
 }
 
 json AtlasServer::handle_streaming_request(const json & request, const std::function<bool(const json &)> & on_chunk) {
-    json         asked = request;
-    AtlasRequest to;
-    asked["stream"] = true;
-    to.path         = completion_path(asked);
-    to.body         = asked.dump();
-    auto answer     = handle(to);
+    AtlasResponse answer;
+    try {
+        answer = handle(completion_of(request, true));
+    } catch (const error & problem) {
+        return parsed(error_body(problem.code, problem.what()));
+    }
     if (!answer.next) {
         return parsed(answer.body);
     }
@@ -238,11 +268,19 @@ static json get(AtlasServer & from, const char * path) {
     return parsed(from.handle(to).body);
 }
 
-static json post(AtlasServer & to, const std::string & path, const json & body) {
-    AtlasRequest request;
-    request.path = path;
-    request.body = body.dump();
-    return parsed(to.handle(request).body);
+// name: of the field that the body goes into; empty: it is all.
+static json post(AtlasServer & to, const std::string & path, const json & body, const std::string & name = "") {
+    try {
+        AtlasRequest request;
+        request.path = path;
+        request.body = text_of(body);
+        if (!name.empty()) {
+            request.body = "{\"" + name + "\":" + request.body + "}";
+        }
+        return parsed(to.handle(request).body);
+    } catch (const error & problem) {
+        return parsed(error_body(problem.code, problem.what()));
+    }
 }
 
 json AtlasServer::handle_metrics_request() { return get(*this, "/v1/atlas/metrics"); }
@@ -250,7 +288,7 @@ json AtlasServer::handle_metrics_request() { return get(*this, "/v1/atlas/metric
 json AtlasServer::handle_status_request() { return get(*this, "/v1/atlas/status"); }
 
 json AtlasServer::handle_config_request(const json & changes) {
-    return changes.is_null() ? get(*this, "/v1/atlas/config") : post(*this, "/v1/atlas/config", changes);
+    return changes.is_null() ? get(*this, "/v1/atlas/config") : post(*this, "/v1/atlas/config", changes, "settings");
 }
 
 json AtlasServer::handle_memory_request(const std::string & operation, const json & request) {
@@ -261,14 +299,14 @@ static slot_pool * pool_of(const std::unique_ptr<runtime> & runtime) {
     return runtime ? &runtime->gate().pool() : nullptr;
 }
 
-void AtlasServer::resize_pool(int n_contexts) {
+void AtlasServer::resize_pool(int n_slots) {
     const int n_max = self->running ? self->running->n_slots() : 0;
-    if (n_contexts < 1 || n_contexts > n_max) {
-        throw std::invalid_argument("a pool of " + std::to_string(n_contexts) + " contexts: it can have 1 to " +
+    if (n_slots < 1 || n_slots > n_max) {
+        throw std::invalid_argument("a pool of " + std::to_string(n_slots) + " contexts: it can have 1 to " +
                                     std::to_string(n_max));
     }
     if (auto * pool = pool_of(self->state->runtime)) {
-        pool->set_pool_size(n_contexts);
+        pool->set_pool_size(n_slots);
     }
 }
 

@@ -49,8 +49,10 @@ struct AtlasRequest {
     std::string                                      body;
     std::vector<std::pair<std::string, std::string>> headers; // names in any case
 
-    // Whether whoever asked has left: what was begun for it ends then. Called a few times a second, by any thread, until the
-    // answer is complete; may be empty.
+    // Whether whoever asked has left: what was begun for it ends then, and what is answered means nothing. Called about once
+    // a second, and more often while the request waits for a context, by the thread that is in handle() or in `next`, until
+    // the answer is complete or it was so once. What it throws counts as true. Of routes of /v1/atlas it is not asked. May be
+    // empty; may call any server but for ending it.
     std::function<bool()> is_gone;
 };
 
@@ -60,34 +62,43 @@ struct AtlasResponse {
     std::string                                      body; // where it is streamed, what comes first
     std::vector<std::pair<std::string, std::string>> headers;
 
-    // Set where the answer is streamed: gives the next piece; false with the last one. By one thread at a time. Destroying it,
-    // with all its copies, ends what is still running. It must not outlive the AtlasServer.
+    // Set where the answer is streamed: appends the next piece to what it is given; false with the last one, and after it. By
+    // one thread at a time. Destroying it, with all its copies, ends what is still running. It may outlive the AtlasServer,
+    // which ends it: it is false then. Until it is read to its end or destroyed it holds a context of the pool.
     std::function<bool(std::string & piece)> next;
 };
 
 // A model with all that ATLAS does for it. Any number may live in one process, of one model or of several. Members may be
-// called by any thread once initialize() has returned, but for destruction.
+// called by any thread once initialize() has returned, but for destruction; a thread that is in a member of one may call those
+// of another, or of the same. All servers of a process write to llama.cpp's log, as the settings say that came last.
 class AtlasServer {
   public:
     // Environment variables are not read; AtlasServerConfig::from_environment() does.
     explicit AtlasServer(AtlasServerConfig config = {});
 
-    // Waits for what runs, at most config.shutdown_timeout_s seconds; makes durable what is not. Answers that are waited for
-    // end with an error. No answer's `next` may be called any more.
+    // Makes durable what is not, and ends Python's part, each within config.shutdown_timeout_s seconds. Threads that are in a
+    // member are waited for: answers that they wait for end with an error, 503. None may call a member from now on; what
+    // calls of its own accord (on_chunk, is_gone) must not destroy the server that calls it.
     ~AtlasServer();
 
     AtlasServer(const AtlasServer &)             = delete;
     AtlasServer & operator=(const AtlasServer &) = delete;
 
-    // Makes the contexts, opens the memory, starts Python where this build has it. Once. The model is borrowed: free it after
-    // this object. Throws std::invalid_argument for a setting or an argument, std::runtime_error for what does not work.
+    // Makes the contexts, opens the memory, starts Python where this build has it. Once; but it may be called again after it
+    // threw, which leaves nothing behind. By any thread. The model is borrowed: free it after this object. Throws
+    // std::invalid_argument for a setting or an argument, which it names, and for no model; std::runtime_error for what does
+    // not work. A memory path that cannot be used does not throw: handle_status_request() tells of it, as llama-server does.
+    // State on the disk is found a moment later: once status has memory.root, and memory.disk.index_complete is true.
+    // Arguments that only print something ("--help") are refused. LLAMA_ARG_… variables are read, as arguments that come before.
     void initialize(llama_model * model, const AtlasModelOptions & options = {});
 
-    // A chat where it has "messages", else a completion. Blocks until it is complete; "stream" is refused.
+    // A chat where it has "messages", else a completion. Blocks until it is complete; "stream" is refused. This and the next
+    // refuse what could not be JSON of HTTP, as text that is not UTF-8, with an error that names the field.
     json handle_completion_request(const json & request);
 
     // The same, piece by piece: each is one JSON object of the stream. Ends early where on_chunk returns false. Returns the
-    // error, or null. on_chunk is called by the calling thread.
+    // error, or null. on_chunk is called by the calling thread; it may call any server. What it throws is passed on, after the
+    // request has ended.
     json handle_streaming_request(const json & request, const std::function<bool(const json & chunk)> & on_chunk);
 
     json handle_metrics_request();
@@ -103,8 +114,9 @@ class AtlasServer {
     AtlasResponse handle(const AtlasRequest & request);
 
     // The pool: sequences that requests may hold at once. Fewer from now on, or as many as there were at first: what is above
-    // that throws std::invalid_argument. Returns at once; who holds one keeps it.
-    void resize_pool(int n_contexts);
+    // that throws std::invalid_argument. Returns at once; who holds one keeps it. Without ATLAS (config.enabled is false) there
+    // is none: its size is 0. pool_in_use() may be above the size while requests without an `atlas` object wait.
+    void resize_pool(int n_slots);
     int  pool_size() const;
     int  pool_in_use() const;
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("atlas-unit-test", "atlas-llama-test")
+PROGRAMS = ("atlas-unit-test", "atlas-llama-test", "atlas-api-test")
 
 
 def path_of(program: str) -> Path:
