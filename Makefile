@@ -155,21 +155,23 @@ build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 
 # Whatever is reported ends the program that reports it. Leaks are looked for, too; but not where Python is in the process,
 # whose interpreter is never finalised. Nor are globals there that two libraries have, as of cpp-httplib.
-sanitize: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
+sanitize sanitize-server: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
 sanitize: export TSAN_OPTIONS  := halt_on_error=1
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
 sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
 	@for tree in $(SANITIZERS); do \
-	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test atlas-llama-test atlas-api-test --parallel $(JOBS) && \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
-	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-llama-test $(JOBS) && \
-	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) && \
-	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
-	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-api-test $(JOBS) || exit; done
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
 
-sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server compiled with clang's sanitizers; takes half an hour, and the compilation
+sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server and a library compiled with clang's sanitizers; takes half an hour, and the compilation
 	@for tree in $(SANITIZERS); do \
-	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server --parallel $(JOBS) && \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server atlas-llama-test atlas-api-test --parallel $(JOBS) && \
+	    TSAN_OPTIONS=halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-llama-test $(JOBS) && \
+	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-api-test $(JOBS) && \
 	    $(RUN) tests.sanitizers build-sanitize/$$tree $(ARGS) || exit; done
 
 # A build tree of its own, as libFuzzer comes with clang only. Tests make it: it must leave .venv alone.
