@@ -17,7 +17,8 @@ enum class state_class : uint8_t {
     whole_only, // cannot be cut: a checkpoint of the whole state
 };
 
-struct state_layout {
+// Aligned so that an atomic one is a single load with every compiler.
+struct alignas(8) state_layout {
     state_class parts = state_class::ranges;
     int32_t     n_swa = 0; // the window, as a sequence can be rolled back within it; 0: none
 
