@@ -169,7 +169,7 @@ sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) b
 	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server atlas-llama-test atlas-api-test --parallel $(JOBS) && \
 	    TSAN_OPTIONS=halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-llama-test $(JOBS) && \
-	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0:suppressions=$(CURDIR)/tests/sanitizers/upstream.supp ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-api-test $(JOBS) && \
 	    $(RUN) tests.sanitizers build-sanitize/$$tree $(ARGS) || exit; done
