@@ -106,7 +106,9 @@ struct AtlasServer::impl {
         atlas_use_llama_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
-        atlas_start_runtime(*state, common_params(), everybody, true);
+        if (!atlas_start_runtime(*state, common_params(), everybody, true)) {
+            throw std::runtime_error("Python is required and did not start; the log says why");
+        }
 
         const auto n_pool =
             config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;

@@ -112,10 +112,12 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         const auto tenants = atlas_settle_tenants(params, settings, is_router);
         atlas_settle_place(params, settings);
         state.guard.settle(params, *settings.values(), is_router);
-        atlas_end_without_destructors();
-        atlas_start_runtime(state, params, tenants, !is_router);
-        atlas_begin_hashing(params);
-        return true;
+        const bool is_started = atlas_start_runtime(state, params, tenants, !is_router);
+        atlas_end_without_destructors(); // to come before the destructors of what the start made
+        if (is_started) {
+            atlas_begin_hashing(params);
+        }
+        return is_started;
     } catch (const std::exception & e) {
         atlas::log(atlas::LogLevel::ERROR, e.what());
         return false;

@@ -46,9 +46,6 @@ static atlas::model_description describe(const common_params & params) {
     for (const auto & vector : params.control_vectors) {
         model.vectors.push_back({vector.fname, vector.strength});
     }
-    if (params.model_borrowed != nullptr && params.model.path.empty()) {
-        model.weights = atlas::hash_weights(params.model_borrowed);
-    }
     model.vectors_first = params.control_vector_layer_start;
     model.vectors_last  = params.control_vector_layer_end;
     return model;
@@ -81,7 +78,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     if (!runtime || runtime->memory() == nullptr) {
         return;
     }
-    const auto model   = describe(params);
+    auto       model   = describe(params);
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {
         take_the_place_of_the_prompt_cache(params);
@@ -112,6 +109,9 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         const bool clears_idle = keeps_idle && params.kv_unified;
         state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed}, clears_idle});
         take_the_place_of_the_prompt_cache(params);
+    }
+    if (params.model_borrowed != nullptr && params.model.path.empty()) {
+        model.weights = atlas::hash_weights(params.model_borrowed); // not before it is sure that there is a memory
     }
     state.memory->model.settle_root(model, ctx, all_tenants(*runtime, params));
 }

@@ -53,8 +53,8 @@ class atlas_state_scope {
 };
 
 // Makes the runtime of the settings, which are those of `state`, and starts it; it stays empty where they have ATLAS off.
-// Throws std::invalid_argument, and std::runtime_error where it must not go on.
-void atlas_start_runtime(atlas_server_state & state, const common_params & params,
+// Returns false where the server must not start; the log says why. Throws std::invalid_argument.
+bool atlas_start_runtime(atlas_server_state & state, const common_params & params,
                          const atlas::tenant_options & tenants, bool has_model);
 
 // Has our log lines be written to llama.cpp's log.

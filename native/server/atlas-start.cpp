@@ -10,7 +10,6 @@
 
 #include <filesystem>
 #include <map>
-#include <stdexcept>
 #include <utility>
 
 static void write_log(atlas::LogLevel level, atlas::LogFormat format, const std::string & text) {
@@ -57,13 +56,11 @@ static uint64_t cache_ram_bytes(const common_params & params) {
 
 void atlas_use_llama_log() { atlas::set_log_sink(write_log); }
 
-void atlas_start_runtime(atlas_server_state & state, const common_params & params,
+bool atlas_start_runtime(atlas_server_state & state, const common_params & params,
                          const atlas::tenant_options & tenants, bool has_model) {
     if (!state.settings.values()->enabled) {
-        return;
+        return true;
     }
     state.runtime = std::make_unique<atlas::runtime>(state.settings, llama_build_info(), python_of_this_build());
-    if (!state.runtime->start(has_model, cache_ram_bytes(params), tenants)) {
-        throw std::runtime_error("Python is required and did not start");
-    }
+    return state.runtime->start(has_model, cache_ram_bytes(params), tenants);
 }
