@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -23,6 +23,8 @@ QUERY_REQUEST_SCHEMA = 8
 QUERY_CONVERSATIONS = 9
 QUERY_METRICS = 10
 QUERY_REQUESTS = 11
+QUERY_HOOKS = 12
+QUERY_HOOKS_ENABLE = 13
 MAX_EVENTS = 1024
 MAX_SESSIONS = 1000
 MAX_CONVERSATIONS = 64
@@ -31,6 +33,20 @@ CALL_HISTORY = 1
 CALL_RECORD = 2
 CALL_STACKS = 3
 CALL_SYNC = 4
+HOOK_REQUEST = 0
+HOOK_PROMPT = 1
+HOOK_RESPONSE = 2
+HOOK_STREAM_CHUNK = 3
+HOOK_FINISHED = 4
+HOOK_FAILED = 5
+MAX_DEADLINE_MS = 60000
+MAX_BATCH = 256
+STEP_BEGIN = 0
+STEP_PASS = 1
+STEP_MODIFY = 2
+STEP_REJECT = 3
+STEP_RESPOND = 4
+STEP_FAIL = 5
 EVENT_TOUCHED = 0
 EVENT_EVICTED = 1
 KIND_BLOCK = 0
@@ -93,6 +109,9 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'python_home', 'type': 'string', 'flag': '--atlas-python-home', 'env': 'ATLAS_PYTHON_HOME', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'Python environment to run in (the directory that holds bin/python); empty: VIRTUAL_ENV, else atlas-python beside the library, else that of the build'},
     {'name': 'require_python', 'type': 'bool', 'flag': '--atlas-require-python', 'env': 'ATLAS_REQUIRE_PYTHON', 'default': False, 'reload': 'restart', 'secret': False, 'help': 'whether the server refuses to start when Python or a plugin that was asked for by name does not'},
     {'name': 'python_patience_ms', 'type': 'int', 'flag': '--atlas-python-patience-ms', 'env': 'ATLAS_PYTHON_PATIENCE_MS', 'default': 50, 'reload': 'live', 'secret': False, 'help': 'milliseconds that the status and metrics wait for what Python adds, before they go out without it', 'min': 1, 'max': 3600000},
+    {'name': 'hook_deadline_ms', 'type': 'int', 'flag': '--atlas-hook-deadline-ms', 'env': 'ATLAS_HOOK_DEADLINE_MS', 'default': 50, 'reload': 'restart', 'secret': False, 'help': "milliseconds that a request waits for a plugin's hook, where the plugin names no deadline", 'min': 1, 'max': 60000},
+    {'name': 'hook_breaches', 'type': 'int', 'flag': '--atlas-hook-breaches', 'env': 'ATLAS_HOOK_BREACHES', 'default': 5, 'reload': 'live', 'secret': False, 'help': "deadlines that a plugin's hook may miss in a row before it is turned off", 'min': 1, 'max': 1000},
+    {'name': 'hook_workers', 'type': 'int', 'flag': '--atlas-hook-workers', 'env': 'ATLAS_HOOK_WORKERS', 'default': 16, 'reload': 'live', 'secret': False, 'help': "Python threads that call plugins' hooks at once, besides those that are over a deadline", 'min': 1, 'max': 128},
     {'name': 'shutdown_timeout_s', 'type': 'float', 'flag': '--atlas-shutdown-timeout', 'env': 'ATLAS_SHUTDOWN_TIMEOUT', 'default': 10.0, 'reload': 'live', 'secret': False, 'help': 'seconds that running Python calls and shutdown hooks are waited for when the server stops', 'min': 0.1, 'max': 3600},
     {'name': 'log_level', 'type': 'level', 'flag': '--atlas-log-level', 'env': 'ATLAS_LOG_LEVEL', 'default': 'info', 'reload': 'live', 'secret': False, 'help': 'least severe [ATLAS] line that is logged: debug, info, warn or error'},
     {'name': 'log_format', 'type': 'format', 'flag': '--atlas-log-format', 'env': 'ATLAS_LOG_FORMAT', 'default': 'text', 'reload': 'live', 'secret': False, 'help': "text: [ATLAS] lines as llama-server's own; json: one JSON object a line"},

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import pluggy
-
 from atlas_plugin import json_text
+from atlas_plugin.completions import CompletionRequest, Json, StreamChunk, Verdict
 from atlas_plugin.eviction.records import Eviction, Touch
+from atlas_plugin.host.hookimpl import hookimpl as hookimpl
+from atlas_plugin.host.hookimpl import hookspec
 from atlas_plugin.host.host import Host
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Routes
-
-hookspec = pluggy.HookspecMarker("atlas")
-hookimpl = pluggy.HookimplMarker("atlas")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class PluginInfo:
     routes: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     hook_failures: Mapping[str, int] = field(default_factory=dict)
+    request_hooks: tuple[Mapping[str, Any], ...] = ()
+    """The hooks that requests wait for: what the plugin said about them, and what became of them."""
 
 
 class Plugins(Protocol):
@@ -94,6 +94,36 @@ def report_metrics() -> Iterable[Family] | None:
     """Add to the metrics for Prometheus, which go out without it when the plugins take longer than 50 ms."""
 
 
+@hookspec
+def on_request(request: CompletionRequest, body: dict[str, Json]) -> Verdict:
+    """Decide about a completion request before anything else reads its body; the request waits."""
+
+
+@hookspec
+def on_prompt(request: CompletionRequest, prompt: Json) -> Verdict:
+    """Decide about the prompt that the model is to get, rendered by the chat template; the request waits."""
+
+
+@hookspec
+def on_response(request: CompletionRequest, answer: Json) -> Verdict:
+    """Decide about a whole answer that is not streamed, as the client is to get it; the request waits."""
+
+
+@hookspec
+def on_stream_chunk(request: CompletionRequest, chunk: StreamChunk) -> Verdict:
+    """Decide about the next events of a streamed answer; the stream waits."""
+
+
+@hookspec
+def on_finished(request: CompletionRequest, record: dict[str, Json]) -> None:
+    """Follow what was answered to the end; told later, and nobody waits."""
+
+
+@hookspec
+def on_failed(request: CompletionRequest, record: dict[str, Json]) -> None:
+    """Follow what was refused, failed, or left by its client; told later, and nobody waits."""
+
+
 @hookspec(firstresult=True)
 def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Eviction]) -> Sequence[int] | None:
     """Give the entries touched in a layer their priorities, one for each touch; the smallest goes first."""
@@ -112,3 +142,7 @@ def reload(changed: Mapping[str, Any]) -> None:
 @hookspec
 def shutdown() -> None:
     """Make durable what is not and stop own threads; called once, in the reverse order of startup."""
+
+
+REQUEST_HOOKS = ("on_request", "on_prompt", "on_response", "on_stream_chunk", "on_finished", "on_failed")
+"""Those on the path of requests, by the numbers of `ATLAS_HOOK_*`."""

@@ -14,8 +14,10 @@ from typing import Any
 from atlas_plugin import facts
 from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import application
+from atlas_plugin.host.hook_server import HookCall
 from atlas_plugin.host.host import LogLevel, ServerHost, SessionAction
 from atlas_plugin.host.settings import Settings, SettingsChange
+from atlas_plugin.host.verdicts import Step
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.storage.memory_records import (
     Conversation,
@@ -58,6 +60,8 @@ class FakeHost:
         self.queue: deque[Conversation] = deque()
         self.families: list[Family] = []
         self.requests_ended: list[dict[str, Any]] = []
+        self.hooks: list[dict[str, Any]] = []
+        self.tallies: list[dict[str, Any]] = []
         self.pin_problem: str | None = None
         """Why a pin is refused."""
         self._version = 0
@@ -182,6 +186,33 @@ class FakeHost:
         return last, [record for record in self.requests_ended if record["number"] > since][
             : facts.MAX_REQUESTS
         ]
+
+    def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep the rows in `hooks`."""
+        self.hooks = list(rows)
+
+    def hook_tallies(self) -> list[dict[str, Any]]:
+        """From `tallies`."""
+        return list(self.tallies)
+
+    def enable_hooks(self, plugin: str) -> bool:
+        """Turn them on in `tallies`."""
+        off = [tally for tally in self.tallies if tally["plugin"] == plugin and tally["is_off"]]
+        for tally in off:
+            tally["is_off"] = False
+        return bool(off)
+
+    def hook_worker_wanted(self, has_failed: bool) -> bool:
+        """No worker is needed, as no requests come."""
+        return False
+
+    def take_hook_call(self, previous: int) -> HookCall | None:
+        """There are none."""
+        return None
+
+    def hook_step(self, number: int, step: Step) -> int:
+        """Nobody waits."""
+        return -1
 
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""

@@ -20,7 +20,7 @@ def make_builtins(services: Services) -> Mapping[str, object]:
     """All of them by name, in load order."""
     return {
         "status": StatusPlugin(),
-        "plugins": PluginsPlugin(),
+        "plugins": PluginsPlugin(services),
         "config": ConfigPlugin(services),
         "debug": DebugPlugin(services),
         # Stopped in reverse order: a collector may take its time once all else is durable.

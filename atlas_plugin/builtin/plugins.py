@@ -1,10 +1,11 @@
-"""GET /v1/atlas/plugins."""
+"""GET /v1/atlas/plugins, and POST /v1/atlas/plugins/{name}/enable."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_plugin.errors import Forbidden
+from atlas_plugin.errors import Forbidden, NotFoundError
 from atlas_plugin.hookspecs import Plugins, hookimpl
+from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request, require_admin
 from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
@@ -17,8 +18,18 @@ class AllPlugins:
     plugins: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class EnabledPlugin:
+    """Whether any of the plugin's hooks was off."""
+
+    was_off: bool
+
+
 class PluginsPlugin:
-    """Lists the plugins, those that failed or are disabled too."""
+    """Lists the plugins, those that failed or are disabled too, and turns their hooks on again."""
+
+    def __init__(self, services: Services) -> None:
+        self._host = services.host
 
     @hookimpl
     def startup(self, plugins: Plugins) -> None:
@@ -33,6 +44,19 @@ class PluginsPlugin:
             answer=Success[AllPlugins],
             errors=(Forbidden,),
         )(self._list)
+        routes.post(
+            "/v1/atlas/plugins/{name}/enable",
+            guard=lambda request: require_admin(request, "turn a plugin's hooks on"),
+            summary="Turn on a plugin's hooks that are off",
+            answer=Success[EnabledPlugin],
+            errors=(Forbidden, NotFoundError),
+        )(self._enable)
 
     def _list(self, request: Request) -> dict[str, Any]:
         return {"status": "success", "data": {"plugins": self._plugins.infos()}}
+
+    def _enable(self, request: Request) -> dict[str, Any]:
+        name = request.path_params["name"]
+        if not any(info.name == name and info.state == "active" for info in self._plugins.infos()):
+            raise NotFoundError(f"there is no active plugin '{name}'")
+        return {"status": "success", "data": {"was_off": self._host.enable_hooks(name)}}

@@ -43,6 +43,7 @@ class Application:
         if required and settings.flag("require_python"):
             self.plugins.stop()
             raise PluginError(required[0].name, _refusal(required, settings.switches("require_python")))
+        self.plugins.join_requests(self._host)
         self._running = True
         names = ", ".join(info.name for info in self.plugins.infos() if info.state == "active")
         log.info("plugins active: %s", names or "none")

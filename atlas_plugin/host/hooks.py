@@ -10,18 +10,21 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from atlas_plugin import hookspecs
 from atlas_plugin.errors import PluginError
 from atlas_plugin.host.answers import CHECKS
+from atlas_plugin.host.hookimpl import HookOptions, options_of
 
 log = logging.getLogger("atlas")
+
+_T = TypeVar("_T")
 
 LIFECYCLE = frozenset({"startup", "register_routes", "shutdown"})
 """Hooks that are called plugin by plugin, in load order; what they raise, the caller gets."""
@@ -77,7 +80,8 @@ class Hooks:
                 if impl.plugin is plugin and not (impl.optionalhook and not caller.has_spec()):
                     self._check(impl, caller)
                     self._tallies.setdefault((name, caller.name), _Tally())
-                    self._guarded[impl] = self._guard(impl, caller)
+                    if caller.name not in hookspecs.REQUEST_HOOKS:
+                        self._guarded[impl] = self._guard(impl, caller)
                     found.add(caller.name)
         return tuple(sorted(found))
 
@@ -99,6 +103,27 @@ class Hooks:
         """Whether any plugin that is ready has the hook."""
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()
         return any(impl.plugin_name in self._ready for impl in impls)
+
+    def on_path(self, hook: str) -> list[tuple[pluggy.HookImpl, HookOptions]]:
+        """The implementations of a hook of REQUEST_HOOKS that can be asked, with what their plugins say."""
+        impls = getattr(self._pluggy.hook, hook).get_hookimpls()
+        return [
+            (impl, options_of(impl.function) or HookOptions())
+            for impl in impls
+            if impl.plugin_name in self._ready
+        ]
+
+    def attempt(self, plugin: str, hook: str, call: Callable[[], _T]) -> _T:
+        """What the call returns; counted and timed as one of the hook. What it raises is passed on."""
+        key = plugin, hook
+        try:
+            with self._timed(key, 1):
+                value = call()
+        except BaseException as error:
+            self._count_failure(key, error)
+            raise
+        self._works(key)
+        return value
 
     def failures(self, name: str) -> dict[str, int]:
         """How often the hooks of a plugin failed, by hook: those that are asked while the server runs."""
@@ -134,6 +159,11 @@ class Hooks:
         for option in _OPTIONS_OF_ORDER if caller.name in LIFECYCLE else ():
             if getattr(impl, option):
                 reason = f"{option} is not supported; plugins start in load order, each by itself"
+        if caller.name in hookspecs.REQUEST_HOOKS:
+            if any(getattr(impl, option) for option in _OPTIONS_OF_ORDER):
+                reason = "wrapper, tryfirst and trylast are not supported; use priority"
+        elif options_of(impl.function) is not None:
+            reason = f"it takes no options; those that do are {', '.join(hookspecs.REQUEST_HOOKS)}"
         if reason:
             raise PluginError(impl.plugin_name, f"hook '{caller.name}': {reason}")
 
@@ -163,19 +193,18 @@ class Hooks:
             given = {name: arguments[name] for name in impl.kwargnames if name in arguments}
             return impl.function(*(arguments[name] for name in impl.argnames), **given)
 
+        def checked(arguments: Mapping[str, Any]) -> Any:
+            found = call(arguments)
+            return None if found is None else check(found, arguments)
+
         def answer(*values: Any) -> Any:
             arguments = dict(zip(names, values, strict=True))
             try:
-                with self._timed(key, 1):
-                    found = call(arguments)
-                    checked = None if found is None else check(found, arguments)
-            except BaseException as error:
-                self._count_failure(key, error)
+                return self.attempt(*key, lambda: checked(arguments))
+            except BaseException:
                 if caller.name in LIFECYCLE:
                     raise
                 return None
-            self._works(key)
-            return checked
 
         def wrap(*values: Any) -> Generator[None, Any, Any]:
             arguments = dict(zip(names, values, strict=True))

@@ -7,7 +7,9 @@ from typing import Any, Literal, Protocol
 
 from atlas_plugin import facts, json_text
 from atlas_plugin.errors import ServerError
+from atlas_plugin.host.hook_server import HookCall, HookServer
 from atlas_plugin.host.settings import Settings, SettingsChange
+from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Headers, Request, parse_query
 from atlas_plugin.metrics.families import Family, decode_families
 from atlas_plugin.storage.memory_records import (
@@ -72,7 +74,7 @@ class Host(Protocol):
         """
 
 
-class ServerHost(Host, Protocol):
+class ServerHost(Host, HookServer, Protocol):
     """What the server offers to ATLAS's own plugins besides, by the same rules."""
 
     def change_settings(self, values: Mapping[str, Any]) -> SettingsChange:
@@ -161,6 +163,43 @@ class EmbeddedHost:
             self._query(self._lib.ATLAS_QUERY_REQUESTS, json_text.encode({"since": since}))
         )
         return answer["last"], answer["requests"]
+
+    def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
+        self._query(self._lib.ATLAS_QUERY_HOOKS, json_text.encode({"number": number, "hooks": rows}))
+
+    def hook_tallies(self) -> list[dict[str, Any]]:
+        tallies: list[dict[str, Any]] = json_text.decode(self._query(self._lib.ATLAS_QUERY_HOOKS))
+        return tallies
+
+    def enable_hooks(self, plugin: str) -> bool:
+        answer = self._query(self._lib.ATLAS_QUERY_HOOKS_ENABLE, json_text.encode({"plugin": plugin}))
+        return bool(json_text.decode(answer)["was_off"])
+
+    def hook_worker_wanted(self, has_failed: bool) -> bool:
+        return bool(self._api.hook_worker_wanted(self._host, has_failed) == self._lib.ATLAS_OK)
+
+    def take_hook_call(self, previous: int) -> HookCall | None:
+        work = self._ffi.new("atlas_hook_work *")
+        work.number = previous
+        if self._api.hook_take(self._host, work) != self._lib.ATLAS_OK:
+            return None
+        return HookCall(
+            work.number, work.table, work.request, work.hook, self.bytes(work.head), self.bytes(work.body)
+        )
+
+    def hook_step(self, number: int, step: Step) -> int:
+        response = step.response
+        if response is None:
+            return int(self._api.hook_step(self._host, number, step.number, self._ffi.NULL))
+        sink = self._api.sink_new()
+        if not sink:
+            return int(self._api.hook_step(self._host, number, self._lib.ATLAS_STEP_FAIL, self._ffi.NULL))
+        try:
+            self.write_head(sink, response.status, response.content_type, response.headers)
+            self.write(sink, response.body)
+            return int(self._api.hook_step(self._host, number, step.number, sink))
+        finally:
+            self._api.sink_free(sink)
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:
         sink = self._api.sink_new()

@@ -1,7 +1,7 @@
 """Loads, starts and stops plugins, and takes out those that fail."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
@@ -10,8 +10,10 @@ from atlas_plugin.errors import PluginError
 from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport
 from atlas_plugin.host import discovery
 from atlas_plugin.host.discovery import Candidate
+from atlas_plugin.host.hook_workers import HookWorkers
 from atlas_plugin.host.hooks import Hooks, last_line
-from atlas_plugin.host.host import Host
+from atlas_plugin.host.host import Host, ServerHost
+from atlas_plugin.host.request_hooks import HookTable
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Router, Routes
@@ -36,6 +38,8 @@ class PluginManager:
         self.router = Router()
         self.hooks = Hooks()
         self._plugins: list[_Plugin] = []
+        self._tables: dict[int, HookTable] = {}
+        self._tallies: Callable[[], list[dict[str, Any]]] = list
 
     def load(self, settings: Settings, builtins: Mapping[str, object]) -> None:
         """Import every plugin that `settings` and the environment name; one that fails is recorded so.
@@ -77,6 +81,15 @@ class PluginManager:
                 plugin.info = replace(plugin.info, routes=tuple(map(str, routes.collected)))
                 self.hooks.set_ready(name, True)
 
+    def join_requests(self, host: ServerHost) -> None:
+        """Have the server ask the hooks that plugins have on the path of requests; once, after `start`."""
+        table = HookTable(self.hooks, len(self._tables) + 1, host.settings().integer("hook_deadline_ms"))
+        self._tables[table.number] = table
+        self._tallies = host.hook_tallies
+        if rows := table.rows():
+            host.set_request_hooks(table.number, rows)
+            HookWorkers(host, self._tables).start()
+
     def stop(self) -> None:
         """Run `shutdown` of each plugin that was started, in reverse order; what it raises is logged."""
         for plugin in reversed(self._active()):
@@ -84,10 +97,23 @@ class PluginManager:
 
     def infos(self) -> list[PluginInfo]:
         """Every plugin found, in load order."""
+        tallies = self._tallies()
         return [
-            replace(info, hook_failures=self.hooks.failures(info.name)) if info.hooks else info
+            replace(
+                info,
+                hook_failures=self.hooks.failures(info.name),
+                request_hooks=tuple(self._on_path(info.name, tallies)),
+            )
+            if info.hooks
+            else info
             for info in (plugin.info for plugin in self._plugins)
         ]
+
+    def _on_path(self, name: str, tallies: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        for table in list(self._tables.values())[-1:]:
+            for row in table.of_plugin(name):
+                tally = (one for one in tallies if one["plugin"] == name and one["hook"] == row["hook"])
+                yield {**row, **next(tally, {})}
 
     @property
     def failed(self) -> list[PluginInfo]:
@@ -115,7 +141,13 @@ class PluginManager:
     def problems(self, reports: Iterable[StatusReport]) -> list[str]:
         """A sentence for each thing that is wrong now; `reports` are those of `reports()`."""
         failed = (f"plugin '{info.name}' failed: {info.error}" for info in self.failed)
-        return [*failed, *self.failing, *(problem for report in reports for problem in report.problems)]
+        off = (
+            f"plugin '{one['plugin']}' is off in {one['hook']}: it missed too many deadlines in a row; "
+            f"POST /v1/atlas/plugins/{one['plugin']}/enable turns it on"
+            for one in self._tallies()
+            if one["is_off"]
+        )
+        return [*failed, *self.failing, *off, *(problem for report in reports for problem in report.problems)]
 
     def _active(self) -> list[_Plugin]:
         return [plugin for plugin in self._plugins if plugin.info.state == "active"]

@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 6
+#define ATLAS_ABI_VERSION 7
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -80,7 +80,12 @@ extern "C" {
  *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
  *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
  *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in
- *   the numbers says that some are lost. */
+ *   the numbers says that some are lost.
+ * HOOKS: which plugins have a say in requests. argument: {"number": above 0, "hooks": [{"hook": ATLAS_HOOK_…, "plugin",
+ *   "deadline_ms": 1 to ATLAS_MAX_DEADLINE_MS, "fails_closed": bool, "batch": 1 to ATLAS_MAX_BATCH}, ...]}, those of a hook in
+ *   the order in which they are asked: from now on these are; answers nothing. Or empty: answers [{"hook": its name, "plugin",
+ *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...].
+ * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -92,6 +97,8 @@ extern "C" {
 #define ATLAS_QUERY_CONVERSATIONS   9
 #define ATLAS_QUERY_METRICS         10
 #define ATLAS_QUERY_REQUESTS        11
+#define ATLAS_QUERY_HOOKS           12
+#define ATLAS_QUERY_HOOKS_ENABLE    13
 
 /* The most that one query answers. */
 #define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */
@@ -111,6 +118,30 @@ extern "C" {
 #define ATLAS_CALL_RECORD  2
 #define ATLAS_CALL_STACKS  3
 #define ATLAS_CALL_SYNC    4
+
+/* Where a plugin has a say in a request, and what `body` of atlas_hook_work is then. What changes it has the same form.
+ *
+ * REQUEST: the body of the request, JSON, before anything else reads it. PROMPT: the prompt, JSON: text, tokens, or an array of
+ * prompts. RESPONSE: the whole answer, JSON. STREAM_CHUNK: {"events": [event, ...], "is_last": bool}, the next events of
+ * a streamed answer; what changes it may have any number. FINISHED, FAILED: the request's record, as in
+ * ATLAS_QUERY_REQUESTS; nobody waits, and it is the last of the request. */
+#define ATLAS_HOOK_REQUEST      0
+#define ATLAS_HOOK_PROMPT       1
+#define ATLAS_HOOK_RESPONSE     2
+#define ATLAS_HOOK_STREAM_CHUNK 3
+#define ATLAS_HOOK_FINISHED     4
+#define ATLAS_HOOK_FAILED       5
+
+#define ATLAS_MAX_DEADLINE_MS 60000
+#define ATLAS_MAX_BATCH       256
+
+/* How a worker gets on with a call. */
+#define ATLAS_STEP_BEGIN   0 /* Python runs */
+#define ATLAS_STEP_PASS    1 /* the implementation has nothing against it */
+#define ATLAS_STEP_MODIFY  2 /* the sink's body is what goes on */
+#define ATLAS_STEP_REJECT  3 /* the sink's status, 400 to 599, and its body, a line, are the answer */
+#define ATLAS_STEP_RESPOND 4 /* the sink is the answer */
+#define ATLAS_STEP_FAIL    5 /* it raised, or answered what it may not */
 
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1
@@ -161,6 +192,17 @@ typedef struct atlas_http_request {
     int32_t              is_admin; /* 1: may see all tenants and change settings; else 0 */
 } atlas_http_request;
 
+/* One call of a hook's implementations, for a worker. The slices are borrowed until the worker asks for the next. */
+typedef struct atlas_hook_work {
+    uint64_t    number;  /* in: of the call that the worker had before; 0: it is new */
+    uint64_t    table;   /* of the HOOKS query whose implementations are meant */
+    uint64_t    request; /* of which it is, the same for all its calls */
+    int32_t     hook;    /* ATLAS_HOOK_… */
+    int32_t     reserved;
+    atlas_slice head;    /* JSON, what there is to know of the request */
+    atlas_slice body;
+} atlas_hook_work;
+
 /* What Python may call, the same for all hosts of a process. The struct outlives the process's last Python call. */
 typedef struct atlas_host_api {
     uint32_t abi_version;
@@ -173,6 +215,17 @@ typedef struct atlas_host_api {
     void * (*sink_new)(void); /* a sink of Python's own, for query */
     atlas_slice (*sink_text)(void * sink); /* its body; borrowed until the next call */
     void (*sink_free)(void * sink);
+
+    /* Hooks on the path of requests are called by workers, threads of Python. These three are for them, and block. */
+
+    /* Waits until another worker is needed: ATLAS_OK; or ATLAS_STREAM_END, never again. has_failed: 1: the one that was needed
+     * last could not be made; else 0. One thread only. */
+    int32_t (*hook_worker_wanted)(void * host, int32_t has_failed);
+    /* Waits for a call: ATLAS_OK; or ATLAS_STREAM_END: the worker is to end. */
+    int32_t (*hook_take)(void * host, atlas_hook_work * work);
+    /* To be called with BEGIN once, then with what became of each implementation. sink: what goes with the step; may be null.
+     * Answers the position, in the table, of the implementation that is next; below 0: the worker is to leave the call. */
+    int64_t (*hook_step)(void * host, uint64_t number, int32_t step, void * sink);
 } atlas_host_api;
 
 /* cffi: types end */

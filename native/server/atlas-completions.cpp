@@ -1,6 +1,7 @@
 // The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
 #include "atlas-error.hpp"
 #include "atlas-history.h"
+#include "atlas-hooks.h"
 #include "atlas-limits.h"
 #include "atlas-llama-server.h"
 #include "atlas-request-admission.hpp"
@@ -49,6 +50,8 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
         return handler(req);
     } catch (const atlas::error & error) {
         return atlas_server_response(atlas::error_response(error));
+    } catch (atlas_answered & by_plugin) {
+        return atlas_server_response(std::move(by_plugin.answer));
     } catch (const common_json_error & error) {
         return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
     } catch (const std::out_of_range & error) {
@@ -80,28 +83,43 @@ std::string atlas_own_name(const std::map<std::string, std::string> & headers, c
     return atlas::tenants::qualified(tenant, name);
 }
 
+// By the `atlas` object of the body.
+static void set_options(const server_http_req & req, const json & body) {
+    const std::string atlas = body.is_object() && body.contains("atlas") ? body.at("atlas").dump() : "";
+    atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers));
+    atlas_introduce(req);
+}
+
+static bool is_streamed(const json & body) { return body.is_object() && json_value(body, "stream", false); }
+
 common_json atlas_parse_body(const server_http_req & req) {
     auto & active = atlas_active();
     if (!active) {
         return json::parse(req.body);
     }
     atlas::completion_head head;
-    head.began       = atlas::request::clock::now();
-    head.meter       = active->gate().meter(req.path, req.should_stop, head.began);
-    json        body = json::parse(req.body);
-    std::string text;
-    if (body.is_object() && body.contains("atlas")) {
-        text       = body.at("atlas").dump();
-        head.atlas = &text;
+    head.began             = atlas::request::clock::now();
+    head.meter             = active->gate().meter(req.path, req.should_stop, head.began);
+    json body              = json::parse(req.body);
+    head.key               = atlas_presented_key(req.headers);
+    head.request_id        = header_of(req.headers, "x-request-id");
+    head.traceparent       = header_of(req.headers, "traceparent");
+    req.atlas              = active->gate().begin(std::move(head));
+    req.atlas->is_streamed = is_streamed(body);
+    atlas_introduce(req); // one that is refused for its `atlas` object has an end, too
+    set_options(req, body);
+    if (atlas_ask_on_request(req, body)) {
+        req.atlas->is_streamed = is_streamed(body);
+        set_options(req, body);
+    }
+    active->let_in(*req.atlas);
+    if (body.is_object()) {
         body.erase("atlas");
     }
-    head.key             = atlas_presented_key(req.headers);
-    head.request_id      = header_of(req.headers, "x-request-id");
-    head.traceparent     = header_of(req.headers, "traceparent");
-    head.conversation_id = server_stream_conv_id_from_headers(req.headers);
-    req.atlas            = active->begin_request(std::move(head));
-
-    req.atlas->is_streamed = body.is_object() && json_value(body, "stream", false);
+    const auto route = atlas::route_of(req.path);
+    if (route == atlas::request_route::completions || route == atlas::request_route::completion) {
+        atlas_ask_on_prompt(req, body); // the others make a prompt of it
+    }
     return body;
 }
 
@@ -141,6 +159,10 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
     if (req.atlas) {
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->session_lock) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
+        }
+        if (!req.atlas->hooks || !req.atlas->hooks->has_seen_prompt) {
+            // upstream's handlers make data themselves, as what is not const, but where atlas_parse_body() has asked
+            atlas_ask_on_prompt(req, const_cast<json &>(data));
         }
         const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
         const int n_sequences = count_prompts(data) * n_choices;
@@ -206,20 +228,16 @@ static void note(atlas::request & request, const server_task_result & result, bo
     }
 }
 
-void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_task_result & result, common_json & out,
-                     bool is_last) {
-    atlas::request * request = to.get();
-    if (request == nullptr) {
-        return;
-    }
-    note(*request, result, is_last);
+// On the last result puts the `atlas` object into its JSON.
+static void note_result(atlas::request & request, const server_task_result & result, common_json & out, bool is_last) {
+    note(request, result, is_last);
     if (is_last) {
-        request->lease.reset(); // the slots are free: whoever waits for them need not wait for the client to read
+        request.lease.reset(); // the slots are free: whoever waits for them need not wait for the client to read
     }
-    if (!is_last || !request->has_atlas_object()) {
+    if (!is_last || !request.has_atlas_object()) {
         return;
     }
-    const atlas::phase_timer timer(request, atlas::request_phase::answer);
+    const atlas::phase_timer timer(&request, atlas::request_phase::answer);
 
     json * target = &out;
     while (target->is_array() && !target->empty()) {
@@ -233,13 +251,44 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (target->contains("response") && target->at("response").is_object()) {
         target = &target->at("response");
     }
-    (*target)["atlas"] = json::parse(request->answer());
+    (*target)["atlas"] = json::parse(request.answer());
+}
+
+void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_task_result & result, common_json & out,
+                     bool is_last) {
+    atlas::request * request = to.get();
+    if (request == nullptr) {
+        return;
+    }
+    note_result(*request, result, out, is_last);
+    atlas_ask_on_stream_chunk(*request, out, is_last);
+}
+
+// What upstream is about to make of the answers to one request.
+static json as_sent(json & answers, bool is_merged) {
+    if (answers.size() > 1 && !is_merged) {
+        return answers;
+    }
+    json answer = answers.at(0);
+    for (size_t i = 1; i < answers.size(); i++) {
+        answer["choices"].push_back(answers.at(i).at("choices").at(0));
+    }
+    return answer;
 }
 
 void atlas_on_results(const std::shared_ptr<atlas::request> &                  request,
                       const std::vector<std::unique_ptr<server_task_result>> & results, common_json & out, int type) {
+    if (!request) {
+        return;
+    }
     const bool is_merged = type == TASK_RESPONSE_TYPE_OAI_CHAT || type == TASK_RESPONSE_TYPE_OAI_CMPL;
     for (size_t i = 0; i < results.size(); i++) {
-        atlas_on_result(request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
+        note_result(*request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
+    }
+    if (request->hooks && request->hooks->has(atlas::hook::response)) {
+        json answer = as_sent(out, is_merged);
+        atlas_ask_on_response(*request, answer);
+        out = json::array();
+        out.push_back(std::move(answer));
     }
 }

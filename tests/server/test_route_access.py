@@ -71,7 +71,7 @@ def ask(caller: Server, operation: str) -> httpx.Response:
     """The answer to a valid request; of what has no end, its beginning."""
     method, path = operation.split()
     body = BODIES.get(path, {}) if method == "POST" else None
-    with caller.client.stream(method, path, json=body) as answer:
+    with caller.client.stream(method, path.format(name="status"), json=body) as answer:
         if "event-stream" not in answer.headers.get("content-type", ""):
             answer.read()
         return answer

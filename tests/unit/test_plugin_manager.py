@@ -35,7 +35,7 @@ BAD = {
     "syntax": ("def x(:", "SyntaxError: invalid syntax"),
     "hook name": (
         f"{HOOK}def register_route(routes): pass",
-        "no hook 'register_route'; the hooks are admit, evict_order, register_routes, reload, ",
+        "no hook 'register_route'; the hooks are admit, evict_order, on_failed, on_finished, ",
     ),
     "hook argument": (f"{HOOK}def register_routes(route): pass", "Argument(s) {'route'} are declared"),
     "hook option": (
@@ -331,6 +331,7 @@ class TestBuiltinRoutes:
             "routes": ["GET /v1/atlas/status"],
             "hooks": ["register_routes", "startup"],
             "hook_failures": {},
+            "request_hooks": [],
         }
 
     def test_config_hides_secrets(self, start: Start, call: Call) -> None:

@@ -31,7 +31,7 @@ request_route route_of(const std::string & path);
 enum class request_outcome {
     ok,        // the last result came
     error,     // it ended in any other way
-    refused,   // 429 or 503: over a rate, or no slot or session lock in time
+    refused,   // over a rate, no slot or session lock in time, or a plugin said no
     cancelled, // the client left before its end
 };
 
@@ -46,9 +46,9 @@ constexpr const char * TOKEN_SOURCE_NAMES[] = {"computed", "slot", "ram", "disk"
 
 constexpr size_t N_TOKEN_SOURCES = sizeof(TOKEN_SOURCE_NAMES) / sizeof(TOKEN_SOURCE_NAMES[0]);
 
-enum class refusal { too_many, exhausted, rate };
+enum class refusal { too_many, exhausted, rate, plugin };
 
-constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate"};
+constexpr const char * REFUSAL_NAMES[] = {"too_many", "exhausted", "rate", "plugin"};
 
 constexpr size_t N_REFUSALS = sizeof(REFUSAL_NAMES) / sizeof(REFUSAL_NAMES[0]);
 
@@ -61,9 +61,9 @@ constexpr const char * REQUEST_WAIT_NAMES[] = {"turn", "contexts", "memory"};
 constexpr size_t N_REQUEST_WAITS = sizeof(REQUEST_WAIT_NAMES) / sizeof(REQUEST_WAIT_NAMES[0]);
 
 // Where ATLAS spends time on a request, on its HTTP thread. Waiting (request_wait) does not count.
-enum class request_phase { parse, history, lookup, answer };
+enum class request_phase { parse, history, lookup, answer, plugins };
 
-constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer"};
+constexpr const char * REQUEST_PHASE_NAMES[] = {"parse", "history", "lookup", "answer", "plugins"};
 
 constexpr size_t N_REQUEST_PHASES = sizeof(REQUEST_PHASE_NAMES) / sizeof(REQUEST_PHASE_NAMES[0]);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-abi.h"
+#include "atlas-hook-calls.hpp"
 #include "atlas-http.hpp"
 
 #include <condition_variable>
@@ -53,6 +54,9 @@ class python {
 
     // Lets Python do one of ATLAS_CALL_…; argument and answer are JSON. Throws atlas::error.
     std::string perform(int32_t what, const std::string & argument);
+
+    // The hooks that this application's plugins have on the path of requests. Live as long as the process, once Python started.
+    hook_calls & hooks();
 
     // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all. Then
     // closes this host's query, whether Python runs or not: threads of plugins live on. Returns whether all calls came to

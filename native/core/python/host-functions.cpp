@@ -24,6 +24,7 @@ std::atomic<int> n_open_hosts{0};
 template <typename R> R failure() { return {}; }
 template <> void        failure<void>() {}
 template <> int32_t     failure<int32_t>() { return ATLAS_FAILED; }
+template <> int64_t     failure<int64_t>() { return -1; }
 
 // F as atlas_host_api has it: what F throws ends here (convention 6).
 template <auto F> struct contained;
@@ -89,10 +90,51 @@ atlas_slice sink_text(void * opaque) { return slice(as_sink(opaque).response.bod
 
 void sink_free(void * opaque) { delete static_cast<sink *>(opaque); }
 
+python_host & as_host(void * opaque) { return *static_cast<python_host *>(opaque); }
+
+int32_t hook_worker_wanted(void * host, int32_t has_failed) {
+    return as_host(host).hooks.worker_wanted(has_failed != 0) ? ATLAS_OK : ATLAS_STREAM_END;
+}
+
+int32_t hook_take(void * host, atlas_hook_work * to) {
+    hook_work work;
+    if (!as_host(host).hooks.take(to->number, work)) {
+        return ATLAS_STREAM_END;
+    }
+    to->number  = work.number;
+    to->table   = work.table;
+    to->request = work.request;
+    to->hook    = static_cast<int32_t>(work.what);
+    to->head    = {work.head.data(), work.head.size()};
+    to->body    = {work.body.data(), work.body.size()};
+    return ATLAS_OK;
+}
+
+int64_t next_implementation(void * host, uint64_t number, int32_t step, void * opaque) {
+    http_response with;
+    auto          how = static_cast<hook_step>(step);
+    if (opaque != nullptr) {
+        how  = as_sink(opaque).is_broken ? hook_step::fail : how;
+        with = std::move(as_sink(opaque).response);
+    }
+    const auto next = as_host(host).hooks.step(number, how, std::move(with));
+    return next ? static_cast<int64_t>(*next) : -1;
+}
+
 constexpr atlas_host_api FUNCTIONS = {
-    ATLAS_ABI_VERSION,          contained<host_log>::call,  contained<query_host>::call, written<sink_status>::call,
-    written<sink_header>::call, written<sink_body>::call,   written<sink_stream>::call,  contained<sink_new>::call,
-    contained<sink_text>::call, contained<sink_free>::call,
+    ATLAS_ABI_VERSION,
+    contained<host_log>::call,
+    contained<query_host>::call,
+    written<sink_status>::call,
+    written<sink_header>::call,
+    written<sink_body>::call,
+    written<sink_stream>::call,
+    contained<sink_new>::call,
+    contained<sink_text>::call,
+    contained<sink_free>::call,
+    contained<hook_worker_wanted>::call,
+    contained<hook_take>::call,
+    contained<next_implementation>::call,
 };
 
 } // namespace
@@ -127,6 +169,7 @@ void python_host::close() {
     const std::lock_guard<std::mutex> held(mutex);
     n_open_hosts -= is_open ? 1 : 0;
     is_open = false;
+    hooks.close();
 }
 
 void python_host::wait_for_queries() {

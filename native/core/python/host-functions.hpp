@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-abi.h"
+#include "atlas-hook-calls.hpp"
 #include "atlas-python.hpp"
 
 #include <condition_variable>
@@ -33,8 +34,10 @@ class python_host {
     // What the query answers; nothing once it is closed. Throws what the query throws.
     std::optional<std::string> ask(int32_t what, std::string_view argument);
 
-    // From now on it answers no query (convention 7).
+    // From now on it answers no query, and no hook is called (convention 7).
     void close();
+
+    hook_calls hooks;
 
     // After close(): waits until no query runs any more, so that what they use may be destroyed.
     void wait_for_queries();

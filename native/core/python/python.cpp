@@ -143,6 +143,8 @@ bool python::running() const {
     return shared->open;
 }
 
+hook_calls & python::hooks() { return shared->host.hooks; }
+
 std::string python::start(const python_options & options) {
     const signal_guard guard;
 
@@ -237,6 +239,7 @@ bool python::stop_calls(double timeout_s) {
                  timeout_s);
         }
     }
+    shared->host.hooks.drain(std::chrono::duration<double>(deadline - clock::now()).count());
     // on a thread of its own, as a shutdown hook may hang; shared ownership, as it may then outlive this object
     struct outcome {
         std::mutex              mutex;

@@ -20,13 +20,11 @@
 
 namespace atlas {
 
-// What a completion request says of itself besides its prompt.
+// What a completion request says of itself besides its body.
 struct completion_head {
-    const std::string * atlas = nullptr; // JSON text of its `atlas` object; nullptr: it has none
-    std::string         key;             // API key, without "Bearer "
-    std::string         conversation_id; // header X-Conversation-Id: the session where atlas.session_id is not given
-    std::string         request_id;      // header X-Request-Id; where it is no valid id another is made
-    std::string         traceparent;     // header traceparent; ignored where it is malformed
+    std::string                    key; // API key, without "Bearer "
+    std::string                    request_id; // header X-Request-Id; where it is no valid id another is made
+    std::string                    traceparent; // header traceparent; ignored where it is malformed
     request::clock::time_point     began;           // when ATLAS began to look at it
     std::unique_ptr<request_meter> meter;       // of request_admission::meter()
 };
@@ -40,6 +38,9 @@ class request_admission {
     // To be called before there are requests.
     void set_tenants(tenants who) { known = std::move(who); }
 
+    // Where plugins are asked about requests; has to outlive this. To be called before there are requests.
+    void set_hooks(hook_calls & calls) { hooks = &calls; }
+
     // The model is ready, and has so many slots.
     void set_slots(int n_slots);
 
@@ -50,9 +51,15 @@ class request_admission {
     std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,
                                          request::clock::time_point began);
 
-    // Throws atlas::error: 400 for a bad `atlas` object, 429 when the key or the session is over its rate, 503 after
-    // close().
+    // Throws atlas::error 503 after close().
     std::unique_ptr<request> begin(completion_head head);
+
+    // Sets what the `atlas` object says (JSON text; empty: there is none), and the session. conversation_id: header
+    // X-Conversation-Id, the session where atlas.session_id is not given. Throws atlas::error 400.
+    static void set_options(request & request, const std::string & atlas, const std::string & conversation_id);
+
+    // Throws atlas::error 429 when the key or the session is over its rate.
+    void check_rates(const request & request);
 
     // Waits for the slots that n_sequences sequences need, or as many of them as the request's batch_size lets run at
     // once; standard requests never wait. Returns how many may run at once. Throws atlas::error 429 and 503; 503 also
@@ -98,7 +105,8 @@ class request_admission {
     std::atomic<int64_t>  n_open{0};
     std::atomic<bool>     is_closed{false};
 
-    void check_rates(const request & request);
+    hook_calls * hooks = nullptr;
+
     void end(const request & request);
     void charge(const request & request);
     void record_overhead(const request & request);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "atlas-ended-requests.hpp"
+#include "atlas-hooked-request.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-metrics.hpp"
 
@@ -45,13 +46,15 @@ class request {
   public:
     using clock = std::chrono::steady_clock;
 
-    // has_atlas_object: whether it carried an `atlas` object.
-    explicit request(bool has_atlas_object);
+    request() = default;
 
     ~request();
 
-    // To be called before anything reads the options.
-    void set_options(request_options options) { opts = std::move(options); }
+    // To be called before anything else reads them. has_atlas_object: whether they came with the request.
+    void set_options(request_options options, bool has_atlas_object) {
+        opts       = std::move(options);
+        has_object = has_atlas_object;
+    }
 
     const request_options & options() const { return opts; }
     bool                    has_atlas_object() const { return has_object; }
@@ -61,11 +64,15 @@ class request {
     std::string session; // the session's name, qualified by the tenant; empty: none
     std::string request_id;
     std::string traceparent; // W3C Trace Context; empty: none
+    bool        is_admin    = false; // may do what an admin may
     bool        is_streamed = false; // the client asked for the answer piece by piece
 
     // Held until the request ends: the lease on slots, and the session lock.
     std::shared_ptr<void> lease;
     std::shared_ptr<void> session_lock;
+
+    // What asks plugins about it; nullptr: there were none with a say in requests when it began.
+    std::unique_ptr<hooked_request> hooks;
 
     // What counts its tokens and records its times; nullptr: nothing does.
     std::unique_ptr<request_meter> meter;
@@ -108,7 +115,7 @@ class request {
 
   private:
     request_options  opts;
-    bool             has_object;
+    bool             has_object = false;
     std::string      degraded_reason;
     std::vector<int> tiers;
 

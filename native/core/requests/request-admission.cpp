@@ -69,57 +69,58 @@ std::unique_ptr<request> request_admission::begin(completion_head head) {
     if (is_closed) {
         throw error(503, "the server is shutting down");
     }
-    if (head.meter && head.atlas) {
-        head.meter->set_atlas_object();
-    }
-    auto begun     = std::make_unique<request>(head.atlas != nullptr);
-    auto who       = known.identify(head.key);
-    begun->meter   = std::move(head.meter);
-    begun->tenant  = std::move(who.tenant);
-    begun->account = std::move(who.account);
+    auto begun      = std::make_unique<request>();
+    auto who        = known.identify(head.key);
+    begun->meter    = std::move(head.meter);
+    begun->tenant   = std::move(who.tenant);
+    begun->account  = std::move(who.account);
+    begun->is_admin = who.is_admin;
 
     begun->request_id = is_valid_id(head.request_id) ? std::move(head.request_id) : random_request_id();
     if (is_traceparent(head.traceparent)) {
         begun->traceparent = std::move(head.traceparent);
     }
+    if (hooks && hooks->has_any()) {
+        begun->hooks = std::make_unique<hooked_request>(*hooks);
+    }
     n_open++;
     begun->on_end = [this](const request & ended) { end(ended); };
     begun->add_time(request_phase::parse, request::clock::now() - head.began);
-    // on_end is set, so a request that is refused from here on is recorded and logged, too
-    const phase_timer timer(begun.get(), request_phase::parse);
-    auto              options = head.atlas ? parse_request_options(*head.atlas) : request_options();
-    if (!options.session_id && !head.conversation_id.empty()) {
-        options.session_id = session_of(head.conversation_id);
+    return begun; // and one that is refused from here on is recorded and logged, too
+}
+
+void request_admission::set_options(request & request, const std::string & atlas, const std::string & conversation_id) {
+    const phase_timer timer(&request, request_phase::parse);
+    if (request.meter && !atlas.empty()) {
+        request.meter->set_atlas_object();
+    }
+    auto options = atlas.empty() ? request_options() : parse_request_options(atlas);
+    if (!options.session_id && !conversation_id.empty()) {
+        options.session_id = session_of(conversation_id);
     }
     if (options.history == history_keeper::server && !options.session_id) {
         throw validation_error("atlas.history", "\"server\" needs a session: give atlas.session_id too");
     }
-    begun->session = options.session_id ? tenants::qualified(begun->tenant, *options.session_id) : "";
-    begun->set_options(std::move(options));
-    try {
-        check_rates(*begun);
-    } catch (const error &) {
-        refuse(*begun, refusal::rate);
-        throw;
-    }
-    return begun;
+    request.session = options.session_id ? tenants::qualified(request.tenant, *options.session_id) : "";
+    request.set_options(std::move(options), !atlas.empty());
 }
 
 void request_admission::check_rates(const request & request) {
-    const auto config = all_settings.values();
-    const auto now    = rate_limiter::clock::now();
-    const auto refuse = [](const char * whose, double wait_s) {
+    const auto config  = all_settings.values();
+    const auto now     = rate_limiter::clock::now();
+    const auto exceeds = [&](const char * whose, double wait_s) {
+        refuse(request, refusal::rate);
         throw error(429, std::string("Rate limit exceeded for this ") + whose,
                     (int) std::min(3600.0, std::ceil(wait_s)));
     };
     if (!request.session.empty()) {
         if (const double wait_s = session_rates.try_request(request.session, session_limits(*config), now)) {
-            refuse("session", wait_s);
+            exceeds("session", wait_s);
         }
     }
     if (const double wait_s = key_rates.try_request(request.account, key_limits(*config), now)) {
         session_rates.give_back(request.session);
-        refuse("API key", wait_s);
+        exceeds("API key", wait_s);
     }
 }
 
@@ -190,6 +191,9 @@ void request_admission::end(const request & request) {
     auto record = request.record();
     log_ended(request, record, *all_settings.values());
     n_breaches += record.ms.overhead > all_settings.values()->api_latency_budget_ms ? 1 : 0;
+    if (request.hooks) {
+        request.hooks->end(record.outcome == "ok" ? hook::finished : hook::failed, record.to_json());
+    }
     all_ended.add(std::move(record));
     n_open--;
 }

@@ -9,8 +9,6 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-request::request(bool has_atlas_object) : has_object(has_atlas_object) {}
-
 request::~request() {
     if (on_end) {
         on_end(*this);

@@ -51,8 +51,9 @@ class runtime {
     // Tells that a model is loaded. Any thread.
     void set_model(const model_info & model);
 
-    // Begins a completion request. Throws atlas::error. Any thread.
-    std::unique_ptr<request> begin_request(completion_head head);
+    // Lets a request that has begun go on, as far as rates allow it, and notes what it cannot have. To be called once its
+    // options are settled. Throws atlas::error. Any thread.
+    void let_in(request & request);
 
     request_admission & gate() { return requests; }
 
@@ -123,6 +124,7 @@ class runtime {
     http_response flush(const http_request & request);
 
     std::optional<std::string> query(int32_t what, std::string_view argument);
+    std::string                change_settings(const std::string & changes);
     std::string                status_json();
     std::vector<metric_family> families();
 

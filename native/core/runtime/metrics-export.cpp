@@ -209,12 +209,37 @@ void add_pool(family_list & to, const metrics & recorded, const slot_pool_stats 
         to.add_histogram(recorded.values.read(metrics::pool_wait(static_cast<request_wait>(i))), OF_WAITS,
                          {{"for", REQUEST_WAIT_NAMES[i]}});
     }
-    to.begin("atlas_refusals_total", "counter", "Requests refused with 429 or 503, by reason.");
+    to.begin("atlas_refusals_total", "counter", "Requests refused, by reason.");
     for (size_t i = 0; i < N_REFUSALS; i++) {
         to.add(recorded.values.count(metrics::refusals(static_cast<refusal>(i))), {{"reason", REFUSAL_NAMES[i]}});
     }
     to.counter("atlas_degraded_total", "Requests that went on as standard ones, as no context became free in time.",
                pool.degraded);
+}
+
+void add_hooks(family_list & to, const metrics_facts & facts) {
+    if (facts.hooks.empty()) {
+        return;
+    }
+    const auto each = [&](const char * name, const char * type, const char * help, auto value) {
+        to.begin(name, type, help);
+        for (const auto & [plugin, what, tally] : facts.hooks) {
+            to.add(value(*tally), {{"plugin", plugin}, {"hook", name_of(what)}});
+        }
+    };
+    each("atlas_hook_timeouts_total", "counter", "Calls of plugins' hooks that missed their deadline.",
+         [](const hook_tally & of) { return of.timeouts.load(); });
+    each("atlas_hook_unserved_total", "counter",
+         "Calls that Python did not begin in time, as all workers or the interpreter were busy.",
+         [](const hook_tally & of) { return of.unserved.load(); });
+    each("atlas_hook_late_total", "counter", "Answers of hooks that nobody waited for any more.",
+         [](const hook_tally & of) { return of.late.load(); });
+    each("atlas_hook_wait_seconds_total", "counter", "What requests waited for hooks.",
+         [](const hook_tally & of) { return (double) of.ns.load() / 1e9; });
+    each("atlas_hook_off", "gauge", "1 where a hook is off, as it missed too many deadlines in a row.",
+         [](const hook_tally & of) { return of.is_off ? 1 : 0; });
+    to.counter("atlas_hook_untold_total", "Ends of requests that plugins were not told of, as too many waited.",
+               facts.untold);
 }
 
 // Bytes; 0 where the system does not tell.
@@ -257,6 +282,7 @@ std::vector<metric_family> metrics_families(const metrics & recorded, const metr
     add_restores(families, recorded, facts);
     add_tiers(families, facts);
     add_pool(families, recorded, facts.pool);
+    add_hooks(families, facts);
     add_process(families, facts);
     return families.take();
 }

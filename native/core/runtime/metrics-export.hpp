@@ -2,6 +2,7 @@
 // loop.
 #pragma once
 
+#include "atlas-hook-calls.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
 #include "atlas-metrics.hpp"
@@ -24,6 +25,9 @@ struct metrics_facts {
     double          uptime_s        = 0;
     std::string     server_version;
     std::string     model; // empty: none is loaded yet
+
+    std::vector<hook_calls::counted> hooks; // on the path of requests
+    uint64_t                         untold = 0; // ends of requests that plugins were not told of
 
     std::array<uint64_t, N_PYTHON_PARTS> late = {}; // answers without Python's part
 

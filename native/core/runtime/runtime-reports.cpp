@@ -133,6 +133,8 @@ std::vector<metric_family> runtime::families() {
     for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
         std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
     }
+    facts.hooks  = embedded.hooks().tallies();
+    facts.untold = embedded.hooks().dropped();
     std::copy(late.begin(), late.end(), facts.late.begin());
     {
         const std::lock_guard<std::mutex> lock(model_mutex);

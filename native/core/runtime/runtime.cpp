@@ -6,6 +6,7 @@
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
 #include "atlas-malloc-arenas.hpp"
+#include "hook-queries.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
 
@@ -19,13 +20,16 @@ using json = nlohmann::ordered_json;
 
 runtime::runtime(settings settings, std::string server_version, python_options options)
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
-      embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {}
+      embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {
+    requests.set_hooks(embedded.hooks());
+}
 
 bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
     limit_malloc_arenas();
     requests.set_tenants(tenants(who));
     const auto config = all_settings.values();
     serves_model      = has_model;
+    apply_hook_limits(embedded.hooks(), *config);
     if (config->l3_cache_size > 0) {
         logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: there is no third tier yet",
              (long long) config->l3_cache_size);
@@ -80,23 +84,23 @@ void runtime::set_model(const model_info & new_model) {
     logf(LogLevel::INFO, "Context pool initialized with %d contexts", (int) requests.pool().stats().pool_size);
 }
 
-std::unique_ptr<request> runtime::begin_request(completion_head head) {
-    auto begun = requests.begin(std::move(head));
-    if (!begun->has_atlas_object()) {
-        return begun;
+void runtime::let_in(request & request) {
+    const phase_timer timer(&request, request_phase::parse);
+    requests.check_rates(request);
+    if (!request.has_atlas_object()) {
+        return;
     }
-    if (begun->options().session_id && !embedded.running()) {
-        begun->degrade("sessions are not stored: Python is not running");
+    if (request.options().session_id && !embedded.running()) {
+        request.degrade("sessions are not stored: Python is not running");
     }
     if (store) {
         const auto known = memory_root.now();
         if (known.problem.empty()) {
-            begun->set_tiers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
+            request.set_tiers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
         } else {
-            begun->degrade("the memory of this model's state is off: " + known.problem);
+            request.degrade("the memory of this model's state is off: " + known.problem);
         }
     }
-    return begun;
 }
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
@@ -247,14 +251,22 @@ static uint64_t since_of(std::string_view argument) {
     return document.is_object() ? document.value("since", uint64_t{0}) : 0;
 }
 
+std::string runtime::change_settings(const std::string & changes) {
+    auto answer = all_settings.change(changes);
+    apply_hook_limits(embedded.hooks(), *config());
+    return answer;
+}
+
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
-        case ATLAS_QUERY_SETTINGS_CHANGE: return all_settings.change(std::string(argument));
+        case ATLAS_QUERY_SETTINGS_CHANGE: return change_settings(std::string(argument));
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
         case ATLAS_QUERY_METRICS:         return families_json(families());
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
+        case ATLAS_QUERY_HOOKS:
+        case ATLAS_QUERY_HOOKS_ENABLE:    return answer_hook_query(embedded.hooks(), what, argument);
         case ATLAS_QUERY_CONVERSATIONS:
             return conversations_json(take_conversations(requests.conversations(), argument));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);

@@ -6,11 +6,15 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 
 using namespace std::chrono_literals;
+using atlas::hook;
+using atlas::hook_tally;
 using atlas::metrics;
+using atlas::metrics_facts;
 using nlohmann::json;
 
 static json exported(const metrics & numbers, const atlas::metrics_facts & facts) {
@@ -33,8 +37,10 @@ static bool ends_with_total(const std::string & name) {
 
 CASE(metrics_export_is_what_prometheus_takes) {
     metrics               numbers(true);
+    metrics_facts         facts;
     std::set<std::string> names;
-    for (const auto & each : exported(numbers, {})) {
+    facts.hooks = {{"plugin", hook::request, std::make_shared<hook_tally>()}};
+    for (const auto & each : exported(numbers, facts)) {
         const auto name = each.at("name").get<std::string>();
         CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos);
         CHECK(name.rfind("atlas_", 0) == 0);
@@ -48,7 +54,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 46);
+    CHECK(names.size() == 52);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {

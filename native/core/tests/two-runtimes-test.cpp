@@ -143,7 +143,8 @@ static void complete(runtime & of) {
     completion_head head;
     head.began         = request::clock::now();
     head.meter         = of.gate().meter("/v1/chat/completions", [] { return false; }, head.began);
-    const auto request = of.begin_request(std::move(head));
+    const auto request = of.gate().begin(std::move(head));
+    of.let_in(*request);
     request->meter->complete();
 }
 

@@ -3,8 +3,10 @@
 import re
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cffi  # type: ignore[import-untyped]
@@ -13,6 +15,7 @@ import msgspec
 from atlas_plugin import ABI_VERSION
 from atlas_plugin.builtin import make_builtins
 from atlas_plugin.host import embedding
+from atlas_plugin.host.hook_server import HookCall
 from atlas_plugin.host.host import LogLevel
 from atlas_plugin.testing import FakeHost
 
@@ -53,6 +56,7 @@ class Server:
     lib: Any
     api: Any
     functions: dict[str, Callable[..., Any]]
+    _is_wanted = True
     externs: dict[str, dict[str, Any]]
     _handles: dict[Any, Any]
 
@@ -62,6 +66,12 @@ class Server:
         self.reason = b""
         self.application = 0
         self._buffers: list[Any] = []
+        self.calls: SimpleQueue[HookCall | None] = SimpleQueue()
+        """What workers take; None ends one, and with it the wish for more."""
+        self.steps: SimpleQueue[tuple[int, Sink | None]] = SimpleQueue()
+        """What workers said."""
+        self.n_implementations = 1
+        self._position = 0
         if beside is not None:
             self.ffi, self.lib, self.functions = beside.ffi, beside.lib, beside.functions
             self.externs, self.api, self._handles = beside.externs, beside.api, beside._handles
@@ -194,12 +204,19 @@ class Server:
             return msgspec.json.encode(fake.conversations())
         if what == lib.ATLAS_QUERY_METRICS:
             return msgspec.json.encode({"families": fake.metrics()})
+        if what == lib.ATLAS_QUERY_HOOKS and not argument:
+            return msgspec.json.encode(fake.hook_tallies())
         fields = msgspec.json.decode(argument)
         if what == lib.ATLAS_QUERY_SETTINGS_CHANGE:
             change = fake.change_settings(fields)
             return msgspec.json.encode(
                 {"problems": change.problems} if change.problems else {"changed": change.changed}
             )
+        if what == lib.ATLAS_QUERY_HOOKS:
+            fake.set_request_hooks(fields["number"], fields["hooks"])
+            return b""
+        if what == lib.ATLAS_QUERY_HOOKS_ENABLE:
+            return msgspec.json.encode({"was_off": fake.enable_hooks(fields["plugin"])})
         if what == lib.ATLAS_QUERY_SESSIONS:
             return msgspec.json.encode({"version": 0, "sessions": fake.sessions(**fields)})
         return msgspec.json.encode(fake.edit_session(**fields))
@@ -239,6 +256,26 @@ class Server:
 
     def _sink_free(self, sink: Any) -> None:
         del self._handles[sink]
+
+    def _hook_worker_wanted(self, host: Any, has_failed: int) -> int:
+        asked: Server = self.ffi.from_handle(host)
+        wanted, asked._is_wanted = asked._is_wanted, False
+        return int(self.lib.ATLAS_OK if wanted else self.lib.ATLAS_STREAM_END)
+
+    def _hook_take(self, host: Any, work: Any) -> int:
+        asked: Server = self.ffi.from_handle(host)
+        call = asked.calls.get()
+        if call is None:
+            return int(self.lib.ATLAS_STREAM_END)
+        work.number, work.table, work.request, work.hook = call.number, call.table, call.request, call.hook
+        work.head, work.body = asked._slice(call.head), asked._slice(call.body)
+        return int(self.lib.ATLAS_OK)
+
+    def _hook_step(self, host: Any, number: int, step: int, sink: Any) -> int:
+        asked: Server = self.ffi.from_handle(host)
+        asked.steps.put((step, None if sink == self.ffi.NULL else copy(self.ffi.from_handle(sink))))
+        asked._position = 0 if step == self.lib.ATLAS_STEP_BEGIN else asked._position + 1
+        return asked._position if asked._position < asked.n_implementations else -1
 
     @property
     def sinks_leaked(self) -> int:

@@ -1,0 +1,60 @@
+"""The threads that call the hooks on the path of requests; the server says when one more is needed."""
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from atlas_plugin import facts, json_text
+from atlas_plugin.hookspecs import REQUEST_HOOKS
+from atlas_plugin.host.hook_server import HookCall, HookServer
+from atlas_plugin.host.request_hooks import HookTable, RequestStates
+from atlas_plugin.host.verdicts import Step
+
+log = logging.getLogger("atlas")
+
+
+_BEGIN = Step(facts.STEP_BEGIN)
+
+
+class HookWorkers:
+    """Makes a worker each time that the server wants one. `tables` are by number."""
+
+    def __init__(self, server: HookServer, tables: Mapping[int, HookTable]) -> None:
+        self._server = server
+        self._tables = tables
+        self._states = RequestStates()
+
+    def start(self) -> None:
+        """Begin, once; it ends with the server."""
+        threading.Thread(target=self._make, name="atlas-hooks", daemon=True).start()
+
+    def _make(self) -> None:
+        has_failed = False
+        while self._server.hook_worker_wanted(has_failed):
+            try:
+                threading.Thread(target=self._work, name="atlas-hook-worker", daemon=True).start()
+                has_failed = False
+            except BaseException:
+                log.exception("no thread could be made for plugins' hooks; trying again in a second")
+                has_failed = True
+
+    def _work(self) -> None:
+        call = self._server.take_hook_call(0)
+        while call is not None:
+            try:
+                self._serve(call)
+            except BaseException:
+                log.exception("the call of a hook failed")
+            call = self._server.take_hook_call(call.number)
+
+    def _serve(self, call: HookCall) -> None:
+        position = self._server.hook_step(call.number, _BEGIN)
+        hook, body = REQUEST_HOOKS[call.hook], call.body
+        if position >= 0:
+            request = self._states.request(call.request, json_text.decode(call.head))
+        while position >= 0:
+            step = self._tables[call.table].run(hook, position, request, body)
+            if step.number == facts.STEP_MODIFY and step.response is not None:
+                body = step.response.body
+            position = self._server.hook_step(call.number, step)
+        self._states.end(hook, call.request)

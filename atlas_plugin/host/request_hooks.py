@@ -1,0 +1,122 @@
+"""The hooks on the path of requests: who has them, in which order, and running one.
+
+They are not called through pluggy, as a request waits for each with a deadline of its own, and as the server
+must be able to go on behind one that does not come back.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from atlas_plugin import json_text
+from atlas_plugin.completions import CompletionRequest, chunk_of
+from atlas_plugin.hookspecs import REQUEST_HOOKS
+from atlas_plugin.host.hookimpl import HookOptions
+from atlas_plugin.host.hooks import Hooks
+from atlas_plugin.host.verdicts import FAIL, Step, step_of
+from atlas_plugin.http import Headers
+
+_MAX_STATES = 4096
+_LAST = ("on_finished", "on_failed")
+
+
+@dataclass(frozen=True)
+class _Implementation:
+    plugin: str
+    hook: str
+    function: Callable[..., Any]
+    argnames: tuple[str, ...]
+    options: HookOptions
+
+
+class HookTable:
+    """Who has which hook, by the position in which the server asks. Immutable; any thread."""
+
+    def __init__(self, hooks: Hooks, number: int, deadline_ms: int) -> None:
+        self.number = number
+        self._hooks = hooks
+        self._default_deadline_ms = deadline_ms
+        self._by_hook = {name: self._collect(name) for name in REQUEST_HOOKS}
+
+    def _collect(self, hook: str) -> list[_Implementation]:
+        found = [
+            _Implementation(impl.plugin_name, hook, impl.function, tuple(impl.argnames), options)
+            for impl, options in self._hooks.on_path(hook)
+        ]
+        return sorted(found, key=lambda one: (one.options.priority, one.plugin))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As ATLAS_QUERY_HOOKS takes them."""
+        return [
+            {
+                "hook": number,
+                "plugin": one.plugin,
+                "deadline_ms": one.options.deadline_ms or self._default_deadline_ms,
+                "fails_closed": one.options.fails == "closed",
+                "batch": one.options.batch,
+            }
+            for number, hook in enumerate(REQUEST_HOOKS)
+            for one in self._by_hook[hook]
+        ]
+
+    def of_plugin(self, name: str) -> list[dict[str, Any]]:
+        """The same of one plugin, with the hooks' names and what else the plugin said."""
+        return [
+            {
+                "hook": hook,
+                "deadline_ms": one.options.deadline_ms or self._default_deadline_ms,
+                "fails": one.options.fails,
+                "priority": one.options.priority,
+            }
+            for hook, all_of_it in self._by_hook.items()
+            for one in all_of_it
+            if one.plugin == name
+        ]
+
+    def run(self, hook: str, position: int, request: CompletionRequest, body: bytes) -> Step:
+        """Call one implementation; what it raises, or answers wrongly, is counted and is FAIL."""
+        one = self._by_hook[hook][position]
+
+        def call() -> Step:
+            # Each gets a copy of its own, which it may change, and is not made where it is not asked for.
+            given: dict[str, Any] = {"request": request}
+            given.update((name, _decoded(hook, body)) for name in one.argnames if name != "request")
+            verdict = one.function(*(given[name] for name in one.argnames))
+            return step_of(hook, verdict, body)
+
+        try:
+            return self._hooks.attempt(one.plugin, hook, call)
+        except BaseException:
+            return FAIL
+
+
+def _decoded(hook: str, body: bytes) -> Any:
+    document = json_text.decode(body)
+    return chunk_of(document) if hook == "on_stream_chunk" else document
+
+
+class RequestStates:
+    """What plugins keep of requests on their way, by the server's number. Any thread.
+
+    Of those that the server could not tell the end of, the oldest are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def request(self, number: int, head: Mapping[str, Any]) -> CompletionRequest:
+        """The request as plugins see it."""
+        with self._lock:
+            state = self._states.setdefault(number, {})
+            if len(self._states) > _MAX_STATES:
+                self._states.popitem(last=False)
+        return CompletionRequest(**{**head, "headers": Headers(head["headers"].items())}, state=state)
+
+    def end(self, hook: str, number: int) -> None:
+        """Forget it, where that was its last hook."""
+        if hook in _LAST:
+            with self._lock:
+                self._states.pop(number, None)

@@ -1,0 +1,77 @@
+#include "hook-queries.hpp"
+
+#include "atlas-abi.h"
+
+#include <nlohmann/json.hpp>
+
+#include <utility>
+
+namespace atlas {
+
+using json = nlohmann::ordered_json;
+
+// An argument that is not as the header says.
+struct bad_argument {};
+
+static int64_t number_of(const json & argument, const char * name, int64_t min, int64_t max) {
+    const json & value = argument.at(name);
+    if (!value.is_number_unsigned() || value.get<uint64_t>() < (uint64_t) min ||
+        value.get<uint64_t>() > (uint64_t) max) {
+        throw bad_argument();
+    }
+    return value.get<int64_t>();
+}
+
+static hook_table table_of(const json & argument) {
+    hook_table table;
+    table.number = (uint64_t) number_of(argument, "number", 1, INT64_MAX);
+    for (const auto & each : argument.at("hooks")) {
+        hook_implementation added;
+        added.plugin       = each.at("plugin").get<std::string>();
+        added.deadline     = std::chrono::milliseconds(number_of(each, "deadline_ms", 1, ATLAS_MAX_DEADLINE_MS));
+        added.fails_closed = each.at("fails_closed").get<bool>();
+        added.batch        = (int) number_of(each, "batch", 1, ATLAS_MAX_BATCH);
+        table.by_hook[(size_t) number_of(each, "hook", 0, N_HOOKS - 1)].push_back(std::move(added));
+    }
+    return table;
+}
+
+static json to_json(const hook_calls::counted & counted) {
+    const auto & tally = *counted.tally;
+    return {{"hook", name_of(counted.what)},     {"plugin", counted.plugin},
+            {"timeouts", tally.timeouts.load()}, {"unserved", tally.unserved.load()},
+            {"late", tally.late.load()},         {"seconds", (double) tally.ns.load() / 1e9},
+            {"is_off", tally.is_off.load()}};
+}
+
+static std::string tallies_json(const hook_calls & hooks) {
+    json all = json::array();
+    for (const auto & each : hooks.tallies()) {
+        all.push_back(to_json(each));
+    }
+    return all.dump();
+}
+
+std::optional<std::string> answer_hook_query(hook_calls & hooks, int32_t what, std::string_view argument) {
+    try {
+        if (what == ATLAS_QUERY_HOOKS_ENABLE) {
+            const auto plugin = json::parse(argument).at("plugin").get<std::string>();
+            return json{{"was_off", hooks.turn_on(plugin)}}.dump();
+        }
+        if (argument.empty()) {
+            return tallies_json(hooks);
+        }
+        hooks.set_table(table_of(json::parse(argument)));
+        return "";
+    } catch (const json::exception &) {
+        return std::nullopt;
+    } catch (const bad_argument &) {
+        return std::nullopt;
+    }
+}
+
+void apply_hook_limits(hook_calls & hooks, const AtlasServerConfig & config) {
+    hooks.set_limits({(int) config.hook_breaches, (int) config.hook_workers});
+}
+
+} // namespace atlas

@@ -1,0 +1,443 @@
+#include "atlas-hook-calls.hpp"
+
+#include "atlas-error.hpp"
+#include "atlas-hooked-request.hpp"
+#include "cases.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using atlas::hook;
+using atlas::hook_calls;
+using atlas::hook_step;
+using atlas::http_response;
+
+constexpr auto LONG  = 60000ms; // never waited for
+constexpr auto SHORT = 20ms; // waited for to its end
+
+static http_response saying(const std::string & text, int status = 200) {
+    http_response response;
+    response.status = status;
+    response.body   = text;
+    return response;
+}
+
+static atlas::hook_text text(const std::string & text) { return std::make_shared<const std::string>(text); }
+
+// What a plugin does when it is asked: by its position in the table and the body.
+struct verdict {
+    hook_step     step;
+    http_response with;
+};
+using plugin_function = std::function<verdict(size_t position, const std::string & body)>;
+
+namespace {
+
+// Python, as the server sees it: a thread that makes workers, as many as are wanted.
+class workers {
+  public:
+    workers(hook_calls & calls, plugin_function plugins) : calls(calls), plugins(std::move(plugins)) {
+        maker = std::thread([this] {
+            while (this->calls.worker_wanted(false)) {
+                made++;
+                all.emplace_back([this] { work(); });
+            }
+        });
+    }
+    ~workers() {
+        calls.close();
+        maker.join();
+        for (auto & each : all) {
+            each.join();
+        }
+    }
+
+    std::atomic<int> made{0};
+
+  private:
+    void work() {
+        atlas::hook_work work;
+        for (uint64_t previous = 0; calls.take(previous, work); previous = work.number) {
+            std::string body(work.body);
+            auto        next = calls.step(work.number, hook_step::begin, {});
+            while (next) {
+                auto [step, with] = plugins(*next, body);
+                body              = step == hook_step::modify ? with.body : body;
+                next              = calls.step(work.number, step, std::move(with));
+            }
+        }
+    }
+
+    hook_calls &             calls;
+    const plugin_function    plugins;
+    std::thread              maker;
+    std::vector<std::thread> all;
+};
+
+struct implementation {
+    const char *              plugin;
+    std::chrono::milliseconds deadline;
+    bool                      fails_closed = false;
+};
+
+// Stands between a hook that hangs and the end of a case.
+class gate {
+  public:
+    void open() { opened.set_value(); }
+    void wait() const { is_open.wait(); }
+
+  private:
+    std::promise<void>       opened;
+    std::shared_future<void> is_open = opened.get_future().share();
+};
+
+} // namespace
+
+static void set_table(hook_calls & calls, const std::vector<implementation> & of_request, hook what = hook::request) {
+    atlas::hook_table table;
+    table.number = 1;
+    for (const auto & each : of_request) {
+        atlas::hook_implementation added;
+        added.plugin       = each.plugin;
+        added.deadline     = each.deadline;
+        added.fails_closed = each.fails_closed;
+        table.by_hook[static_cast<size_t>(what)].push_back(std::move(added));
+    }
+    calls.set_table(std::move(table));
+}
+
+static atlas::hook_outcome ask(hook_calls & calls, const std::string & body = "x") {
+    return calls.ask(calls.table(), hook::request, 1, text("{}"), text(body));
+}
+
+static int refused_with(hook_calls & calls) {
+    try {
+        ask(calls);
+        return 0;
+    } catch (const atlas::error & error) {
+        return error.code;
+    }
+}
+
+static const atlas::hook_tally & tally_of(const hook_calls & calls, const std::string & plugin) {
+    for (const auto & each : calls.tallies()) {
+        if (each.plugin == plugin) {
+            return *each.tally;
+        }
+    }
+    throw std::runtime_error("no tally of " + plugin);
+}
+
+CASE(nothing_is_asked_without_a_plugin) {
+    hook_calls calls;
+    CHECK(!calls.has_any());
+    CHECK(!ask(calls).changed); // nobody is there who could answer
+    set_table(calls, {{"a", LONG}});
+    CHECK(calls.has(hook::request) && !calls.has(hook::response));
+    set_table(calls, {});
+    CHECK(!calls.has_any());
+}
+
+CASE(what_one_changes_the_next_one_gets) {
+    hook_calls calls;
+    set_table(calls, {{"a", LONG}, {"b", LONG}, {"c", LONG}});
+    workers pool(calls, [](size_t at, const std::string & body) -> verdict {
+        return at == 1 ? verdict{hook_step::pass, {}} : verdict{hook_step::modify, saying(body + std::to_string(at))};
+    });
+    CHECK(*ask(calls).changed == "x02");
+    CHECK(pool.made == 1); // one call for all three
+}
+
+CASE(a_refusal_and_an_answer_end_the_asking) {
+    hook_calls       calls;
+    std::atomic<int> asked{0};
+    set_table(calls, {{"a", LONG}, {"b", LONG}});
+    workers pool(calls, [&](size_t at, const std::string & body) -> verdict {
+        asked += at == 1 ? 1 : 0;
+        return body == "no" ? verdict{hook_step::reject, saying("not you", 451)}
+                            : verdict{hook_step::respond, saying("mine")};
+    });
+    CHECK(ask(calls).answer->body == "mine");
+    try {
+        ask(calls, "no");
+        CHECK(false);
+    } catch (const atlas::error & error) {
+        CHECK(error.code == 451);
+        CHECK(error.what() == std::string("not you"));
+    }
+    CHECK(asked == 0);
+}
+
+CASE(one_that_fails_is_passed_over_or_refuses) {
+    hook_calls    calls;
+    const verdict failed = {hook_step::fail, {}};
+    set_table(calls, {{"open", LONG}, {"next", LONG}});
+    workers pool(calls, [&](size_t at, const std::string &) -> verdict {
+        return at == 0 ? failed : verdict{hook_step::modify, saying("next")};
+    });
+    CHECK(*ask(calls).changed == "next");
+    set_table(calls, {{"closed", LONG, true}, {"next", LONG}});
+    CHECK(refused_with(calls) == 503);
+}
+
+CASE(one_that_hangs_is_left_at_its_deadline_and_the_next_is_asked) {
+    hook_calls calls;
+    gate       hanging;
+    set_table(calls, {{"first", LONG}, {"hangs", SHORT}, {"last", LONG}});
+    workers pool(calls, [&](size_t at, const std::string & body) -> verdict {
+        if (at == 1) {
+            hanging.wait();
+        }
+        return {hook_step::modify, saying(body + std::to_string(at))};
+    });
+    CHECK(*ask(calls).changed == "x02"); // what the first changed is not lost
+    CHECK(tally_of(calls, "hangs").timeouts == 1);
+    CHECK(tally_of(calls, "first").timeouts == 0);
+    CHECK(tally_of(calls, "hangs").late == 0);
+    hanging.open();
+    while (tally_of(calls, "hangs").late == 0) { // its answer is dropped, and counted
+        std::this_thread::yield();
+    }
+    set_table(calls, {{"hangs", SHORT, true}});
+}
+
+CASE(one_that_hangs_and_fails_closed_refuses) {
+    hook_calls calls;
+    gate       hanging;
+    set_table(calls, {{"hangs", SHORT, true}});
+    workers pool(calls, [&](size_t, const std::string &) -> verdict {
+        hanging.wait();
+        return {hook_step::pass, {}};
+    });
+    CHECK(refused_with(calls) == 503);
+    hanging.open();
+}
+
+CASE(a_hook_is_off_after_deadlines_missed_in_a_row_until_it_is_turned_on) {
+    hook_calls        calls;
+    gate              hanging;
+    std::atomic<bool> hangs{true};
+    calls.set_limits({3, 16});
+    set_table(calls, {{"hangs", SHORT}});
+    workers pool(calls, [&](size_t, const std::string &) -> verdict {
+        if (hangs) {
+            hanging.wait();
+        }
+        return {hook_step::modify, saying("back")};
+    });
+    for (int i = 0; i < 3; i++) {
+        CHECK(!tally_of(calls, "hangs").is_off);
+        CHECK(!ask(calls).changed);
+    }
+    CHECK(tally_of(calls, "hangs").is_off);
+    CHECK(tally_of(calls, "hangs").timeouts == 3);
+    hangs = false;
+    CHECK(!ask(calls).changed); // not asked
+    CHECK(!calls.turn_on("another"));
+    CHECK(calls.turn_on("hangs"));
+    CHECK(*ask(calls).changed == "back");
+    CHECK(!calls.turn_on("hangs"));
+    hanging.open();
+}
+
+CASE(one_that_is_off_and_fails_closed_refuses_without_being_asked) {
+    hook_calls calls;
+    gate       hanging;
+    calls.set_limits({1, 16});
+    set_table(calls, {{"hangs", SHORT, true}});
+    workers pool(calls, [&](size_t, const std::string &) -> verdict {
+        hanging.wait();
+        return {hook_step::pass, {}};
+    });
+    CHECK(refused_with(calls) == 503);
+    CHECK(tally_of(calls, "hangs").is_off);
+    CHECK(refused_with(calls) == 503);
+    CHECK(tally_of(calls, "hangs").timeouts == 1);
+    hanging.open();
+}
+
+CASE(deadlines_missed_at_the_same_time_count_as_one_in_a_row) {
+    atlas::hook_tally tally;
+    const auto        start = atlas::hook_tally::clock::now();
+    CHECK(tally.miss(start, start + 10ms) == 1);
+    CHECK(tally.miss(start + 5ms, start + 15ms) == 1); // it was under way when the first was counted
+    CHECK(tally.miss(start + 10ms, start + 20ms) == 2);
+    CHECK(tally.timeouts == 3);
+    tally.keep();
+    CHECK(tally.miss(start + 20ms, start + 30ms) == 1);
+}
+
+CASE(a_call_that_python_does_not_begin_is_no_fault_of_the_plugin) {
+    hook_calls calls; // without workers
+    set_table(calls, {{"a", SHORT}, {"b", SHORT, true}});
+    CHECK(refused_with(calls) == 503);
+    CHECK(tally_of(calls, "a").unserved == 1 && tally_of(calls, "a").timeouts == 0);
+    CHECK(tally_of(calls, "b").unserved == 1 && tally_of(calls, "b").timeouts == 0);
+}
+
+CASE(workers_that_are_held_up_are_replaced) {
+    hook_calls calls;
+    gate       hanging;
+    calls.set_limits({1000, 2});
+    set_table(calls, {{"hangs", SHORT}});
+    workers pool(calls, [&](size_t, const std::string & body) -> verdict {
+        if (body == "hang") {
+            hanging.wait();
+        }
+        return {hook_step::modify, saying("done")};
+    });
+    for (int i = 0; i < 10; i++) {
+        CHECK(!ask(calls, "hang").changed);
+    }
+    CHECK(pool.made == 10);
+    while (!ask(calls).changed) { // a busy machine may need more than the deadline to make one more
+    }
+    hanging.open();
+}
+
+CASE(no_more_workers_than_allowed_are_made) {
+    hook_calls       calls;
+    gate             hanging;
+    std::atomic<int> inside{0};
+    calls.set_limits({1000, 3});
+    set_table(calls, {{"slow", LONG}});
+    workers                        pool(calls, [&](size_t, const std::string &) -> verdict {
+        inside++;
+        hanging.wait();
+        return {hook_step::pass, {}};
+    });
+    std::vector<std::future<void>> asking;
+    for (int i = 0; i < 8; i++) {
+        asking.push_back(std::async(std::launch::async, [&] { ask(calls); }));
+    }
+    while (inside < 3) {
+        std::this_thread::yield();
+    }
+    hanging.open();
+    for (auto & each : asking) {
+        each.get();
+    }
+    CHECK(pool.made == 3);
+    CHECK(inside == 8);
+}
+
+CASE(a_request_goes_on_with_the_plugins_that_there_were_when_it_began) {
+    hook_calls calls;
+    set_table(calls, {{"a", LONG}});
+    workers pool(calls,
+                 [](size_t, const std::string & body) -> verdict { return {hook_step::modify, saying(body + "!")}; });
+    atlas::hooked_request request(calls);
+    set_table(calls, {});
+    CHECK(request.has(hook::request));
+    CHECK(*request.ask(hook::request, "x").changed == "x!");
+    CHECK(!atlas::hooked_request(calls).has(hook::request));
+}
+
+CASE(the_end_of_a_request_is_told_and_nobody_waits) {
+    hook_calls                calls;
+    std::promise<std::string> told;
+    set_table(calls, {{"a", LONG}}, hook::finished);
+    atlas::hooked_request request(calls);
+    request.end(hook::finished, "record"); // before there is any worker
+    workers pool(calls, [&](size_t, const std::string & body) -> verdict {
+        told.set_value(body);
+        return {hook_step::pass, {}};
+    });
+    CHECK(told.get_future().get() == "record");
+    CHECK(calls.drain(60));
+}
+
+CASE(ends_that_too_many_wait_for_are_dropped_and_counted) {
+    hook_calls calls;
+    set_table(calls, {{"a", LONG}}, hook::finished);
+    for (size_t i = 0; i < hook_calls::MAX_TOLD + 5; i++) {
+        atlas::hooked_request(calls).end(hook::finished, "record");
+    }
+    CHECK(calls.dropped() == 5);
+    CHECK(!calls.drain(0));
+}
+
+CASE(draining_does_not_wait_for_one_that_is_over_its_deadline) {
+    hook_calls         calls;
+    gate               hanging;
+    std::promise<void> is_inside;
+    set_table(calls, {{"a", 1ms}}, hook::finished);
+    workers pool(calls, [&](size_t, const std::string &) -> verdict {
+        is_inside.set_value();
+        hanging.wait();
+        return {hook_step::pass, {}};
+    });
+    atlas::hooked_request(calls).end(hook::finished, "record");
+    is_inside.get_future().wait();
+    std::this_thread::sleep_for(2ms); // until it is over its deadline
+    CHECK(calls.drain(60));
+    hanging.open();
+}
+
+CASE(who_is_asked_after_the_end_is_refused) {
+    hook_calls calls;
+    set_table(calls, {{"a", LONG}});
+    calls.close();
+    CHECK(refused_with(calls) == 503);
+    CHECK(!calls.worker_wanted(false));
+}
+
+CASE(pieces_of_a_stream_are_held_until_a_plugin_wants_them) {
+    hook_calls        calls;
+    atlas::hook_table table;
+    auto &            of = table.by_hook[static_cast<size_t>(hook::stream_chunk)];
+    of.resize(2);
+    of[0].plugin = "a";
+    of[1].plugin = "b";
+    of[1].batch  = 3;
+    calls.set_table(std::move(table));
+    atlas::hooked_request request(calls);
+    CHECK(request.hold("1", false).empty());
+    CHECK(request.hold("", false).empty());
+    CHECK(request.hold("2", false).empty());
+    CHECK(request.hold("3", true) == "1,2,3");
+    CHECK(request.hold("4", true) == "4");
+}
+
+CASE(many_threads_ask_at_once_while_plugins_come_and_go) {
+    hook_calls calls;
+    calls.set_limits({1000, 4});
+    set_table(calls, {{"a", LONG}, {"b", LONG}});
+    {
+        workers                        pool(calls, [](size_t at, const std::string & body) -> verdict {
+            return {hook_step::modify, saying(body + std::to_string(at))};
+        });
+        std::vector<std::future<bool>> asking;
+        for (int thread = 0; thread < 8; thread++) {
+            asking.push_back(std::async(std::launch::async, [&] {
+                bool is_right = true;
+                for (int i = 0; i < 200; i++) {
+                    atlas::hooked_request request(calls);
+                    const std::string     body = std::to_string(i);
+                    is_right &= *request.ask(hook::request, body).changed == body + "01" ||
+                                *request.ask(hook::request, body).changed == body + "0";
+                    request.end(hook::finished, "");
+                }
+                return is_right;
+            }));
+        }
+        for (int i = 0; i < 50; i++) {
+            if (i % 2 == 0) {
+                set_table(calls, {{"a", LONG}});
+            } else {
+                set_table(calls, {{"a", LONG}, {"b", LONG}});
+            }
+        }
+        for (auto & each : asking) {
+            CHECK(each.get());
+        }
+    }
+}

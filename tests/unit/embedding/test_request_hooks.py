@@ -1,0 +1,104 @@
+"""Calls of hooks on the path of requests, over the functions of atlas-abi.h."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from atlas_plugin import facts
+from atlas_plugin.host.hook_server import HookCall
+from atlas_plugin.testing import FakeHost
+
+from .host import Server
+
+HEAD = {
+    "route": "/v1/chat/completions",
+    "request_id": "r1",
+    "tenant": "",
+    "is_admin": True,
+    "session_id": "ada",
+    "is_streamed": False,
+    "headers": {"X-One": "1"},
+}
+PLUGIN = """
+from atlas_plugin import Modify, Reject, Respond, Response, hookimpl
+
+@hookimpl(deadline_ms=70, fails="closed")
+def on_request(request, body):
+    request.state["seen"] = body["n"]
+    if body["n"] == 1:
+        return Modify({**body, "user": request.session_id, "one": request.headers["x-one"]})
+    if body["n"] == 2:
+        return Reject(451, "no")
+    if body["n"] == 3:
+        return Respond(Response(201, {"mine": True}, headers={"X-Mine": "yes"}))
+    if body["n"] == 4:
+        return "nonsense"
+    if body["n"] == 5:
+        raise KeyError("five")
+
+@hookimpl
+def on_response(request, answer):
+    return Modify({"seen": request.state.get("seen")})
+
+@hookimpl
+def on_finished(request):
+    pass
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Any:
+    plugin = tmp_path / "one.py"
+    plugin.write_text(PLUGIN)
+    server = Server(FakeHost(plugins=[str(plugin)], hook_deadline_ms=40))
+    server.start()
+    yield server
+    server.calls.put(None)
+    server.stop()
+    assert server.sinks_leaked == 0
+
+
+def ask(server: Server, hook: int, body: Any, number: int = 1, request: int = 1) -> tuple[int, Any]:
+    """The step that answers the call; BEGIN was before it."""
+    server.calls.put(HookCall(number, 1, request, hook, json.dumps(HEAD).encode(), json.dumps(body).encode()))
+    assert server.steps.get() == (facts.STEP_BEGIN, None)
+    return server.steps.get()
+
+
+def test_what_there_is_gets_to_the_server(server: Server) -> None:
+    assert [(row["hook"], row["deadline_ms"], row["fails_closed"]) for row in server.fake.hooks] == [
+        (facts.HOOK_REQUEST, 70, True),
+        (facts.HOOK_RESPONSE, 40, False),
+        (facts.HOOK_FINISHED, 40, False),
+    ]
+
+
+def test_verdicts(server: Server) -> None:
+    assert ask(server, facts.HOOK_REQUEST, {"n": 0}) == (facts.STEP_PASS, None)
+    step, sink = ask(server, facts.HOOK_REQUEST, {"n": 1})
+    assert step == facts.STEP_MODIFY
+    assert msgspec.json.decode(sink.body) == {"n": 1, "user": "ada", "one": "1"}
+    step, sink = ask(server, facts.HOOK_REQUEST, {"n": 2})
+    assert (step, sink.status, sink.body) == (facts.STEP_REJECT, 451, b"no")
+    step, sink = ask(server, facts.HOOK_REQUEST, {"n": 3})
+    assert (step, sink.status, sink.body) == (facts.STEP_RESPOND, 201, b'{"mine":true}')
+    assert sink.headers["X-Mine"] == "yes"
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_one_that_fails_says_so(server: Server, n: int) -> None:
+    assert ask(server, facts.HOOK_REQUEST, {"n": n}) == (facts.STEP_FAIL, None)
+    assert "plugin 'one' failed in on_request" in server.fake.log_text
+    assert ask(server, facts.HOOK_REQUEST, {"n": 0}) == (facts.STEP_PASS, None)
+
+
+def test_state_lasts_as_long_as_the_request(server: Server) -> None:
+    ask(server, facts.HOOK_REQUEST, {"n": 6}, request=1)
+    ask(server, facts.HOOK_REQUEST, {"n": 7}, request=2)
+    assert ask(server, facts.HOOK_RESPONSE, {}, request=1)[1].body == b'{"seen":6}'
+    ask(server, facts.HOOK_FINISHED, {}, request=1)
+    assert ask(server, facts.HOOK_RESPONSE, {}, request=1)[1].body == b'{"seen":null}'
+    assert ask(server, facts.HOOK_RESPONSE, {}, request=2)[1].body == b'{"seen":7}'
