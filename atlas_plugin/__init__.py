@@ -1,6 +1,15 @@
 """ATLAS: Python inside llama-server. The names in `__all__` are what plugins may rely on."""
 
-from atlas_plugin.completions import CompletionRequest, Modify, Pass, Reject, Respond, StreamChunk
+from atlas_plugin.completions import (
+    Caller,
+    CompletionRequest,
+    Identity,
+    Modify,
+    Pass,
+    Reject,
+    Respond,
+    StreamChunk,
+)
 from atlas_plugin.errors import (
     AtlasError,
     AuthenticationError,
@@ -19,15 +28,18 @@ from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.routing import Routes
-from atlas_plugin.version import ABI_VERSION, __version__
+from atlas_plugin.version import ABI_VERSION, HOOK_API, __version__
 
 __all__ = [
     "ABI_VERSION",
+    "HOOK_API",
     "AtlasError",
     "AuthenticationError",
+    "Caller",
     "CompletionRequest",
     "Forbidden",
     "Host",
+    "Identity",
     "MethodNotAllowed",
     "Modify",
     "NotFoundError",

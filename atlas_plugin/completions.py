@@ -31,6 +31,31 @@ class CompletionRequest:
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who sends a request to any route, before it is known who that is."""
+
+    key: str = field(repr=False)
+    """Of the header Authorization, without `Bearer `, or of X-Api-Key; empty: there is none."""
+    method: str
+    path: str
+    headers: Headers = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose a request is. Each name has sessions, memory and limits of its own, whatever the key."""
+
+    name: str
+    """Not empty; it may hold anything, as it is hashed."""
+    is_admin: bool = False
+    """May see what all have, and change settings."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"the name {self.name!r} is no text, or is empty")
+
+
+@dataclass(frozen=True)
 class StreamChunk:
     """The next events of a streamed answer, in order."""
 

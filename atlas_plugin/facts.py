@@ -25,6 +25,7 @@ QUERY_METRICS = 10
 QUERY_REQUESTS = 11
 QUERY_HOOKS = 12
 QUERY_HOOKS_ENABLE = 13
+QUERY_HOOK_TABLES = 14
 MAX_EVENTS = 1024
 MAX_SESSIONS = 1000
 MAX_CONVERSATIONS = 64
@@ -39,6 +40,7 @@ HOOK_RESPONSE = 2
 HOOK_STREAM_CHUNK = 3
 HOOK_FINISHED = 4
 HOOK_FAILED = 5
+HOOK_AUTHENTICATE = 6
 MAX_DEADLINE_MS = 60000
 MAX_BATCH = 256
 STEP_BEGIN = 0
@@ -109,6 +111,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'python_home', 'type': 'string', 'flag': '--atlas-python-home', 'env': 'ATLAS_PYTHON_HOME', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'Python environment to run in (the directory that holds bin/python); empty: VIRTUAL_ENV, else atlas-python beside the library, else that of the build'},
     {'name': 'require_python', 'type': 'bool', 'flag': '--atlas-require-python', 'env': 'ATLAS_REQUIRE_PYTHON', 'default': False, 'reload': 'restart', 'secret': False, 'help': 'whether the server refuses to start when Python or a plugin that was asked for by name does not'},
     {'name': 'python_patience_ms', 'type': 'int', 'flag': '--atlas-python-patience-ms', 'env': 'ATLAS_PYTHON_PATIENCE_MS', 'default': 50, 'reload': 'live', 'secret': False, 'help': 'milliseconds that the status and metrics wait for what Python adds, before they go out without it', 'min': 1, 'max': 3600000},
+    {'name': 'reload_plugins', 'type': 'bool', 'flag': '--atlas-reload', 'env': 'ATLAS_RELOAD', 'default': False, 'reload': 'restart', 'secret': False, 'help': 'whether plugins from files are loaded anew when a file changes, comes or goes'},
     {'name': 'hook_deadline_ms', 'type': 'int', 'flag': '--atlas-hook-deadline-ms', 'env': 'ATLAS_HOOK_DEADLINE_MS', 'default': 50, 'reload': 'restart', 'secret': False, 'help': "milliseconds that a request waits for a plugin's hook, where the plugin names no deadline", 'min': 1, 'max': 60000},
     {'name': 'hook_breaches', 'type': 'int', 'flag': '--atlas-hook-breaches', 'env': 'ATLAS_HOOK_BREACHES', 'default': 5, 'reload': 'live', 'secret': False, 'help': "deadlines that a plugin's hook may miss in a row before it is turned off", 'min': 1, 'max': 1000},
     {'name': 'hook_workers', 'type': 'int', 'flag': '--atlas-hook-workers', 'env': 'ATLAS_HOOK_WORKERS', 'default': 16, 'reload': 'live', 'secret': False, 'help': "Python threads that call plugins' hooks at once, besides those that are over a deadline", 'min': 1, 'max': 128},

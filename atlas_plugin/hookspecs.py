@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from atlas_plugin import json_text
-from atlas_plugin.completions import CompletionRequest, Json, StreamChunk, Verdict
+from atlas_plugin.completions import (
+    Caller,
+    CompletionRequest,
+    Identity,
+    Json,
+    Pass,
+    Reject,
+    StreamChunk,
+    Verdict,
+)
 from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.hookimpl import hookimpl as hookimpl
 from atlas_plugin.host.hookimpl import hookspec
@@ -46,6 +55,8 @@ class PluginInfo:
     explicit: bool
     state: Literal["active", "disabled", "failed"] = "active"
     error: str | None = None
+    description: str = ""
+    """The first line of its docstring."""
     routes: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     hook_failures: Mapping[str, int] = field(default_factory=dict)
@@ -75,6 +86,11 @@ class Plugins(Protocol):
 
 
 @hookspec
+def configure(config: Any) -> None:
+    """Take the plugin's configuration, of the type of the hook's argument; called once, before startup."""
+
+
+@hookspec
 def startup(host: Host, plugins: Plugins) -> None:
     """Get ready; called once, before the first request, after the plugins loaded earlier."""
 
@@ -92,6 +108,11 @@ def report_status() -> StatusReport | None:
 @hookspec
 def report_metrics() -> Iterable[Family] | None:
     """Add to the metrics for Prometheus, which go out without it when the plugins take longer than 50 ms."""
+
+
+@hookspec
+def authenticate(caller: Caller) -> Identity | Reject | Pass | None:
+    """Say whose a request to any route is; without an answer its API key counts, and the request waits."""
 
 
 @hookspec
@@ -135,6 +156,11 @@ def admit(layer: int, touch: Touch) -> bool | None:
 
 
 @hookspec
+def periodic() -> None:
+    """Do something every `@hookimpl(seconds=…)`, on a thread of the plugin's own."""
+
+
+@hookspec
 def reload(changed: Mapping[str, Any]) -> None:
     """Follow a change of settings, names and new values; called after each POST /v1/atlas/config."""
 
@@ -144,5 +170,13 @@ def shutdown() -> None:
     """Make durable what is not and stop own threads; called once, in the reverse order of startup."""
 
 
-REQUEST_HOOKS = ("on_request", "on_prompt", "on_response", "on_stream_chunk", "on_finished", "on_failed")
+REQUEST_HOOKS = (
+    "on_request",
+    "on_prompt",
+    "on_response",
+    "on_stream_chunk",
+    "on_finished",
+    "on_failed",
+    "authenticate",
+)
 """Those on the path of requests, by the numbers of `ATLAS_HOOK_*`."""

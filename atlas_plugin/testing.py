@@ -60,7 +60,9 @@ class FakeHost:
         self.queue: deque[Conversation] = deque()
         self.families: list[Family] = []
         self.requests_ended: list[dict[str, Any]] = []
+        self.config_file: str | None = None
         self.hooks: list[dict[str, Any]] = []
+        self.tables: list[int] = []
         self.tallies: list[dict[str, Any]] = []
         self.pin_problem: str | None = None
         """Why a pin is refused."""
@@ -86,6 +88,7 @@ class FakeHost:
             "notices": [],
             "initialized": True,
             "context_pool_size": 4,
+            "config_file": self.config_file,
             "metrics_enabled": self.settings().flag("enable_metrics_collection"),
             "in_effect": self._in_effect(),
             "uptime_seconds": 1.5,
@@ -190,6 +193,10 @@ class FakeHost:
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         """Keep the rows in `hooks`."""
         self.hooks = list(rows)
+
+    def hook_tables(self) -> list[int]:
+        """From `tables`."""
+        return list(self.tables)
 
     def hook_tallies(self) -> list[dict[str, Any]]:
         """From `tallies`."""

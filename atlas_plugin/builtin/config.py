@@ -43,7 +43,7 @@ class ConfigPlugin:
 
     def __init__(self, services: Services) -> None:
         self._host = services.host
-        self._hooks = services.plugins.hooks
+        self._plugins = services.plugins
 
     @hookimpl
     def register_routes(self, routes: Routes) -> None:
@@ -72,7 +72,7 @@ class ConfigPlugin:
         if change.problems:
             raise _refusal(change.problems)
         host_logging.set_level(self._host)
-        self._hooks.ask.reload(changed=change.changed)
+        self._plugins.hooks.ask.reload(changed=change.changed)
         shown = {entry["name"]: entry["value"] for entry in self._host.settings().redacted()}
         return {"status": "success", "data": {"changed": {name: shown[name] for name in change.changed}}}
 

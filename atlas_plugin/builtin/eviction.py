@@ -35,7 +35,7 @@ class EvictionPlugin:
 
     def __init__(self, services: Services) -> None:
         self._host = services.host
-        self._hooks = services.plugins.hooks
+        self._plugins = services.plugins
         self._worker: Worker | None = None
         self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
@@ -116,24 +116,24 @@ class EvictionPlugin:
 
     def _order(self, layer: int, events: MemoryEvents) -> None:
         touches, evictions = events.touches, events.evictions.get(layer, ())
-        order = self._hooks.ask.evict_order(layer=layer, touches=touches, evictions=evictions)
+        order = self._plugins.hooks.ask.evict_order(layer=layer, touches=touches, evictions=evictions)
         # Without an answer, the server's own order holds.
         if order:
             self._host.set_priorities(layer, self._admit(layer, touches, order))
 
     def _admit(self, layer: int, touches: Sequence[Touch], order: Sequence[int]) -> Sequence[int]:
-        if not self._hooks.implements("admit"):
+        if not self._plugins.hooks.implements("admit"):
             return order
         return [
             _NOT_ADMITTED + touch.now
-            if self._hooks.ask.admit(layer=layer, touch=touch) is False
+            if self._plugins.hooks.ask.admit(layer=layer, touch=touch) is False
             else priority
             for touch, priority in zip(touches, order, strict=True)
         ]
 
     def _find_layers(self) -> dict[int, LayerPolicy]:
         """A policy for each layer with a budget; none until plugins are up, and the memory knows its root."""
-        if not self._hooks.implements("evict_order"):
+        if not self._plugins.hooks.implements("evict_order"):
             return {}
         memory = self._host.status().get("memory") or {}
         if not memory.get("root"):

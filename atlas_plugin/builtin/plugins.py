@@ -1,10 +1,11 @@
-"""GET /v1/atlas/plugins, and POST /v1/atlas/plugins/{name}/enable."""
+"""GET /v1/atlas/plugins, POST /v1/atlas/plugins/reload and /v1/atlas/plugins/{name}/enable."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_plugin.errors import Forbidden, NotFoundError
+from atlas_plugin.errors import Forbidden, NotFoundError, ValidationError
 from atlas_plugin.hookspecs import Plugins, hookimpl
+from atlas_plugin.host.manager import Reloaded
 from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request, require_admin
 from atlas_plugin.openapi import Success
@@ -30,6 +31,7 @@ class PluginsPlugin:
 
     def __init__(self, services: Services) -> None:
         self._host = services.host
+        self._manager = services.plugins
 
     @hookimpl
     def startup(self, plugins: Plugins) -> None:
@@ -51,6 +53,13 @@ class PluginsPlugin:
             answer=Success[EnabledPlugin],
             errors=(Forbidden, NotFoundError),
         )(self._enable)
+        routes.post(
+            "/v1/atlas/plugins/reload",
+            guard=lambda request: require_admin(request, "load plugins anew"),
+            summary="Load plugins anew whose files changed, came or went",
+            answer=Success[Reloaded],
+            errors=(Forbidden, ValidationError),
+        )(self._reload)
 
     def _list(self, request: Request) -> dict[str, Any]:
         return {"status": "success", "data": {"plugins": self._plugins.infos()}}
@@ -60,3 +69,6 @@ class PluginsPlugin:
         if not any(info.name == name and info.state == "active" for info in self._plugins.infos()):
             raise NotFoundError(f"there is no active plugin '{name}'")
         return {"status": "success", "data": {"was_off": self._host.enable_hooks(name)}}
+
+    def _reload(self, request: Request) -> dict[str, Any]:
+        return {"status": "success", "data": self._manager.reload()}

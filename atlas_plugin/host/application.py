@@ -37,13 +37,12 @@ class Application:
         """Load and start the plugins. Raises PluginError when one that the settings require fails."""
         settings = self._host.settings()
         host_logging.install(self._host)
-        self.plugins.load(settings, self._builtins)
-        self.plugins.start(self._host)
+        self.plugins.start(self._host, self._builtins)
         required = [info for info in self.plugins.failed if info.explicit]
         if required and settings.flag("require_python"):
             self.plugins.stop()
             raise PluginError(required[0].name, _refusal(required, settings.switches("require_python")))
-        self.plugins.join_requests(self._host)
+        self.plugins.join_requests()
         self._running = True
         names = ", ".join(info.name for info in self.plugins.infos() if info.state == "active")
         log.info("plugins active: %s", names or "none")
@@ -53,8 +52,9 @@ class Application:
         try:
             if not self._running:
                 raise UnavailableError("the server is shutting down")
-            route, parameters = self.plugins.router.match(request.method, request.path)
-            return to_response(route.handler(replace(request, path_params=parameters)))
+            with self.plugins.serving() as router:
+                route, parameters = router.match(request.method, request.path)
+                return to_response(route.handler(replace(request, path_params=parameters)))
         except AtlasError as error:
             return _error_response(error)
         except BaseException:

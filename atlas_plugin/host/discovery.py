@@ -54,6 +54,14 @@ def find(settings: Settings, builtins: Mapping[str, object]) -> Iterator[Candida
         yield from _directory(Path(directory), settings)
 
 
+def content_of(candidate: Candidate) -> bytes:
+    """What its file holds; empty where it is none, or cannot be read."""
+    try:
+        return Path(candidate.location).read_bytes() if candidate.source == "file" else b""
+    except OSError:
+        return b""
+
+
 def _directory(directory: Path, settings: Settings) -> Iterator[Candidate]:
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == ".py")

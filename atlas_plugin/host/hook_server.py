@@ -37,6 +37,9 @@ class HookServer(Protocol):
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         """From now on new requests are asked about by these, as ATLAS_QUERY_HOOKS takes them."""
 
+    def hook_tables(self) -> list[int]:
+        """The numbers of those that are asked now, or by a request that goes on."""
+
     def hook_tallies(self) -> list[dict[str, Any]]:
         """What became of every hook since the server's start, as ATLAS_QUERY_HOOKS answers it."""
 

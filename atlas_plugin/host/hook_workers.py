@@ -51,9 +51,9 @@ class HookWorkers:
         position = self._server.hook_step(call.number, _BEGIN)
         hook, body = REQUEST_HOOKS[call.hook], call.body
         if position >= 0:
-            request = self._states.request(call.request, json_text.decode(call.head))
+            about = self._states.about(hook, call.request, json_text.decode(call.head))
         while position >= 0:
-            step = self._tables[call.table].run(hook, position, request, body)
+            step = self._tables[call.table].run(hook, position, about, body)
             if step.number == facts.STEP_MODIFY and step.response is not None:
                 body = step.response.body
             position = self._server.hook_step(call.number, step)

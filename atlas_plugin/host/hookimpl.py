@@ -1,4 +1,4 @@
-"""How a plugin marks its hooks, and what it says about those that requests wait for."""
+"""How a plugin marks its hooks, and what it says about some of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +17,26 @@ _mark = pluggy.HookimplMarker("atlas")
 
 @dataclass(frozen=True)
 class HookOptions:
-    """What a plugin says about a hook on the path of requests. Raises ValueError for what cannot be."""
+    """What a plugin says about a hook on the path of requests, or periodic. Raises ValueError."""
 
     deadline_ms: int | None = None
     """How long a request waits for it; None: as the setting hook_deadline_ms says."""
-    fails: Literal["open", "closed"] = "open"
-    """Whether a request goes on without its answer, or is refused."""
+    fails: Literal["open", "closed"] | None = None
+    """Whether a request goes on without its answer, or is refused; None: open, but for authenticate."""
     priority: int = 0
     """Who has less is asked earlier; equals by the name of the plugin."""
     batch: int = 1
     """How many events of a streamed answer it wants at once, at most."""
+    seconds: float | None = None
+    """Of `periodic`: from the end of a call to the next."""
 
     def __post_init__(self) -> None:
         _check("deadline_ms", 1 if self.deadline_ms is None else self.deadline_ms, 1, facts.MAX_DEADLINE_MS)
         _check("batch", self.batch, 1, facts.MAX_BATCH)
         _check("priority", self.priority, -(1 << 31), 1 << 31)
-        if self.fails not in ("open", "closed"):
+        if self.seconds is not None and not 0.01 <= self.seconds <= 1e6:
+            raise ValueError(f"seconds must be from 0.01 to 1000000, not {self.seconds!r}")
+        if self.fails not in ("open", "closed", None):
             raise ValueError(f'fails must be "open" or "closed", not {self.fails!r}')
 
 

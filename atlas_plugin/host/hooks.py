@@ -26,7 +26,7 @@ log = logging.getLogger("atlas")
 
 _T = TypeVar("_T")
 
-LIFECYCLE = frozenset({"startup", "register_routes", "shutdown"})
+LIFECYCLE = frozenset({"configure", "startup", "register_routes", "shutdown"})
 """Hooks that are called plugin by plugin, in load order; what they raise, the caller gets."""
 _OPTIONS_OF_ORDER = ("wrapper", "tryfirst", "trylast")
 
@@ -52,16 +52,17 @@ class _Tally:
 class Hooks:
     """The hooks of all plugins. Any thread may call all but `register` and `unregister`."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: "Hooks | None" = None) -> None:
+        """Counts go on from those `before`."""
         self._pluggy = pluggy.PluginManager("atlas")
         self._pluggy.add_hookspecs(hookspecs)
         self._multicall = self._pluggy._inner_hookexec
         self._pluggy._inner_hookexec = self._execute
         self._guarded: dict[pluggy.HookImpl, pluggy.HookImpl] = {}
-        self._tallies: dict[tuple[str, str], _Tally] = {}
-        self._failing: dict[tuple[str, str], str] = {}
+        self._tallies: dict[tuple[str, str], _Tally] = before._tallies if before else {}
+        self._failing: dict[tuple[str, str], str] = before._failing if before else {}
         self._ready: frozenset[str] = frozenset()
-        self._counting = threading.Lock()
+        self._counting: threading.Lock = before._counting if before else threading.Lock()
 
     @property
     def ask(self) -> Any:
@@ -80,7 +81,7 @@ class Hooks:
                 if impl.plugin is plugin and not (impl.optionalhook and not caller.has_spec()):
                     self._check(impl, caller)
                     self._tallies.setdefault((name, caller.name), _Tally())
-                    if caller.name not in hookspecs.REQUEST_HOOKS:
+                    if caller.name not in (*hookspecs.REQUEST_HOOKS, "periodic"):
                         self._guarded[impl] = self._guard(impl, caller)
                     found.add(caller.name)
         return tuple(sorted(found))
@@ -103,6 +104,11 @@ class Hooks:
         """Whether any plugin that is ready has the hook."""
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()
         return any(impl.plugin_name in self._ready for impl in impls)
+
+    def of_plugin(self, plugin: object, hook: str) -> Callable[..., Any] | None:
+        """A plugin's implementation of a hook."""
+        impls = getattr(self._pluggy.hook, hook).get_hookimpls()
+        return next((impl.function for impl in impls if impl.plugin is plugin), None)
 
     def on_path(self, hook: str) -> list[tuple[pluggy.HookImpl, HookOptions]]:
         """The implementations of a hook of REQUEST_HOOKS that can be asked, with what their plugins say."""
@@ -159,11 +165,7 @@ class Hooks:
         for option in _OPTIONS_OF_ORDER if caller.name in LIFECYCLE else ():
             if getattr(impl, option):
                 reason = f"{option} is not supported; plugins start in load order, each by itself"
-        if caller.name in hookspecs.REQUEST_HOOKS:
-            if any(getattr(impl, option) for option in _OPTIONS_OF_ORDER):
-                reason = "wrapper, tryfirst and trylast are not supported; use priority"
-        elif options_of(impl.function) is not None:
-            reason = f"it takes no options; those that do are {', '.join(hookspecs.REQUEST_HOOKS)}"
+        reason = reason or _wrong_options(caller.name, impl)
         if reason:
             raise PluginError(impl.plugin_name, f"hook '{caller.name}': {reason}")
 
@@ -264,6 +266,21 @@ class Hooks:
         if key in self._failing:
             with self._counting:
                 self._failing.pop(key, None)
+
+
+def _wrong_options(hook: str, impl: pluggy.HookImpl) -> str:
+    options = options_of(impl.function)
+    ordered = any(getattr(impl, option) for option in _OPTIONS_OF_ORDER)
+    if hook == "periodic":
+        fits = options is not None and options == HookOptions(seconds=options.seconds) and options.seconds
+        return "" if fits and not ordered else "it needs @hookimpl(seconds=…), and takes nothing else"
+    if hook in hookspecs.REQUEST_HOOKS:
+        if ordered:
+            return "wrapper, tryfirst and trylast are not supported; use priority"
+        return "seconds is for periodic" if options is not None and options.seconds else ""
+    if options is not None:
+        return f"it takes no options; those that do are {', '.join(hookspecs.REQUEST_HOOKS)}"
+    return ""
 
 
 def last_line(error: BaseException) -> str:

@@ -167,6 +167,10 @@ class EmbeddedHost:
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         self._query(self._lib.ATLAS_QUERY_HOOKS, json_text.encode({"number": number, "hooks": rows}))
 
+    def hook_tables(self) -> list[int]:
+        numbers: list[int] = json_text.decode(self._query(self._lib.ATLAS_QUERY_HOOK_TABLES))
+        return numbers
+
     def hook_tallies(self) -> list[dict[str, Any]]:
         tallies: list[dict[str, Any]] = json_text.decode(self._query(self._lib.ATLAS_QUERY_HOOKS))
         return tallies

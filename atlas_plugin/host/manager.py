@@ -1,119 +1,164 @@
-"""Loads, starts and stops plugins, and takes out those that fail."""
+"""The plugins of a server: the set that serves, and putting another in its place."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from atlas_plugin.errors import PluginError
+from atlas_plugin.errors import PluginError, ValidationError
 from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport
 from atlas_plugin.host import discovery
-from atlas_plugin.host.discovery import Candidate
 from atlas_plugin.host.hook_workers import HookWorkers
-from atlas_plugin.host.hooks import Hooks, last_line
+from atlas_plugin.host.hooks import Hooks
 from atlas_plugin.host.host import Host, ServerHost
+from atlas_plugin.host.plugin_set import LoadedPlugin, PluginSet
 from atlas_plugin.host.request_hooks import HookTable
-from atlas_plugin.host.settings import Settings
+from atlas_plugin.host.worker import Worker
 from atlas_plugin.metrics.families import Family
-from atlas_plugin.routing import Router, Routes
+from atlas_plugin.routing import Router
 
 log = logging.getLogger("atlas")
 
 _P = TypeVar("_P")
 
+_LOOK_S = 1.0
+"""How often files are looked at."""
+_RETIRE_S = 60.0
+"""For how long requests that began with plugins from before may keep these from their shutdown."""
+_POLL_S = 0.05
 
-@dataclass
-class _Plugin:
-    candidate: Candidate
-    info: PluginInfo
-    module: object = None
-    started: bool = False
+
+@dataclass(frozen=True)
+class Reloaded:
+    """The names of plugins that were loaded anew or for the first time, and of those that are gone."""
+
+    loaded: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 class PluginManager:
-    """All plugins of a server. Any thread may call all but `load`, `start` and `stop`."""
+    """All plugins of a server. Any thread may call all but `start`, `join_requests` and `stop`."""
 
     def __init__(self) -> None:
-        self.router = Router()
-        self.hooks = Hooks()
-        self._plugins: list[_Plugin] = []
+        self._set = PluginSet()
+        self._host: ServerHost | None = None
+        self._builtins: Mapping[str, object] = {}
         self._tables: dict[int, HookTable] = {}
+        self._n_tables = 0
+        self._workers: HookWorkers | None = None
         self._tallies: Callable[[], list[dict[str, Any]]] = list
+        self._reloading = threading.Lock()
+        self._retiring: list[tuple[PluginSet, list[LoadedPlugin]]] = []
+        self._watch: Worker | None = None
+        self._seen: object = None
+        self._reload_problem: str | None = None
 
-    def load(self, settings: Settings, builtins: Mapping[str, object]) -> None:
-        """Import every plugin that `settings` and the environment name; one that fails is recorded so.
+    @property
+    def router(self) -> Router:
+        """The routes of the plugins that serve now."""
+        return self._set.router
 
-        `builtins` are those that come with ATLAS, by name; they come before all others.
-        """
-        disabled = discovery.disabled_names(settings)
-        for candidate in discovery.find(settings, builtins):
-            info = PluginInfo(
-                candidate.name, candidate.source, candidate.location, candidate.version, candidate.explicit
-            )
-            plugin = _Plugin(candidate, info)
-            if candidate.name in disabled:
-                plugin.info = replace(info, state="disabled")
-            else:
-                with self._failing(plugin, "loading"):
-                    plugin.module = self._load(candidate)
-            self._plugins.append(plugin)
-        # Hooks are asked in load order.
-        for plugin in reversed(self._active()):
-            with self._failing(plugin, "loading"):
-                self._register(plugin)
-        for name in disabled:
-            if all(plugin.info.name != name for plugin in self._plugins):
-                log.warning("no:%s disables nothing: there is no plugin of that name", name)
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks of the plugins that serve now."""
+        return self._set.hooks
 
-    def start(self, host: Host) -> None:
-        """Run `startup` and `register_routes` of each plugin, in load order; one that fails is taken out."""
-        public_host = _narrowed(host, Host)
-        public_plugins: Plugins = _narrowed(self, Plugins)
-        for plugin in self._active():
-            name = plugin.info.name
-            with self._failing(plugin, "startup"):
-                plugin.started = True
-                self.hooks.call_one(plugin.module, "startup", host=public_host, plugins=public_plugins)
-                routes = Routes(name, builtin=plugin.info.source == "builtin")
-                self.hooks.call_one(plugin.module, "register_routes", routes=routes)
-                self.router.include(routes)
-                plugin.info = replace(plugin.info, routes=tuple(map(str, routes.collected)))
-                self.hooks.set_ready(name, True)
+    def start(self, host: ServerHost, builtins: Mapping[str, object]) -> None:
+        """Load and start those given, then those that the settings name. One that fails is recorded so."""
+        self._host, self._builtins = host, builtins
+        self._fill(self._set)
 
-    def join_requests(self, host: ServerHost) -> None:
-        """Have the server ask the hooks that plugins have on the path of requests; once, after `start`."""
-        table = HookTable(self.hooks, len(self._tables) + 1, host.settings().integer("hook_deadline_ms"))
-        self._tables[table.number] = table
+    def join_requests(self) -> None:
+        """Have the server ask the hooks that plugins have on the path of requests; after `start`."""
+        host = self._of_server()
         self._tallies = host.hook_tallies
-        if rows := table.rows():
-            host.set_request_hooks(table.number, rows)
-            HookWorkers(host, self._tables).start()
+        self._set_table(host)
+        if host.settings().flag("reload_plugins"):
+            self._seen = self._look_at_files()
+            self._watch = Worker("atlas-reload", self._look)
+            self._watch.start()
+
+    @contextmanager
+    def serving(self) -> Iterator[Router]:
+        """The routes for one request, whose plugins are not shut down before its end."""
+        while True:
+            entered = self._set
+            with entered.lock:
+                entered.running += 1
+            if entered is self._set:
+                break
+            with entered.lock:
+                entered.running -= 1
+        try:
+            yield entered.router
+        finally:
+            with entered.lock:
+                entered.running -= 1
+
+    def reload(self) -> Reloaded:
+        """Load plugins from files that changed or are new, and have the new set serve from now on.
+
+        Requests that go on end with the plugins that they began with; then those that are gone are shut down.
+        Raises ValidationError where a plugin fails, which changes nothing.
+        """
+        host = self._of_server()
+        with self._reloading:
+            before, after = self._set, PluginSet(self._set)
+            try:
+                self._fill(after)
+                if failed := after.newly_failed():
+                    raise PluginError(failed[0].name, f"plugin '{failed[0].name}' failed: {failed[0].error}")
+            except BaseException as error:
+                after.shut_down(after.fresh())
+                self._reload_problem = f"the plugins were not loaded anew: {error}"
+                log.error("%s; those from before go on", self._reload_problem)
+                raise ValidationError(f"{error}; the plugins from before go on") from None
+            self._set, self._reload_problem = after, None
+            table = self._set_table(host)
+            gone = [plugin for plugin in before.plugins if plugin not in after.plugins and plugin.started]
+            if gone:
+                self._retiring.append((before, gone))
+                threading.Thread(
+                    target=self._retire, args=(before, table), name="atlas-retire", daemon=True
+                ).start()
+            names = {plugin.info.name for plugin in after.plugins}
+            result = Reloaded(
+                tuple(plugin.info.name for plugin in after.fresh() if plugin.started),
+                tuple(plugin.info.name for plugin in before.plugins if plugin.info.name not in names),
+            )
+            log.info(
+                "plugins loaded anew: %s; gone: %s",
+                ", ".join(result.loaded) or "none",
+                ", ".join(result.removed) or "none",
+            )
+            return result
 
     def stop(self) -> None:
         """Run `shutdown` of each plugin that was started, in reverse order; what it raises is logged."""
-        for plugin in reversed(self._active()):
-            self._shut_down(plugin)
+        if self._watch is not None:
+            self._watch.stop()
+        with self._reloading:
+            for plugins, gone in self._retiring:
+                plugins.shut_down(gone)
+            self._retiring.clear()
+            self._set.shut_down(self._set.active())
 
     def infos(self) -> list[PluginInfo]:
         """Every plugin found, in load order."""
-        tallies = self._tallies()
+        tallies, current = self._tallies(), self._set
         return [
             replace(
                 info,
-                hook_failures=self.hooks.failures(info.name),
+                hook_failures=current.hooks.failures(info.name),
                 request_hooks=tuple(self._on_path(info.name, tallies)),
             )
             if info.hooks
             else info
-            for info in (plugin.info for plugin in self._plugins)
+            for info in (plugin.info for plugin in current.plugins)
         ]
-
-    def _on_path(self, name: str, tallies: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        for table in list(self._tables.values())[-1:]:
-            for row in table.of_plugin(name):
-                tally = (one for one in tallies if one["plugin"] == name and one["hook"] == row["hook"])
-                yield {**row, **next(tally, {})}
 
     @property
     def failed(self) -> list[PluginInfo]:
@@ -123,10 +168,11 @@ class PluginManager:
     @property
     def failing(self) -> list[str]:
         """A sentence for each hook that failed when it was last asked."""
+        current = self._set
         return [
             f"plugin '{plugin.info.name}' fails in {hook}: {why}"
-            for plugin in self._active()
-            for hook, why in self.hooks.failing(plugin.info.name).items()
+            for plugin in current.active()
+            for hook, why in current.hooks.failing(plugin.info.name).items()
         ]
 
     def reports(self) -> list[StatusReport]:
@@ -147,51 +193,71 @@ class PluginManager:
             for one in self._tallies()
             if one["is_off"]
         )
-        return [*failed, *self.failing, *off, *(problem for report in reports for problem in report.problems)]
+        anew = [self._reload_problem] if self._reload_problem else []
+        reported = (problem for report in reports for problem in report.problems)
+        return [*failed, *self.failing, *off, *anew, *reported]
 
-    def _active(self) -> list[_Plugin]:
-        return [plugin for plugin in self._plugins if plugin.info.state == "active"]
+    def _of_server(self) -> ServerHost:
+        assert self._host is not None, "start was not called"
+        return self._host
 
-    def _load(self, candidate: Candidate) -> object:
-        name = candidate.name
-        for other in self._plugins:
-            if other.info.name == name:
-                raise PluginError(
-                    name, f"the name is taken by {other.info.location}: rename one, or use no:{name}"
-                )
-        module = candidate.load()
-        for other in self._active():
-            if other.module is module:
-                raise PluginError(name, f"it is loaded already, as plugin '{other.info.name}'")
-        return module
+    def _fill(self, plugins: PluginSet) -> None:
+        host = self._of_server()
+        plugins.load(host.settings(), self._builtins)
+        plugins.start(
+            _narrowed(cast(Host, host), Host),
+            cast(Plugins, _narrowed(self, Plugins)),
+            host.status().get("config_file"),
+        )
 
-    def _register(self, plugin: _Plugin) -> None:
-        name = plugin.info.name
-        hooks = self.hooks.register(plugin.module, name)
-        if not hooks:
-            log.warning("plugin '%s' has no hooks: mark its functions with @hookimpl", name)
-        version = plugin.info.version or getattr(plugin.module, "__version__", None)
-        plugin.info = replace(plugin.info, version=version and str(version), hooks=hooks)
+    def _set_table(self, host: ServerHost) -> int:
+        """The number of the table before."""
+        deadline_ms = host.settings().integer("hook_deadline_ms")
+        before, self._n_tables = self._n_tables, self._n_tables + 1
+        table = HookTable(self.hooks, self._n_tables, deadline_ms)
+        self._tables[table.number] = table
+        if rows := table.rows():
+            host.set_request_hooks(table.number, rows)
+            if self._workers is None:
+                self._workers = HookWorkers(host, self._tables)
+                self._workers.start()
+        elif before:
+            host.set_request_hooks(table.number, rows)
+        return before
 
-    @contextmanager
-    def _failing(self, plugin: _Plugin, phase: str) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            log.exception("plugin '%s' failed in %s and is disabled", plugin.info.name, phase)
-            self._shut_down(plugin)
-            plugin.info = replace(plugin.info, state="failed", error=last_line(error), hooks=())
-            if plugin.module is not None:
-                self.hooks.unregister(plugin.module)
+    def _retire(self, plugins: PluginSet, table: int) -> None:
+        """Shut down what is gone of a set, once no request goes on with it."""
+        host = self._of_server()
+        deadline = time.monotonic() + _RETIRE_S
+        while (plugins.running or table in host.hook_tables()) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        with self._reloading:
+            for entry in [entry for entry in self._retiring if entry[0] is plugins]:
+                self._retiring.remove(entry)
+                plugins.shut_down(entry[1])
+            self._tables.pop(table, None)
 
-    def _shut_down(self, plugin: _Plugin) -> None:
-        if plugin.started:
-            plugin.started = False
-            self.hooks.set_ready(plugin.info.name, False)
-            try:
-                self.hooks.call_one(plugin.module, "shutdown")
-            except BaseException:
-                log.exception("plugin '%s' failed in shutdown", plugin.info.name)
+    def _look(self) -> float:
+        seen = self._look_at_files()
+        if seen != self._seen:
+            # Whoever writes a file may not be done yet.
+            time.sleep(_POLL_S)
+            if seen == self._look_at_files():
+                self._seen = seen
+                # The log and the status say it.
+                with suppress(ValidationError):
+                    self.reload()
+        return _LOOK_S
+
+    def _look_at_files(self) -> object:
+        candidates = discovery.find(self._of_server().settings(), {})
+        return [(one.location, discovery.content_of(one)) for one in candidates if one.source == "file"]
+
+    def _on_path(self, name: str, tallies: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        table = self._tables.get(self._n_tables)
+        for row in table.of_plugin(name) if table else ():
+            tally = (one for one in tallies if one["plugin"] == name and one["hook"] == row["hook"])
+            yield {**row, **next(tally, {})}
 
 
 def _narrowed(whole: _P, protocol: type) -> _P:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atlas_plugin import json_text
-from atlas_plugin.completions import CompletionRequest, chunk_of
+from atlas_plugin.completions import Caller, CompletionRequest, chunk_of
 from atlas_plugin.hookspecs import REQUEST_HOOKS
 from atlas_plugin.host.hookimpl import HookOptions
 from atlas_plugin.host.hooks import Hooks
@@ -20,6 +20,7 @@ from atlas_plugin.http import Headers
 
 _MAX_STATES = 4096
 _LAST = ("on_finished", "on_failed")
+_ABOUT = ("request", "caller")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class HookTable:
                 "hook": number,
                 "plugin": one.plugin,
                 "deadline_ms": one.options.deadline_ms or self._default_deadline_ms,
-                "fails_closed": one.options.fails == "closed",
+                "fails_closed": _fails(one) == "closed",
                 "batch": one.options.batch,
             }
             for number, hook in enumerate(REQUEST_HOOKS)
@@ -67,7 +68,7 @@ class HookTable:
             {
                 "hook": hook,
                 "deadline_ms": one.options.deadline_ms or self._default_deadline_ms,
-                "fails": one.options.fails,
+                "fails": _fails(one),
                 "priority": one.options.priority,
             }
             for hook, all_of_it in self._by_hook.items()
@@ -75,21 +76,24 @@ class HookTable:
             if one.plugin == name
         ]
 
-    def run(self, hook: str, position: int, request: CompletionRequest, body: bytes) -> Step:
+    def run(self, hook: str, position: int, about: CompletionRequest | Caller, body: bytes) -> Step:
         """Call one implementation; what it raises, or answers wrongly, is counted and is FAIL."""
         one = self._by_hook[hook][position]
 
         def call() -> Step:
             # Each gets a copy of its own, which it may change, and is not made where it is not asked for.
-            given: dict[str, Any] = {"request": request}
-            given.update((name, _decoded(hook, body)) for name in one.argnames if name != "request")
-            verdict = one.function(*(given[name] for name in one.argnames))
+            given = [about if name in _ABOUT else _decoded(hook, body) for name in one.argnames]
+            verdict = one.function(*given)
             return step_of(hook, verdict, body)
 
         try:
             return self._hooks.attempt(one.plugin, hook, call)
         except BaseException:
             return FAIL
+
+
+def _fails(one: _Implementation) -> str:
+    return one.options.fails or ("closed" if one.hook == "authenticate" else "open")
 
 
 def _decoded(hook: str, body: bytes) -> Any:
@@ -107,13 +111,16 @@ class RequestStates:
         self._lock = threading.Lock()
         self._states: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
-    def request(self, number: int, head: Mapping[str, Any]) -> CompletionRequest:
-        """The request as plugins see it."""
+    def about(self, hook: str, number: int, head: Mapping[str, Any]) -> CompletionRequest | Caller:
+        """The request as plugins see it, or who sends it."""
+        head = {**head, "headers": Headers(head["headers"].items())}
+        if hook == "authenticate":
+            return Caller(**head)
         with self._lock:
             state = self._states.setdefault(number, {})
             if len(self._states) > _MAX_STATES:
                 self._states.popitem(last=False)
-        return CompletionRequest(**{**head, "headers": Headers(head["headers"].items())}, state=state)
+        return CompletionRequest(**head, state=state)
 
     def end(self, hook: str, number: int) -> None:
         """Forget it, where that was its last hook."""

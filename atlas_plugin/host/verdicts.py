@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atlas_plugin import facts, json_text
-from atlas_plugin.completions import Modify, Pass, Reject, Respond
+from atlas_plugin.completions import Identity, Modify, Pass, Reject, Respond
 from atlas_plugin.http import Response
 
 
@@ -52,18 +52,22 @@ _MODIFIED: Mapping[str, Callable[[Any, bytes], Any]] = {
     "on_stream_chunk": _events,
 }
 _RESPONDING = frozenset({"on_request", "on_prompt"})
+_REFUSING = frozenset({*_MODIFIED, "authenticate"})
 
 
 def step_of(hook: str, verdict: Any, body: bytes) -> Step:
     """The step that a verdict about the body means. Raises TypeError for what it may not be."""
     if verdict is None or isinstance(verdict, Pass):
         return PASS
+    if hook == "authenticate" and isinstance(verdict, Identity):
+        who = {"name": verdict.name, "is_admin": bool(verdict.is_admin)}
+        return Step(facts.STEP_RESPOND, Response(body=who))
+    if hook in _REFUSING and isinstance(verdict, Reject):
+        return Step(facts.STEP_REJECT, Response(status=verdict.status, body=verdict.message))
     if hook in _MODIFIED:
         if isinstance(verdict, Modify):
             value = json_text.encode_strictly(_MODIFIED[hook](verdict.value, body))
             return Step(facts.STEP_MODIFY, Response(body=value))
-        if isinstance(verdict, Reject):
-            return Step(facts.STEP_REJECT, Response(status=verdict.status, body=verdict.message))
         if isinstance(verdict, Respond) and hook in _RESPONDING:
             if not isinstance(verdict.answer, Response):
                 raise TypeError(f"{hook} responded with {type(verdict.answer).__name__}, not Response")
@@ -74,4 +78,6 @@ def step_of(hook: str, verdict: Any, body: bytes) -> Step:
 def _allowed(hook: str) -> str:
     if hook in _RESPONDING:
         return "None, Pass, Modify, Reject or Respond"
+    if hook == "authenticate":
+        return "None, Pass, Identity or Reject"
     return "None, Pass, Modify or Reject" if hook in _MODIFIED else "None"

@@ -85,7 +85,9 @@ extern "C" {
  *   "deadline_ms": 1 to ATLAS_MAX_DEADLINE_MS, "fails_closed": bool, "batch": 1 to ATLAS_MAX_BATCH}, ...]}, those of a hook in
  *   the order in which they are asked: from now on these are; answers nothing. Or empty: answers [{"hook": its name, "plugin",
  *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...].
- * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}. */
+ * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}.
+ * HOOK_TABLES: answers [number, ...]: the tables that were given with HOOKS and of which the present one is, or a request that
+ *   goes on. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -99,6 +101,7 @@ extern "C" {
 #define ATLAS_QUERY_REQUESTS        11
 #define ATLAS_QUERY_HOOKS           12
 #define ATLAS_QUERY_HOOKS_ENABLE    13
+#define ATLAS_QUERY_HOOK_TABLES     14
 
 /* The most that one query answers. */
 #define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */
@@ -124,13 +127,15 @@ extern "C" {
  * REQUEST: the body of the request, JSON, before anything else reads it. PROMPT: the prompt, JSON: text, tokens, or an array of
  * prompts. RESPONSE: the whole answer, JSON. STREAM_CHUNK: {"events": [event, ...], "is_last": bool}, the next events of
  * a streamed answer; what changes it may have any number. FINISHED, FAILED: the request's record, as in
- * ATLAS_QUERY_REQUESTS; nobody waits, and it is the last of the request. */
+ * ATLAS_QUERY_REQUESTS; nobody waits, and it is the last of the request. AUTHENTICATE: empty; the head is {"key", "method",
+ * "path", "headers"}; RESPOND, whose body is {"name": text that is not empty, "is_admin": bool}, says who sends the request. */
 #define ATLAS_HOOK_REQUEST      0
 #define ATLAS_HOOK_PROMPT       1
 #define ATLAS_HOOK_RESPONSE     2
 #define ATLAS_HOOK_STREAM_CHUNK 3
 #define ATLAS_HOOK_FINISHED     4
 #define ATLAS_HOOK_FAILED       5
+#define ATLAS_HOOK_AUTHENTICATE 6
 
 #define ATLAS_MAX_DEADLINE_MS 60000
 #define ATLAS_MAX_BATCH       256

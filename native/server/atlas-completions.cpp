@@ -1,4 +1,5 @@
 // The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
+#include "atlas-authenticate.h"
 #include "atlas-error.hpp"
 #include "atlas-history.h"
 #include "atlas-hooks.h"
@@ -77,9 +78,14 @@ std::string atlas_presented_key(const std::map<std::string, std::string> & heade
     return key.compare(0, BEARER.size(), BEARER) == 0 ? key.substr(BEARER.size()) : key;
 }
 
+atlas::identity atlas_sender(const std::map<std::string, std::string> & headers) {
+    const auto & named = atlas_named_sender();
+    return named ? *named : atlas_active()->gate().who().identify(atlas_presented_key(headers));
+}
+
 std::string atlas_own_name(const std::map<std::string, std::string> & headers, const std::string & name) {
     const auto & active = atlas_active();
-    const auto   tenant = active ? active->gate().identify(atlas_presented_key(headers)).tenant : "";
+    const auto   tenant = active ? atlas_sender(headers).tenant : "";
     return atlas::tenants::qualified(tenant, name);
 }
 
@@ -101,7 +107,7 @@ common_json atlas_parse_body(const server_http_req & req) {
     head.began             = atlas::request::clock::now();
     head.meter             = active->gate().meter(req.path, req.should_stop, head.began);
     json body              = json::parse(req.body);
-    head.key               = atlas_presented_key(req.headers);
+    head.who               = atlas_sender(req.headers);
     head.request_id        = header_of(req.headers, "x-request-id");
     head.traceparent       = header_of(req.headers, "traceparent");
     req.atlas              = active->gate().begin(std::move(head));

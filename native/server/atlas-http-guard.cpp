@@ -1,5 +1,6 @@
 #include "atlas-http-guard.h"
 
+#include "atlas-authenticate.h"
 #include "atlas-error.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-llama-server.h"
@@ -7,7 +8,6 @@
 #include "atlas-page-guard.hpp"
 #include "atlas-server-state.h"
 #include "atlas-settings.hpp"
-#include "atlas-tenant.hpp"
 #include "common.h"
 
 #include <cpp-httplib/httplib.h>
@@ -118,6 +118,7 @@ bool atlas_http_guard::keeps_header(const httplib::Request & request, const std:
 }
 
 bool atlas_refuse_page(const httplib::Request & request, httplib::Response & response) {
+    atlas_meet(request);
     return atlas_state().guard.refuses(request, response);
 }
 
@@ -126,6 +127,9 @@ bool atlas_keeps_header(const httplib::Request & request, const std::string & na
 }
 
 bool atlas_owns_error(const httplib::Request & request, httplib::Response & response) {
+    if (atlas_explain_refusal(response)) {
+        return true;
+    }
     std::string body = response.body;
     if (!atlas_format_error(request.path, response.status, body)) {
         return false;
@@ -134,12 +138,4 @@ bool atlas_owns_error(const httplib::Request & request, httplib::Response & resp
         response.set_content(body, "application/json; charset=utf-8");
     }
     return true;
-}
-
-bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented) {
-    bool is_known = false;
-    for (const auto & key : keys) {
-        is_known |= atlas::is_same_key(key, presented);
-    }
-    return is_known;
 }

@@ -49,7 +49,4 @@ bool atlas_keeps_header(const httplib::Request & request, const std::string & na
 // error that the server itself made the ATLAS format.
 bool atlas_owns_error(const httplib::Request & request, httplib::Response & response);
 
-// server-http.cpp: whether the key is one of them. Takes the same time whichever it is, and however much of one is right.
-bool atlas_is_known_key(const std::vector<std::string> & keys, const std::string & presented);
-
 #endif // LLAMA_ATLAS

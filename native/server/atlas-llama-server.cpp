@@ -2,6 +2,7 @@
 
 #include "arg.h"
 #include "atlas-asleep.h"
+#include "atlas-authenticate.h"
 #include "atlas-build.h"
 #include "atlas-error.hpp"
 #include "atlas-http-guard.h"
@@ -113,6 +114,7 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         atlas_settle_place(params, settings);
         state.guard.settle(params, *settings.values(), is_router);
         const bool is_started = atlas_start_runtime(state, params, tenants, !is_router);
+        atlas_want_keys(params);
         atlas_end_without_destructors(); // to come before the destructors of what the start made
         if (is_started) {
             atlas_begin_hashing(params);
@@ -143,7 +145,7 @@ static std::string lower(std::string text) {
 
 static std::unique_ptr<server_http_res> answer(const atlas_server_state & state, const server_http_req & req,
                                                const char * method) {
-    const auto          who = state.runtime->gate().identify(atlas_presented_key(req.headers));
+    const auto          who = atlas_sender(req.headers);
     atlas::http_request request;
     request.method   = method;
     request.path     = req.path.substr(state.route_prefix.size());

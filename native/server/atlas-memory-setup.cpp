@@ -55,7 +55,7 @@ static atlas::model_description describe(const common_params & params) {
 static std::vector<std::string> all_tenants(atlas::runtime & runtime, const common_params & params) {
     std::vector<std::string> tenants = {""};
     for (const std::string & key : params.api_keys) {
-        tenants.push_back(runtime.gate().identify(key).tenant);
+        tenants.push_back(runtime.gate().who().identify(key).tenant);
     }
     return tenants;
 }

@@ -6,6 +6,7 @@
 
 #ifdef LLAMA_ATLAS
 
+#include "atlas-authenticate.h"
 #include "atlas-history.h"
 #include "atlas-http-guard.h"
 #include "atlas-llama-server.h"

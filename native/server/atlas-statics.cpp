@@ -1,5 +1,6 @@
 // What of native/server lives as long as the process, and why it cannot be a member of an object that is passed on.
 // native/statics.txt names it, and what else in native/ is so.
+#include "atlas-authenticate.h"
 #include "atlas-server-state.h"
 
 #include <utility>
@@ -23,6 +24,12 @@ atlas_state_scope::atlas_state_scope(atlas_server_state & of) : before(std::exch
 atlas_state_scope::~atlas_state_scope() { of_thread = before; }
 
 std::unique_ptr<atlas::runtime> & atlas_active() { return atlas_state().runtime; }
+
+// Upstream looks at a request's key before it makes what its handlers get of the request, and hands nothing on.
+std::optional<atlas::identity> & atlas_named_sender() {
+    static thread_local std::optional<atlas::identity> sender;
+    return sender;
+}
 
 // cpp-httplib calls its error handler on the thread that ran the handler, after it, and hands nothing on from one to the
 // other but the answer that the client gets.

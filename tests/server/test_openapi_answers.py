@@ -33,6 +33,7 @@ OURS = [
     "POST /v1/atlas/memory/pin",
     "POST /v1/atlas/memory/save",
     "POST /v1/atlas/memory/unpin",
+    "POST /v1/atlas/plugins/reload",
     "POST /v1/atlas/plugins/{name}/enable",
 ]
 COMPLETIONS = [path for path in BODIES if path in ("/completion", "/v1/completions") or "/v1/" in path]

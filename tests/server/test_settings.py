@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "python_home": ("", ""),
     "require_python": ("1", True),
     "python_patience_ms": ("75", 75),
+    "reload_plugins": ("1", True),
     "hook_deadline_ms": ("75", 75),
     "hook_breaches": ("3", 3),
     "hook_workers": ("2", 2),

@@ -35,7 +35,7 @@ BAD = {
     "syntax": ("def x(:", "SyntaxError: invalid syntax"),
     "hook name": (
         f"{HOOK}def register_route(routes): pass",
-        "no hook 'register_route'; the hooks are admit, evict_order, on_failed, on_finished, ",
+        "no hook 'register_route'; the hooks are admit, authenticate, configure, evict_order, ",
     ),
     "hook argument": (f"{HOOK}def register_routes(route): pass", "Argument(s) {'route'} are declared"),
     "hook option": (
@@ -332,6 +332,7 @@ class TestBuiltinRoutes:
             "hooks": ["register_routes", "startup"],
             "hook_failures": {},
             "request_hooks": [],
+            "description": "The server's own facts, and what the plugins report.",
         }
 
     def test_config_hides_secrets(self, start: Start, call: Call) -> None:

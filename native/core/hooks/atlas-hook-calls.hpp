@@ -76,6 +76,9 @@ class hook_calls {
 
     std::shared_ptr<const hook_table> table() const;
 
+    // The numbers of the tables that somebody holds, the oldest first.
+    std::vector<uint64_t> tables_in_use() const;
+
     // A number for a request.
     uint64_t new_request() { return ++last_request; }
 
@@ -130,13 +133,15 @@ class hook_calls {
     mutable std::mutex                mutex; // guards all below that is not atomic
     std::shared_ptr<const hook_table> current = std::make_shared<hook_table>();
     std::vector<counted>              all_tallies;
-    hook_limits                       limits;
-    std::deque<call_ptr>              queue;
-    std::map<uint64_t, call_ptr>      taken; // until the worker asks for the next
-    size_t                            n_idle = 0, n_workers = 0, n_starting = 0, n_told = 0;
-    uint64_t                          last_number = 0;
-    bool                              is_closed   = false;
-    std::condition_variable           work_there, workers_wanted, drained;
+
+    std::vector<std::weak_ptr<const hook_table>> all_tables; // but for some that nobody holds
+    hook_limits                                  limits;
+    std::deque<call_ptr>                         queue;
+    std::map<uint64_t, call_ptr>                 taken; // until the worker asks for the next
+    size_t                                       n_idle = 0, n_workers = 0, n_starting = 0, n_told = 0;
+    uint64_t                                     last_number = 0;
+    bool                                         is_closed   = false;
+    std::condition_variable                      work_there, workers_wanted, drained;
 
     std::atomic<uint32_t> hooked{0}; // a bit for each hook
     std::atomic<uint64_t> n_dropped{0};

@@ -23,10 +23,11 @@ enum class hook : uint8_t {
     stream_chunk = ATLAS_HOOK_STREAM_CHUNK,
     finished     = ATLAS_HOOK_FINISHED,
     failed       = ATLAS_HOOK_FAILED,
+    authenticate = ATLAS_HOOK_AUTHENTICATE,
 };
 
-constexpr const char * HOOK_NAMES[] = {"on_request",      "on_prompt",   "on_response",
-                                       "on_stream_chunk", "on_finished", "on_failed"};
+constexpr const char * HOOK_NAMES[] = {"on_request",  "on_prompt", "on_response", "on_stream_chunk",
+                                       "on_finished", "on_failed", "authenticate"};
 
 constexpr size_t N_HOOKS = sizeof(HOOK_NAMES) / sizeof(HOOK_NAMES[0]);
 

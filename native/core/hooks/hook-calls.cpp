@@ -84,6 +84,21 @@ void hook_calls::set_table(hook_table && next) {
     }
     current = std::make_shared<const hook_table>(std::move(next));
     hooked  = bits;
+    all_tables.erase(
+        std::remove_if(all_tables.begin(), all_tables.end(), [](const auto & each) { return each.expired(); }),
+        all_tables.end());
+    all_tables.push_back(current);
+}
+
+std::vector<uint64_t> hook_calls::tables_in_use() const {
+    const std::lock_guard<std::mutex> held(mutex);
+    std::vector<uint64_t>             numbers;
+    for (const auto & each : all_tables) {
+        if (const auto table = each.lock()) {
+            numbers.push_back(table->number);
+        }
+    }
+    return numbers;
 }
 
 void hook_calls::set_limits(const hook_limits & next) {

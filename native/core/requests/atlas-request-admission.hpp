@@ -22,7 +22,7 @@ namespace atlas {
 
 // What a completion request says of itself besides its body.
 struct completion_head {
-    std::string                    key; // API key, without "Bearer "
+    identity                       who;
     std::string                    request_id; // header X-Request-Id; where it is no valid id another is made
     std::string                    traceparent; // header traceparent; ignored where it is malformed
     request::clock::time_point     began;           // when ATLAS began to look at it
@@ -44,8 +44,7 @@ class request_admission {
     // The model is ready, and has so many slots.
     void set_slots(int n_slots);
 
-    identity identify(const std::string & key) const { return known.identify(key); }
-    bool     has_tenants() const { return known.is_separated(); }
+    const tenants & who() const { return known; }
 
     // The meter of a request whose body has not been read yet. is_gone: as for request_meter.
     std::unique_ptr<request_meter> meter(const std::string & path, std::function<bool()> is_gone,

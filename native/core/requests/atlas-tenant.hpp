@@ -8,6 +8,7 @@ namespace atlas {
 
 struct tenant_options {
     bool        is_separated = false; // requests with different keys find nothing of each other's
+    bool        has_names    = false; // plugins say who sends a request
     std::string admin_key;            // empty: none
     bool        has_keys      = false; // a request needs a key
     bool        all_are_admin = true; // without an admin key, everybody may do what an admin may
@@ -34,6 +35,9 @@ class tenants {
 
     // key: as the client presented it, without "Bearer "; upstream has checked it.
     identity identify(const std::string & key) const;
+
+    // Of one whom a plugin knows by that name. Of each name it is another's.
+    identity named(const std::string & name, bool is_admin) const;
 
     bool is_separated() const { return opts.is_separated; }
 

@@ -70,11 +70,10 @@ std::unique_ptr<request> request_admission::begin(completion_head head) {
         throw error(503, "the server is shutting down");
     }
     auto begun      = std::make_unique<request>();
-    auto who        = known.identify(head.key);
     begun->meter    = std::move(head.meter);
-    begun->tenant   = std::move(who.tenant);
-    begun->account  = std::move(who.account);
-    begun->is_admin = who.is_admin;
+    begun->tenant   = std::move(head.who.tenant);
+    begun->account  = std::move(head.who.account);
+    begun->is_admin = head.who.is_admin;
 
     begun->request_id = is_valid_id(head.request_id) ? std::move(head.request_id) : random_request_id();
     if (is_traceparent(head.traceparent)) {

@@ -88,7 +88,7 @@ bool is_same_key(const std::string & known, const std::string & presented) {
 }
 
 tenants::tenants(tenant_options options) : opts(std::move(options)) {
-    if (!opts.is_separated) {
+    if (!opts.is_separated && !opts.has_names) {
         return;
     }
     if (opts.directory.empty()) {
@@ -112,6 +112,11 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
              path.c_str(), problem.c_str());
         secret = random_secret();
     }
+}
+
+identity tenants::named(const std::string & name, bool is_admin) const {
+    const std::string account = std::string("\0name:", 6) + name; // what no key can be, as headers have no zero bytes
+    return {hmac_sha256_hex(secret, account).substr(0, ATLAS_TENANT_DIGITS), is_admin, account};
 }
 
 identity tenants::identify(const std::string & key) const {

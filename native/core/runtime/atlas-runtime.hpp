@@ -57,6 +57,9 @@ class runtime {
 
     request_admission & gate() { return requests; }
 
+    // The plugins' hooks on the path of requests.
+    hook_calls & hooks() { return embedded.hooks(); }
+
     // Whether conversations of sessions are kept, and can be asked for. Any thread.
     bool keeps_conversations() const;
 

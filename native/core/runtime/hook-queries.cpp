@@ -58,6 +58,9 @@ std::optional<std::string> answer_hook_query(hook_calls & hooks, int32_t what, s
             const auto plugin = json::parse(argument).at("plugin").get<std::string>();
             return json{{"was_off", hooks.turn_on(plugin)}}.dump();
         }
+        if (what == ATLAS_QUERY_HOOK_TABLES) {
+            return json(hooks.tables_in_use()).dump();
+        }
         if (argument.empty()) {
             return tallies_json(hooks);
         }

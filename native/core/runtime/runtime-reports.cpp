@@ -113,6 +113,7 @@ std::string runtime::status_json() {
         {"uptime_seconds", uptime.count()},
         {"model", model_loaded ? json(model.name) : json()},
         {"server_version", server_version},
+        {"config_file", all_settings.config_file().empty() ? json() : json(all_settings.config_file())},
         {"notices", notices},
     }
         .dump(-1, ' ', false, json::error_handler_t::replace);

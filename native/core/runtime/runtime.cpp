@@ -48,6 +48,12 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         store                   = std::make_unique<memory_store>(options);
     }
     python_problem = start_python();
+    if (embedded.hooks().has(hook::authenticate)) {
+        auto named      = who;
+        named.has_names = true;
+        named.all_are_admin &= named.has_keys; // else who is not named could do all
+        requests.set_tenants(tenants(named));
+    }
     if (store) {
         store->sessions_restored(); // by a startup hook; without Python there are none
     }
@@ -266,7 +272,8 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_METRICS:         return families_json(families());
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
         case ATLAS_QUERY_HOOKS:
-        case ATLAS_QUERY_HOOKS_ENABLE:    return answer_hook_query(embedded.hooks(), what, argument);
+        case ATLAS_QUERY_HOOKS_ENABLE:
+        case ATLAS_QUERY_HOOK_TABLES:     return answer_hook_query(embedded.hooks(), what, argument);
         case ATLAS_QUERY_CONVERSATIONS:
             return conversations_json(take_conversations(requests.conversations(), argument));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);

@@ -52,8 +52,12 @@ class settings {
     // Throws std::invalid_argument that names the variable.
     std::vector<std::string> read_environment();
 
-    // Takes every key of a TOML file. Throws std::invalid_argument that names the file and the key or the line.
+    // Takes every key of a TOML file. Throws std::invalid_argument that names the file and the key or the line. To be called
+    // before other threads know the object.
     void read_file(const std::string & path);
+
+    // The file that was read, as an absolute path; empty: none.
+    const std::string & config_file() const { return file; }
 
     // Changes settings from the text of a JSON object: values by name, as to_json() shows them. Changes all of them,
     // and the log with them, or none. Returns JSON as ATLAS_QUERY_SETTINGS_CHANGE in atlas-abi.h says.
@@ -74,6 +78,7 @@ class settings {
 
     std::shared_ptr<const state> snapshot() const;
 
+    std::string                  file;
     mutable std::mutex           mutex; // guards current; a change holds it from reading to replacing
     std::shared_ptr<const state> current;
 };

@@ -72,7 +72,7 @@ settings::settings()
     : current(std::make_shared<state>(
           state{AtlasServerConfig(), std::vector<setting_origin>(table().size(), setting_origin::fallback)})) {}
 
-settings::settings(const settings & other) : current(other.snapshot()) {}
+settings::settings(const settings & other) : file(other.file), current(other.snapshot()) {}
 
 const std::vector<setting_info> & settings::table() {
     constexpr int                          restart = 0, live = 1, secret = 2;
@@ -183,7 +183,8 @@ std::vector<std::string> settings::read_environment() {
             continue;
         }
         const std::string name(*entry, equals - *entry);
-        bool              known = name == "ATLAS_CONFIG"; // no setting: it names the file for read_file()
+        // no settings: one names the file for read_file(), the others are of plugins, which read them
+        bool known = name == "ATLAS_CONFIG" || name.compare(0, 13, "ATLAS_PLUGIN_") == 0;
         for (size_t i = 0; i < table().size(); i++) {
             if (table()[i].env == name) {
                 known = true;
@@ -199,6 +200,18 @@ std::vector<std::string> settings::read_environment() {
         }
     }
     return unknown;
+}
+
+// [plugins.NAME] is what a plugin is told; it reads that itself.
+static void check_plugin_tables(const toml::table & plugins, const std::string & where) {
+    for (const auto & [name, node] : plugins) {
+        if (!node.is_table()) {
+            throw std::invalid_argument(
+                where + "'" + std::string(name.str()) +
+                "' is no table: [plugins.NAME] configures the plugin NAME, and plugins = [...] "
+                "names those to load, which goes by --atlas-plugin where there are such tables");
+        }
+    }
 }
 
 void settings::read_file(const std::string & path) {
@@ -218,10 +231,15 @@ void settings::read_file(const std::string & path) {
         message << ": " << e.description();
         throw std::invalid_argument(message.str());
     }
+    file = std::filesystem::absolute(path, ignored).string();
     for (const auto & [key, node] : document) {
         const std::string name(key.str());
         const std::string where = "ATLAS configuration file " + path + ", key '" + name + "': ";
         const size_t      index = index_of(name);
+        if (name == "plugins" && node.is_table()) {
+            check_plugin_tables(*node.as_table(), where);
+            continue;
+        }
         if (index == table().size()) {
             throw std::invalid_argument(where + "there is no such setting; llama-server --help lists them");
         }

@@ -337,6 +337,7 @@ CASE(a_request_goes_on_with_the_plugins_that_there_were_when_it_began) {
     atlas::hooked_request request(calls);
     set_table(calls, {});
     CHECK(request.has(hook::request));
+    CHECK(calls.tables_in_use() == std::vector<uint64_t>({1, 1}));
     CHECK(*request.ask(hook::request, "x").changed == "x!");
     CHECK(!atlas::hooked_request(calls).has(hook::request));
 }

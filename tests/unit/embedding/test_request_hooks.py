@@ -1,6 +1,7 @@
 """Calls of hooks on the path of requests, over the functions of atlas-abi.h."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def server(tmp_path: Path) -> Any:
     yield server
     server.calls.put(None)
     server.stop()
-    assert server.sinks_leaked == 0
+    while server.sinks_leaked:  # the worker may be behind its last step
+        time.sleep(0.01)
 
 
 def ask(server: Server, hook: int, body: Any, number: int = 1, request: int = 1) -> tuple[int, Any]:
