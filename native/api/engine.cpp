@@ -13,9 +13,10 @@
 #include "server-http.h"
 #include "server-task.h"
 
+#include <cpp-httplib/httplib.h>
+
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <iterator>
 #include <map>
 #include <stdexcept>
@@ -75,22 +76,12 @@ common_params parse(llama_model * model, const std::string & model_path, const s
 
 // Names and values of a URL's query, decoded.
 std::map<std::string, std::string> parameters_of(const std::string & query) {
-    const auto decoded = [](const std::string & text) {
-        std::string plain;
-        for (size_t i = 0; i < text.size(); i++) {
-            const bool is_byte = text[i] == '%' && i + 2 < text.size() && std::isxdigit((unsigned char) text[i + 1]) &&
-                                 std::isxdigit((unsigned char) text[i + 2]);
-            plain += is_byte ? (char) std::stoi(text.substr(i + 1, 2), nullptr, 16) : text[i] == '+' ? ' ' : text[i];
-            i += is_byte ? 2 : 0;
-        }
-        return plain;
-    };
     std::map<std::string, std::string> parameters;
     for (const auto & pair : string_split<std::string>(query, '&')) {
         const size_t equals = pair.find('=');
         if (!pair.empty()) {
-            parameters[decoded(pair.substr(0, equals))] =
-                equals == std::string::npos ? "" : decoded(pair.substr(equals + 1));
+            parameters[httplib::decode_query_component(pair.substr(0, equals))] =
+                equals == std::string::npos ? "" : httplib::decode_query_component(pair.substr(equals + 1));
         }
     }
     return parameters;
@@ -175,40 +166,11 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
     }
     state.keeps_streams = false; // upstream has one register of them a process, which its HTTP server clears
     self->handlers      = {
-        {"GET /health", &to.get_health},
-        {"GET /v1/health", &to.get_health},
-        {"GET /models", &to.get_models},
-        {"GET /v1/models", &to.get_models},
-        {"GET /props", &to.get_props},
-        {"GET /slots", &to.get_slots},
-        {"GET /metrics", &to.get_metrics},
-        {"GET /lora-adapters", &to.get_lora_adapters},
-        {"POST /lora-adapters", &to.post_lora_adapters},
-        {"POST /completion", &to.post_completions},
-        {"POST /completions", &to.post_completions},
-        {"POST /v1/completions", &to.post_completions_oai},
-        {"POST /chat/completions", &to.post_chat_completions},
-        {"POST /chat/completions/input_tokens", &to.post_chat_completions_tok},
-        {"POST /v1/chat/completions", &to.post_chat_completions},
-        {"POST /v1/chat/completions/control", &to.post_control},
-        {"POST /v1/chat/completions/input_tokens", &to.post_chat_completions_tok},
-        {"POST /responses", &to.post_responses_oai},
-        {"POST /responses/input_tokens", &to.post_responses_tok_oai},
-        {"POST /v1/responses", &to.post_responses_oai},
-        {"POST /v1/responses/input_tokens", &to.post_responses_tok_oai},
-        {"POST /v1/messages", &to.post_anthropic_messages},
-        {"POST /v1/messages/count_tokens", &to.post_anthropic_count_tokens},
-        {"POST /infill", &to.post_infill},
-        {"POST /embedding", &to.post_embeddings},
-        {"POST /embeddings", &to.post_embeddings},
-        {"POST /v1/embeddings", &to.post_embeddings_oai},
-        {"POST /rerank", &to.post_rerank},
-        {"POST /reranking", &to.post_rerank},
-        {"POST /v1/rerank", &to.post_rerank},
-        {"POST /v1/reranking", &to.post_rerank},
-        {"POST /tokenize", &to.post_tokenize},
-        {"POST /detokenize", &to.post_detokenize},
-        {"POST /apply-template", &to.post_apply_template},
+#define ATLAS_GET(path, handler)  {"GET " path, &to.handler},
+#define ATLAS_POST(path, handler) {"POST " path, &to.handler},
+#include "atlas-routes.def"
+#undef ATLAS_GET
+#undef ATLAS_POST
     };
     if (state.runtime) {
         state.runtime->set_model({*self->params.model_alias.begin(), self->params.n_parallel});

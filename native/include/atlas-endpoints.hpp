@@ -66,38 +66,11 @@ template <typename Server> void add_endpoints(Server & server) {
 }
 
 template <typename Server> void add_completion_endpoints(Server & server) {
-    for (const char * path :
-         {"/health", "/v1/health", "/models", "/v1/models", "/props", "/slots", "/metrics", "/lora-adapters"}) {
-        server.Get(path, endpoint);
-    }
-    for (const char * path : {"/completion",
-                              "/completions",
-                              "/v1/completions",
-                              "/chat/completions",
-                              "/chat/completions/input_tokens",
-                              "/v1/chat/completions",
-                              "/v1/chat/completions/control",
-                              "/v1/chat/completions/input_tokens",
-                              "/responses",
-                              "/responses/input_tokens",
-                              "/v1/responses",
-                              "/v1/responses/input_tokens",
-                              "/v1/messages",
-                              "/v1/messages/count_tokens",
-                              "/infill",
-                              "/embedding",
-                              "/embeddings",
-                              "/v1/embeddings",
-                              "/rerank",
-                              "/reranking",
-                              "/v1/rerank",
-                              "/v1/reranking",
-                              "/tokenize",
-                              "/detokenize",
-                              "/apply-template",
-                              "/lora-adapters"}) {
-        server.Post(path, endpoint);
-    }
+#define ATLAS_GET(path, ...)  server.Get(path, endpoint);
+#define ATLAS_POST(path, ...) server.Post(path, endpoint);
+#include "atlas-routes.def"
+#undef ATLAS_GET
+#undef ATLAS_POST
 }
 
 } // namespace atlas

@@ -101,6 +101,7 @@ def test_what_is_installed(installed: Installed) -> None:
         "atlas-endpoints.hpp",
         "atlas-integration.hpp",
         "atlas-log.hpp",
+        "atlas-routes.def",
         "atlas-server.hpp",
         "atlas-settings.def",
     }
