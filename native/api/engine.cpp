@@ -1,8 +1,10 @@
 #include "engine.hpp"
 
 #include "arg.h"
+#include "atlas-asleep.h"
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-log.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "atlas-stack.hpp"
@@ -41,6 +43,13 @@ void refuse_what_ends(std::string argument) {
     }
 }
 
+// Whether there is more to load than the model. Where that fails after a sleep, upstream ends the process.
+bool loads_more(const common_params & params) {
+    const auto & kinds = params.speculative.types;
+    return params.speculative.has_dft() || !params.mmproj.path.empty() ||
+           std::count(kinds.begin(), kinds.end(), COMMON_SPECULATIVE_TYPE_DRAFT_MTP) > 0;
+}
+
 common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments,
                     int n_slots) {
     std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
@@ -58,6 +67,10 @@ common_params parse(llama_model * model, const std::string & model_path, const s
         throw;
     } catch (const std::exception & error) {
         throw std::invalid_argument(error.what());
+    }
+    if (params.sleep_idle_seconds >= 0 && loads_more(params)) {
+        throw std::invalid_argument(
+            "the argument \"--sleep-idle-seconds\" goes neither with a draft model nor with a projector");
     }
     params.model.path = model_path;
     params.fit_params = false; // what is loaded does not change any more
@@ -163,6 +176,9 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
     auto & to = self->routes;
     if (state.runtime) {
         to.get_metrics = atlas_with_metrics(*state.runtime, state.sleep, to.get_metrics);
+        if (self->params.endpoint_slots) {
+            to.get_slots = atlas_with_slots_asleep(state.sleep, to.get_slots);
+        }
     }
     state.keeps_streams = false; // upstream has one register of them a process, which its HTTP server clears
     self->handlers      = {
@@ -178,7 +194,13 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
     self->loop = std::thread([this] {
         const atlas_state_scope here(self->state);
         own_stack(); // the loop need not read where it ends
-        self->context.start_loop();
+        try {
+            self->context.start_loop();
+        } catch (const std::exception & problem) { // it slept, and cannot wake
+            log(LogLevel::ERROR, std::string("the server answers 503 from now on: ") + problem.what());
+            self->state.ending.has_begun = true; // for who waits for a result
+            self->context.terminate();
+        }
         atlas_end_loop();
     });
 }

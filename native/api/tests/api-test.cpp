@@ -31,9 +31,12 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool) {
     return config;
 }
 
-server::server(const atlas::AtlasServerConfig & config, const std::string & model_path)
+server::server(const atlas::AtlasServerConfig & config, const std::string & model_path,
+               const std::vector<std::string> & further_arguments)
     : model(load_model()), atlas(std::make_unique<atlas::AtlasServer>(config)) {
-    atlas->initialize(model.get(), {{"-c", "4096", "--context-shift", "-t", "1"}, model_path});
+    std::vector<std::string> arguments = {"-c", "4096", "--context-shift", "-t", "1"};
+    arguments.insert(arguments.end(), further_arguments.begin(), further_arguments.end());
+    atlas->initialize(model.get(), {arguments, model_path});
 }
 
 json says(const std::string & text) {

@@ -25,7 +25,8 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool = 4);
 
 // A model that is in use; what starts it lets it write without end, and be read by 16 at once.
 struct server {
-    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "");
+    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "",
+                    const std::vector<std::string> & further_arguments = {});
 
     api::model                          model;
     std::unique_ptr<atlas::AtlasServer> atlas;
