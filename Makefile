@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-without-python sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -141,6 +141,14 @@ soak: .venv/.atlas-dev build ## run clients for MINUTES=30 and say whether memor
 profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds under load; needs perf
 	@$(RUN) load.cpu_profile $(ARGS)
 
+# A tree of its own.
+build-without-python/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	$(CONFIGURE) -B build-without-python -DLLAMA_ATLAS=ON -DATLAS_PYTHON=OFF $(CMAKE_ARGS)
+
+test-without-python: .venv/.atlas-dev build-without-python/build.ninja ## build with -DATLAS_PYTHON=OFF and test that
+	@$(BIN)/cmake --build build-without-python --target llama-server atlas-unit-test atlas-api atlas-api-test atlas-examples --parallel $(JOBS)
+	@ATLAS_TEST_BINARY="$(CURDIR)/build-without-python/bin/llama-server" $(RUN) pytest tests/without_python.py $(ARGS)
+
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
 
@@ -212,7 +220,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bench --extra build --extra cli --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-fuzz build-sanitize build-lock build-reports
+	rm -rf build build-stock build-without-python build-fuzz build-sanitize build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache
