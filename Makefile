@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-without-python sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-without-python docs-api sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -140,6 +140,10 @@ soak: .venv/.atlas-dev build ## run clients for MINUTES=30 and say whether memor
 
 profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds under load; needs perf
 	@$(RUN) load.cpu_profile $(ARGS)
+
+docs-api: .venv/.atlas-base ## write the reference of the C++ API to build/docs-api/html; needs doxygen
+	@command -v doxygen >/dev/null || { echo "make: no doxygen: apt-get install doxygen" >&2; exit 1; }
+	@mkdir -p build && PATH="$(CURDIR)/$(BIN):$$PATH" doxygen docs/Doxyfile
 
 # A tree of its own.
 build-without-python/build.ninja: .venv/.atlas-base $(RECONFIGURE)
