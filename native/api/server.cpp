@@ -106,7 +106,7 @@ struct AtlasServer::impl {
         atlas_use_llama_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
-        if (!atlas_start_runtime(*state, common_params(), everybody, true)) {
+        if (!atlas_start_runtime(*state, common_params(), everybody, true, options.memory_policy)) {
             throw std::runtime_error("Python is required and did not start; the log says why");
         }
 

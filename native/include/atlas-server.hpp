@@ -28,6 +28,8 @@ struct llama_model;
 
 namespace atlas {
 
+class AtlasMemoryPolicy; // atlas-memory-policy.hpp
+
 using json = nlohmann::ordered_json;
 
 // How the engine runs the model.
@@ -39,6 +41,9 @@ struct AtlasModelOptions {
     // The file that the model was loaded from. With it, state is found again that llama-server kept of the same file, and the
     // other way round. Empty: the weights are hashed where they are, which takes about as long.
     std::string model_path;
+
+    // Decides what stays in the memory, in place of Python's plugins. Empty: the plugins do. Without a memory it is not called.
+    std::shared_ptr<AtlasMemoryPolicy> memory_policy = nullptr;
 };
 
 // One request, as an HTTP server would hand it on.

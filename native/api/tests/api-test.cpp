@@ -31,9 +31,10 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool) {
     return config;
 }
 
-server::server(const atlas::AtlasServerConfig & config, const std::string & model_path)
+server::server(const atlas::AtlasServerConfig & config, const std::string & model_path,
+               std::shared_ptr<atlas::AtlasMemoryPolicy> policy)
     : model(load_model()), atlas(std::make_unique<atlas::AtlasServer>(config)) {
-    atlas->initialize(model.get(), {{"-c", "4096", "--context-shift", "-t", "1"}, model_path});
+    atlas->initialize(model.get(), {{"-c", "4096", "--context-shift", "-t", "1"}, model_path, std::move(policy)});
 }
 
 json says(const std::string & text) {

@@ -1,6 +1,7 @@
 // What the cases of the library share: a model, servers, and what they ask.
 #pragma once
 
+#include "atlas-memory-policy.hpp"
 #include "atlas-server.hpp"
 #include "cases.hpp"
 
@@ -25,7 +26,8 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool = 4);
 
 // A model that is in use; what starts it lets it write without end, and be read by 16 at once.
 struct server {
-    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "");
+    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "",
+                    std::shared_ptr<atlas::AtlasMemoryPolicy> policy = nullptr);
 
     api::model                          model;
     std::unique_ptr<atlas::AtlasServer> atlas;
