@@ -1,5 +1,6 @@
 #include "atlas-server.hpp"
 
+#include "arguments.hpp"
 #include "atlas-error.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
@@ -86,6 +87,11 @@ std::string text_of(const json & request) {
     throw validation_error("body", "has a name that is not UTF-8");
 }
 
+// How many contexts there are where neither the arguments nor the options say.
+int64_t first_pool_size(const AtlasServerConfig & config) {
+    return config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
+}
+
 } // namespace
 
 struct AtlasServer::impl {
@@ -106,13 +112,16 @@ struct AtlasServer::impl {
         atlas_use_llama_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
-        if (!atlas_start_runtime(*state, common_params(), everybody, true, options.memory_policy)) {
+        auto params         = parse_arguments(model, options.model_path, options.arguments);
+        if (params.n_parallel < 0) {
+            params.n_parallel = (int) first_pool_size(config);
+            params.kv_unified = true;
+        }
+        if (!atlas_start_runtime(*state, params, everybody, true, options.memory_policy)) {
             throw std::runtime_error("Python is required and did not start; the log says why");
         }
-
-        const auto n_pool =
-            config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
-        running = std::make_unique<engine>(*state, model, options.model_path, options.arguments, (int) n_pool);
+        const int n_slots = params.n_parallel;
+        running           = std::make_unique<engine>(*state, std::move(params), n_slots);
     }
 
     void end() {

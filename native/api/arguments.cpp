@@ -1,0 +1,60 @@
+#include "arguments.hpp"
+
+#include "arg.h"
+#include "llama.h"
+
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
+#include <string_view>
+
+namespace atlas {
+
+namespace {
+
+// What upstream answers on standard output, and ends the process.
+constexpr std::string_view FOR_COMMAND_LINES[] = {
+    "-h", "--help", "--usage", "--version", "--completion-bash", "-cl", "--cache-list", "--list-devices",
+};
+
+void refuse_what_ends(std::string argument) {
+    if (argument.compare(0, 2, "--") == 0) {
+        std::replace(argument.begin(), argument.end(), '_', '-'); // as upstream does
+    }
+    if (std::count(std::begin(FOR_COMMAND_LINES), std::end(FOR_COMMAND_LINES), argument) > 0) {
+        throw std::invalid_argument("the argument \"" + argument + "\" is for a command line");
+    }
+}
+
+} // namespace
+
+common_params parse_arguments(llama_model * model, const std::string & model_path,
+                              const std::vector<std::string> & arguments) {
+    std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
+    std::vector<std::string> all = {"atlas"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    std::vector<char *> pointers;
+    for (auto & argument : all) {
+        pointers.push_back(argument.data());
+    }
+    common_params params;
+    params.model_borrowed = model; // so that it throws
+    try {
+        common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER);
+    } catch (const std::invalid_argument &) {
+        throw;
+    } catch (const std::exception & error) {
+        throw std::invalid_argument(error.what());
+    }
+    params.model.path = model_path;
+    params.fit_params = false; // what is loaded does not change any more
+    params.warmup     = false;
+    if (params.model_alias.empty()) {
+        char name[256] = "";
+        llama_model_meta_val_str(model, "general.name", name, sizeof(name));
+        params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
+    }
+    return params;
+}
+
+} // namespace atlas
