@@ -26,10 +26,8 @@ void refuse_what_ends(std::string argument) {
     }
 }
 
-} // namespace
-
-common_params parse_arguments(llama_model * model, const std::string & model_path,
-                              const std::vector<std::string> & arguments) {
+// n_parallel is negative where the arguments do not say how many sequences there are.
+common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments) {
     std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
     std::vector<std::string> all = {"atlas"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -55,6 +53,33 @@ common_params parse_arguments(llama_model * model, const std::string & model_pat
         params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
     }
     return params;
+}
+
+} // namespace
+
+engine_options engine_options_of(llama_model * model, const AtlasServerConfig & config,
+                                 const AtlasModelOptions & options) {
+    auto      params = parse(model, options.model_path, options.arguments);
+    const int n_pool =
+        (int) (config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests);
+    const int n_max      = options.max_contexts;
+    const int n_possible = (int) llama_max_parallel_sequences();
+    if (n_max != 0 && params.n_parallel >= 0) {
+        throw std::invalid_argument(
+            "max_contexts: -np among the arguments, or LLAMA_ARG_N_PARALLEL, says already how many "
+            "sequences there are");
+    }
+    if (n_max != 0 && (n_max < n_pool || n_max > n_possible)) {
+        throw std::invalid_argument("max_contexts: " + std::to_string(n_max) + " is not from " +
+                                    std::to_string(n_pool) + ", the pool's first size, to " +
+                                    std::to_string(n_possible));
+    }
+    if (params.n_parallel >= 0) {
+        return {params, params.n_parallel};
+    }
+    params.n_parallel = std::max(n_pool, n_max);
+    params.kv_unified = true;
+    return {params, n_pool};
 }
 
 } // namespace atlas

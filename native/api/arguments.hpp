@@ -1,19 +1,18 @@
-// The command line that a program gives the engine.
+// What a program says of how the model is to be run, as llama-server's engine takes it.
 #pragma once
 
+#include "atlas-server.hpp"
 #include "common.h"
-
-#include <string>
-#include <vector>
-
-struct llama_model;
 
 namespace atlas {
 
-// arguments: as of llama-server's command line, as {"-c", "8192"}; nothing that is about HTTP matters. model_path: of the file that
-// the model was loaded from, or empty. n_parallel is negative where the arguments do not say how many sequences there are.
-// Throws std::invalid_argument.
-common_params parse_arguments(llama_model * model, const std::string & model_path,
-                              const std::vector<std::string> & arguments);
+struct engine_options {
+    common_params params;
+    int           n_pool; // contexts that the pool has at first, where config does not say
+};
+
+// Throws std::invalid_argument, which names what is wrong.
+engine_options engine_options_of(llama_model * model, const AtlasServerConfig & config,
+                                 const AtlasModelOptions & options);
 
 } // namespace atlas

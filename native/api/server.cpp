@@ -87,11 +87,6 @@ std::string text_of(const json & request) {
     throw validation_error("body", "has a name that is not UTF-8");
 }
 
-// How many contexts there are where neither the arguments nor the options say.
-int64_t first_pool_size(const AtlasServerConfig & config) {
-    return config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
-}
-
 } // namespace
 
 struct AtlasServer::impl {
@@ -112,16 +107,11 @@ struct AtlasServer::impl {
         atlas_use_llama_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
-        auto params         = parse_arguments(model, options.model_path, options.arguments);
-        if (params.n_parallel < 0) {
-            params.n_parallel = (int) first_pool_size(config);
-            params.kv_unified = true;
-        }
-        if (!atlas_start_runtime(*state, params, everybody, true, options.memory_policy)) {
+        auto how            = engine_options_of(model, config, options);
+        if (!atlas_start_runtime(*state, how.params, everybody, true, options.memory_policy)) {
             throw std::runtime_error("Python is required and did not start; the log says why");
         }
-        const int n_slots = params.n_parallel;
-        running           = std::make_unique<engine>(*state, std::move(params), n_slots);
+        running = std::make_unique<engine>(*state, std::move(how.params), how.n_pool);
     }
 
     void end() {
