@@ -77,7 +77,8 @@ int main(int argc, char ** argv) {
             policy = std::make_shared<keep_what_was_used_again>();
         }
         atlas::AtlasServer server(config);
-        server.initialize(loaded.get(), {{"-c", "2048"}, argv[1], policy});
+        // without the file's name: nothing of another start is looked for, and keys are what they stay from the beginning
+        server.initialize(loaded.get(), {{"-c", "2048"}, "", policy});
 
         const int HANDBOOK = 0;
         read(server, HANDBOOK);

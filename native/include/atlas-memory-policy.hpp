@@ -33,7 +33,8 @@ enum class MemoryKind : uint8_t {
 // `cache_strategy` of the request that touched an entry.
 enum class MemoryStrategy : uint8_t { LRU, LFU, ADAPTIVE };
 
-// A request used or made an entry. Touches of a request follow each other, the deepest entry first.
+// A request used or made an entry. Touches of a request follow each other, the deepest entry first. While the model's file is still
+// being hashed after a start, entries have keys for the time being; then each is touched once under the key that it keeps.
 struct MemoryTouch {
     uint64_t       key      = 0; // uniform over 1 … 2^64 - 1
     uint64_t       parent   = 0; // the key of the block before it; 0 where there is none

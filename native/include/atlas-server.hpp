@@ -87,7 +87,8 @@ class AtlasServer {
 
     // Makes durable what is not, and ends Python's part, each within config.shutdown_timeout_s seconds. Threads that are in a
     // member are waited for: answers that they wait for end with an error, 503. None may call a member from now on; what
-    // calls of its own accord (on_chunk, is_gone) must not destroy the server that calls it.
+    // calls of its own accord (on_chunk, is_gone) must not destroy the server that calls it. A call of the memory policy is
+    // waited for, too.
     ~AtlasServer();
 
     AtlasServer(const AtlasServer &)             = delete;
