@@ -47,6 +47,7 @@ CASES_OF_PYTHON = {
     "an_answer_gets_what_it_lacks",
     "arguments_never_end_the_program",
     "metrics_are_of_one_server",
+    "python_takes_no_events_where_the_program_does",
     "settings_change_all_or_none",
     "the_memory_is_asked_by_operation",
     "the_process_has_one_server_at_a_time",

@@ -1,6 +1,5 @@
 #include "engine.hpp"
 
-#include "arg.h"
 #include "atlas-asleep.h"
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
@@ -17,75 +16,14 @@
 
 #include <cpp-httplib/httplib.h>
 
-#include <algorithm>
 #include <atomic>
-#include <iterator>
 #include <map>
 #include <stdexcept>
-#include <string_view>
 #include <thread>
 
 namespace atlas {
 
 namespace {
-
-// What upstream answers on standard output, and ends the process.
-constexpr std::string_view FOR_COMMAND_LINES[] = {
-    "-h", "--help", "--usage", "--version", "--completion-bash", "-cl", "--cache-list", "--list-devices",
-};
-
-void refuse_what_ends(std::string argument) {
-    if (argument.compare(0, 2, "--") == 0) {
-        std::replace(argument.begin(), argument.end(), '_', '-'); // as upstream does
-    }
-    if (std::count(std::begin(FOR_COMMAND_LINES), std::end(FOR_COMMAND_LINES), argument) > 0) {
-        throw std::invalid_argument("the argument \"" + argument + "\" is for a command line");
-    }
-}
-
-// Whether there is more to load than the model. Where that fails after a sleep, upstream ends the process.
-bool loads_more(const common_params & params) {
-    const auto & kinds = params.speculative.types;
-    return params.speculative.has_dft() || !params.mmproj.path.empty() ||
-           std::count(kinds.begin(), kinds.end(), COMMON_SPECULATIVE_TYPE_DRAFT_MTP) > 0;
-}
-
-common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments,
-                    int n_slots) {
-    std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
-    std::vector<std::string> all = {"atlas"};
-    all.insert(all.end(), arguments.begin(), arguments.end());
-    std::vector<char *> pointers;
-    for (auto & argument : all) {
-        pointers.push_back(argument.data());
-    }
-    common_params params;
-    params.model_borrowed = model; // so that it throws
-    try {
-        common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER);
-    } catch (const std::invalid_argument &) {
-        throw;
-    } catch (const std::exception & error) {
-        throw std::invalid_argument(error.what());
-    }
-    if (params.sleep_idle_seconds >= 0 && loads_more(params)) {
-        throw std::invalid_argument(
-            "the argument \"--sleep-idle-seconds\" goes neither with a draft model nor with a projector");
-    }
-    params.model.path = model_path;
-    params.fit_params = false; // what is loaded does not change any more
-    params.warmup     = false;
-    if (params.model_alias.empty()) {
-        char name[256] = "";
-        llama_model_meta_val_str(model, "general.name", name, sizeof(name));
-        params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
-    }
-    if (params.n_parallel < 0) {
-        params.n_parallel = n_slots;
-        params.kv_unified = true;
-    }
-    return params;
-}
 
 // Names and values of a URL's query, decoded.
 std::map<std::string, std::string> parameters_of(const std::string & query) {
@@ -166,9 +104,8 @@ struct engine::impl {
     std::thread                                             loop;
 };
 
-engine::engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
-               const std::vector<std::string> & arguments, int n_slots)
-    : self(std::make_unique<impl>(state, parse(model, model_path, arguments, n_slots))) {
+engine::engine(atlas_server_state & state, common_params && params, int n_pool)
+    : self(std::make_unique<impl>(state, std::move(params))) {
     if (!self->context.load_model(self->params)) {
         throw std::runtime_error("no context could be made for the model; the log says why");
     }
@@ -189,7 +126,7 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
 #undef ATLAS_POST
     };
     if (state.runtime) {
-        state.runtime->set_model({*self->params.model_alias.begin(), self->params.n_parallel});
+        state.runtime->set_model({*self->params.model_alias.begin(), n_pool});
     }
     self->loop = std::thread([this] {
         const atlas_state_scope here(self->state);

@@ -29,18 +29,27 @@ struct llama_model;
 
 namespace atlas {
 
+class AtlasMemoryPolicy; // atlas-memory-policy.hpp
+
 /// What requests and answers are; members stay in the order in which they were added.
 using json = nlohmann::ordered_json;
 
 /// How the engine runs the model.
 struct AtlasModelOptions {
     /// What llama-server's command line takes, as {"-c", "8192", "--temp", "0"}, but what loads the model or serves HTTP.
-    /// Without "-np" there are as many sequences as the pool has contexts, in one KV cache that they share.
+    /// Without "-np" there are as many sequences as the pool has contexts, or max_contexts, in one KV cache that they share.
     std::vector<std::string> arguments;
 
     /// The file that the model was loaded from. With it, state is found again that llama-server kept of the same file, and the
     /// other way round. Empty: the weights are hashed where they are, which takes about as long.
     std::string model_path;
+
+    /// Decides what stays in the memory, in place of Python's plugins. Empty: the plugins do. Without a memory it is not called.
+    std::shared_ptr<AtlasMemoryPolicy> memory_policy = nullptr;
+
+    /// How large resize_pool() may make the pool: not below its first size, up to llama_max_parallel_sequences(), and not
+    /// together with "-np". So many sequences are made at the start. 0: as large as the pool is at first.
+    int max_contexts = 0;
 };
 
 /// One request, as an HTTP server would hand it on.
@@ -82,7 +91,8 @@ class AtlasServer {
 
     /// Makes durable what is not, and ends Python's part, each within config.shutdown_timeout_s seconds. Threads that are in a
     /// member are waited for: answers that they wait for end with an error, 503. None may call a member from now on; what
-    /// calls of its own accord (on_chunk, is_gone) must not destroy the server that calls it.
+    /// calls of its own accord (on_chunk, is_gone) must not destroy the server that calls it. A call of the memory policy is
+    /// waited for, too.
     ~AtlasServer();
 
     AtlasServer(const AtlasServer &)             = delete;
@@ -121,9 +131,10 @@ class AtlasServer {
     /// Any route of llama-server's that needs no HTTP server, or of /v1/atlas. Never throws.
     AtlasResponse handle(const AtlasRequest & request);
 
-    /// The pool: sequences that requests may hold at once. Fewer from now on, or as many as there were at first: what is above
-    /// that throws std::invalid_argument. Returns at once; who holds one keeps it. Without ATLAS (config.enabled is false) there
-    /// is none: its size is 0. pool_in_use() may be above the size while requests without an `atlas` object wait.
+    /// The pool: sequences that requests may hold at once. From now on it has n_slots, 1 to options.max_contexts, or to as many as
+    /// there were at first: else std::invalid_argument. Returns at once; who holds one keeps it, and who waits for one gets it.
+    /// Without ATLAS (config.enabled is false) there is no pool: its size is 0. pool_in_use() may be above the size, since
+    /// requests without an `atlas` object take any sequence that is free, or wait for one.
     void resize_pool(int n_slots);
 
     /// How many sequences requests may hold at once. Does not throw.

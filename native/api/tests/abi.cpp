@@ -1,8 +1,11 @@
 // Prints what a program has compiled into itself of the public headers: sizes, places of members in bytes, numbers of
 // enumerators. tools/abi compares it with native/abi.txt.
 #include "atlas-integration.hpp"
+#include "atlas-memory-policy.hpp"
 
+#include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 using namespace atlas;
@@ -23,9 +26,31 @@ template <typename T, typename M> static void show_member(const T & of, const ch
 
 static void show(const AtlasModelOptions & of) {
     SIZE(AtlasModelOptions);
-    const auto & [arguments, model_path] = of;
+    const auto & [arguments, model_path, memory_policy, max_contexts] = of;
     MEMBER(AtlasModelOptions, arguments);
     MEMBER(AtlasModelOptions, model_path);
+    MEMBER(AtlasModelOptions, memory_policy);
+    MEMBER(AtlasModelOptions, max_contexts);
+}
+
+static void show(const MemoryTouch & of) {
+    SIZE(MemoryTouch);
+    const auto & [key, parent, now, size, saving, kind, strategy] = of;
+    MEMBER(MemoryTouch, key);
+    MEMBER(MemoryTouch, parent);
+    MEMBER(MemoryTouch, now);
+    MEMBER(MemoryTouch, size);
+    MEMBER(MemoryTouch, saving);
+    MEMBER(MemoryTouch, kind);
+    MEMBER(MemoryTouch, strategy);
+}
+
+static void show(const MemoryEviction & of) {
+    SIZE(MemoryEviction);
+    const auto & [key, priority, now] = of;
+    MEMBER(MemoryEviction, key);
+    MEMBER(MemoryEviction, priority);
+    MEMBER(MemoryEviction, now);
 }
 
 static void show(const AtlasRequest & of) {
@@ -56,8 +81,21 @@ static void show(const AtlasServerConfig & of) {
 #undef ATLAS_SETTING
 }
 
+// Where a virtual function stands, by the ABI of C++ that gcc and clang have.
+template <typename F> static void show_virtual(const char * name, F function) {
+    std::ptrdiff_t parts[2];
+    static_assert(sizeof(function) == sizeof(parts), "");
+    std::memcpy(parts, &function, sizeof(parts));
+    std::printf("%s: virtual function %td\n", name, parts[0] / (std::ptrdiff_t) sizeof(void *));
+}
+
 int main() {
     SIZE(AtlasServer);
+    SIZE(AtlasMemoryPolicy);
+    show_virtual("AtlasMemoryPolicy::evict_order", &AtlasMemoryPolicy::evict_order);
+    show_virtual("AtlasMemoryPolicy::admit", &AtlasMemoryPolicy::admit);
+    show(MemoryTouch());
+    show(MemoryEviction());
     SIZE(json);
     show(AtlasModelOptions());
     show(AtlasRequest());
@@ -69,4 +107,10 @@ int main() {
     NUMBER(LogLevel::ERROR);
     NUMBER(LogFormat::TEXT);
     NUMBER(LogFormat::JSON);
+    NUMBER(MemoryKind::BLOCK);
+    NUMBER(MemoryKind::TAIL);
+    NUMBER(MemoryKind::CHECKPOINT);
+    NUMBER(MemoryStrategy::LRU);
+    NUMBER(MemoryStrategy::LFU);
+    NUMBER(MemoryStrategy::ADAPTIVE);
 }

@@ -11,15 +11,8 @@ using namespace api;
 
 static const std::vector<std::string> SLEEPY = {"--sleep-idle-seconds", "1"};
 
-static std::string get(atlas::AtlasServer & on, const std::string & path) {
-    atlas::AtlasRequest request;
-    request.method = "GET";
-    request.path   = path;
-    return on.handle(request).body;
-}
-
 // As /props says, which never wakes it.
-static bool is_asleep(atlas::AtlasServer & on) { return json::parse(get(on, "/props"))["is_sleeping"]; }
+static bool is_asleep(atlas::AtlasServer & on) { return get(on, "/props")["is_sleeping"]; }
 
 static void wait_until_asleep(atlas::AtlasServer & on) {
     cases::wait_until([&] { return is_asleep(on); });
@@ -38,7 +31,7 @@ CASE(who_asks_wakes_it) {
         std::string memory, model_path;
     } kinds[] = {{"", ""}, {dir + "/by-weights", ""}, {dir + "/by-file", model_path()}};
     for (const auto & [memory, path] : kinds) {
-        server     on(config_of(memory), path, SLEEPY);
+        server     on(config_of(memory), path, nullptr, 0, SLEEPY);
         const json before = on->handle_completion_request(story("anna"));
         CHECK(before["timings"]["cache_n"] == 0);
         wait_until_asleep(*on);
@@ -50,12 +43,12 @@ CASE(who_asks_wakes_it) {
 }
 
 CASE(who_looks_lets_it_sleep) {
-    server on(config_of(dir), "", SLEEPY);
+    server on(config_of(dir), "", nullptr, 0, SLEEPY);
     CHECK(text_of(on->handle_completion_request(says("x"))) == "x");
-    const std::string slots = get(*on, "/slots");
+    const json slots = get(*on, "/slots");
     cases::wait_until([&] { return get(*on, "/slots") == slots && is_asleep(*on); });
     CHECK(get(*on, "/slots") == slots);
-    CHECK(contains(get(*on, "/health"), "ok"));
+    CHECK(get(*on, "/health")["status"] == "ok");
     CHECK(error_of(on->handle_status_request()).empty());
     CHECK(error_of(on->handle_metrics_request()).empty());
     CHECK(error_of(on->handle_memory_request("list")).empty());
@@ -63,7 +56,7 @@ CASE(who_looks_lets_it_sleep) {
 }
 
 CASE(one_server_sleeps_while_the_other_works) {
-    server             a(config_of(dir + "/a"), "", SLEEPY);
+    server             a(config_of(dir + "/a"), "", nullptr, 0, SLEEPY);
     atlas::AtlasServer b(config_of(dir + "/b"));
     b.initialize(a.model.get(), {{"-c", "4096", "-t", "1"}, ""});
     cases::wait_until([&] {
@@ -99,7 +92,7 @@ CASE(a_sleeping_server_ends) {
 CASE(who_waits_for_a_context_wakes_it_late) {
     auto config            = config_of(dir, 1);
     config.pool_timeout_ms = 3600000;
-    server           on(config, "", SLEEPY);
+    server           on(config, "", nullptr, 0, SLEEPY);
     auto             held = open_stream(*on, with_session(says("held"), "a")); // nobody reads it
     std::atomic<int> n_asked{0};
     std::thread      waiting([&] {
@@ -120,7 +113,7 @@ CASE(who_waits_for_a_context_wakes_it_late) {
 
 // A thread that was inside, but had asked for nothing yet when the loop ended; on_chunk stands for it.
 CASE(none_waits_for_a_server_that_ended_asleep) {
-    server               on(config_of(dir), "", SLEEPY);
+    server               on(config_of(dir), "", nullptr, 0, SLEEPY);
     std::atomic<bool>    is_sleeping{false};
     atlas::AtlasServer & inside = *on;
     std::thread          asking([&] {
@@ -183,7 +176,7 @@ CASE(only_the_model_may_be_there_when_it_wakes) {
 
 // They are answered or told that it ends, and none is left waiting for it to wake.
 CASE(a_server_ends_while_threads_wake_it) {
-    server on(config_of(dir), "", SLEEPY);
+    server on(config_of(dir), "", nullptr, 0, SLEEPY);
     wait_until_asleep(*on);
     std::atomic<int> n_inside{0}, n_wrong{0};
     std::thread      all([&] {
