@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-without-python docs-api sanitize sanitize-server check format bench bench-embedding bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -75,7 +75,7 @@ build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from 
 
 # the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-abi atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
@@ -141,6 +141,18 @@ soak: .venv/.atlas-dev build ## run clients for MINUTES=30 and say whether memor
 profile: .venv/.atlas-dev build build-stock ## draw flame graphs of both builds under load; needs perf
 	@$(RUN) load.cpu_profile $(ARGS)
 
+docs-api: .venv/.atlas-base ## write the reference of the C++ API to build/docs-api/html; needs doxygen
+	@command -v doxygen >/dev/null || { echo "make: no doxygen: apt-get install doxygen" >&2; exit 1; }
+	@mkdir -p build && PATH="$(CURDIR)/$(BIN):$$PATH" doxygen docs/Doxyfile
+
+# A tree of its own.
+build-without-python/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	$(CONFIGURE) -B build-without-python -DLLAMA_ATLAS=ON -DATLAS_PYTHON=OFF $(CMAKE_ARGS)
+
+test-without-python: .venv/.atlas-dev build-without-python/build.ninja ## build with -DATLAS_PYTHON=OFF and test that
+	@$(BIN)/cmake --build build-without-python --target llama-server atlas-unit-test atlas-api atlas-api-test atlas-examples --parallel $(JOBS)
+	@ATLAS_TEST_BINARY="$(CURDIR)/build-without-python/bin/llama-server" $(RUN) pytest tests/without_python.py $(ARGS)
+
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
 
@@ -153,8 +165,9 @@ build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build-sanitize/$* -DLLAMA_ATLAS=ON -DATLAS_SANITIZE=$(SANITIZE_$*) -DGGML_OPENMP=OFF \
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ $(CMAKE_ARGS)
 
-# Whatever is reported ends the program that reports it. Leaks are looked for, too; but not where Python is in the process,
-# whose interpreter is never finalised. Nor are globals there that two libraries have, as of cpp-httplib.
+# Whatever is reported ends the program that reports it. Leaks are looked for, too; in a whole server they are not, as it ends
+# without destructors. Nor are globals there that two libraries have, as of cpp-httplib. And whichever thread
+# starts Python gets a stack for signals of faulthandler's, which AddressSanitizer would take for its own when the thread ends.
 sanitize sanitize-server: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
 sanitize: export TSAN_OPTIONS  := halt_on_error=1
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
@@ -169,7 +182,8 @@ sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) b
 	    $(BIN)/cmake --build build-sanitize/$$tree --target llama-server atlas-llama-test atlas-api-test --parallel $(JOBS) && \
 	    TSAN_OPTIONS=halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-llama-test $(JOBS) && \
-	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0:suppressions=$(CURDIR)/tests/sanitizers/upstream.supp ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	    TSAN_OPTIONS=halt_on_error=1:history_size=4:report_thread_leaks=0:suppressions=$(CURDIR)/tests/sanitizers/upstream.supp \
+	    ASAN_OPTIONS=detect_odr_violation=0:use_sigaltstack=0:fast_unwind_on_malloc=0 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/python.supp \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-api-test $(JOBS) && \
 	    $(RUN) tests.sanitizers build-sanitize/$$tree $(ARGS) || exit; done
@@ -212,7 +226,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bench --extra build --extra cli --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-fuzz build-sanitize build-lock build-reports
+	rm -rf build build-stock build-without-python build-fuzz build-sanitize build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache

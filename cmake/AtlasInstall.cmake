@@ -19,6 +19,8 @@ install(FILES
     ${include}/atlas-endpoints.hpp
     ${include}/atlas-integration.hpp
     ${include}/atlas-log.hpp
+    ${include}/atlas-memory-policy.hpp
+    ${include}/atlas-routes.def
     ${include}/atlas-server.hpp
     ${include}/atlas-settings.def
     DESTINATION ${headers} ${component})

@@ -39,6 +39,7 @@ class EvictionPlugin:
         self._worker: Worker | None = None
         self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
+        self._is_programs = False
         self._batches = self._events = self._late = 0
         self._seconds = 0.0
         self._changed = False
@@ -47,7 +48,12 @@ class EvictionPlugin:
 
     @hookimpl
     def startup(self) -> None:
-        if self._host.status()["in_effect"]["conversations_off"]:
+        status = self._host.status()
+        if status["in_effect"]["conversations_off"]:
+            return
+        if "memory_policy" in status:
+            # The program has a policy of its own. Events can be taken once only.
+            self._is_programs = True
             return
         self._parent = Path(self._host.settings().text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
@@ -66,6 +72,8 @@ class EvictionPlugin:
 
     @hookimpl
     def report_status(self) -> StatusReport | None:
+        if self._is_programs:
+            return self._report_of_programs()
         worker = self._worker
         if worker is None:
             return None
@@ -75,6 +83,7 @@ class EvictionPlugin:
         if self._save_problem is not None:
             problems.append(self._save_problem)
         facts: dict[str, Any] = {
+            "decided_by": "plugins",
             "layers": sorted(self._policies),
             "batches": self._batches,
             "events": self._events,
@@ -84,6 +93,11 @@ class EvictionPlugin:
             "known_entries": sum(len(policy.directory) for policy in self._policies.values()),
         }
         return StatusReport({"memory_policy": facts}, problems)
+
+    def _report_of_programs(self) -> StatusReport:
+        """The problem only: the facts are the server's own."""
+        problem = self._host.status()["memory_policy"]["problem"]
+        return StatusReport({}, [f"the program's memory policy fails: {problem}"] if problem else [])
 
     @hookimpl
     def shutdown(self) -> None:

@@ -1,8 +1,9 @@
 #include "engine.hpp"
 
-#include "arg.h"
+#include "atlas-asleep.h"
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
+#include "atlas-log.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "atlas-stack.hpp"
@@ -13,84 +14,25 @@
 #include "server-http.h"
 #include "server-task.h"
 
-#include <algorithm>
+#include <cpp-httplib/httplib.h>
+
 #include <atomic>
-#include <cctype>
-#include <iterator>
 #include <map>
 #include <stdexcept>
-#include <string_view>
 #include <thread>
 
 namespace atlas {
 
 namespace {
 
-// What upstream answers on standard output, and ends the process.
-constexpr std::string_view FOR_COMMAND_LINES[] = {
-    "-h", "--help", "--usage", "--version", "--completion-bash", "-cl", "--cache-list", "--list-devices",
-};
-
-void refuse_what_ends(std::string argument) {
-    if (argument.compare(0, 2, "--") == 0) {
-        std::replace(argument.begin(), argument.end(), '_', '-'); // as upstream does
-    }
-    if (std::count(std::begin(FOR_COMMAND_LINES), std::end(FOR_COMMAND_LINES), argument) > 0) {
-        throw std::invalid_argument("the argument \"" + argument + "\" is for a command line");
-    }
-}
-
-common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments,
-                    int n_slots) {
-    std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
-    std::vector<std::string> all = {"atlas"};
-    all.insert(all.end(), arguments.begin(), arguments.end());
-    std::vector<char *> pointers;
-    for (auto & argument : all) {
-        pointers.push_back(argument.data());
-    }
-    common_params params;
-    params.model_borrowed = model; // so that it throws
-    try {
-        common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER);
-    } catch (const std::invalid_argument &) {
-        throw;
-    } catch (const std::exception & error) {
-        throw std::invalid_argument(error.what());
-    }
-    params.model.path = model_path;
-    params.fit_params = false; // what is loaded does not change any more
-    params.warmup     = false;
-    if (params.model_alias.empty()) {
-        char name[256] = "";
-        llama_model_meta_val_str(model, "general.name", name, sizeof(name));
-        params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
-    }
-    if (params.n_parallel < 0) {
-        params.n_parallel = n_slots;
-        params.kv_unified = true;
-    }
-    return params;
-}
-
 // Names and values of a URL's query, decoded.
 std::map<std::string, std::string> parameters_of(const std::string & query) {
-    const auto decoded = [](const std::string & text) {
-        std::string plain;
-        for (size_t i = 0; i < text.size(); i++) {
-            const bool is_byte = text[i] == '%' && i + 2 < text.size() && std::isxdigit((unsigned char) text[i + 1]) &&
-                                 std::isxdigit((unsigned char) text[i + 2]);
-            plain += is_byte ? (char) std::stoi(text.substr(i + 1, 2), nullptr, 16) : text[i] == '+' ? ' ' : text[i];
-            i += is_byte ? 2 : 0;
-        }
-        return plain;
-    };
     std::map<std::string, std::string> parameters;
     for (const auto & pair : string_split<std::string>(query, '&')) {
         const size_t equals = pair.find('=');
         if (!pair.empty()) {
-            parameters[decoded(pair.substr(0, equals))] =
-                equals == std::string::npos ? "" : decoded(pair.substr(equals + 1));
+            parameters[httplib::decode_query_component(pair.substr(0, equals))] =
+                equals == std::string::npos ? "" : httplib::decode_query_component(pair.substr(equals + 1));
         }
     }
     return parameters;
@@ -162,9 +104,8 @@ struct engine::impl {
     std::thread                                             loop;
 };
 
-engine::engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
-               const std::vector<std::string> & arguments, int n_slots)
-    : self(std::make_unique<impl>(state, parse(model, model_path, arguments, n_slots))) {
+engine::engine(atlas_server_state & state, common_params && params, int n_pool)
+    : self(std::make_unique<impl>(state, std::move(params))) {
     if (!self->context.load_model(self->params)) {
         throw std::runtime_error("no context could be made for the model; the log says why");
     }
@@ -172,51 +113,31 @@ engine::engine(atlas_server_state & state, llama_model * model, const std::strin
     auto & to = self->routes;
     if (state.runtime) {
         to.get_metrics = atlas_with_metrics(*state.runtime, state.sleep, to.get_metrics);
+        if (self->params.endpoint_slots) {
+            to.get_slots = atlas_with_slots_asleep(state.sleep, to.get_slots);
+        }
     }
     state.keeps_streams = false; // upstream has one register of them a process, which its HTTP server clears
     self->handlers      = {
-        {"GET /health", &to.get_health},
-        {"GET /v1/health", &to.get_health},
-        {"GET /models", &to.get_models},
-        {"GET /v1/models", &to.get_models},
-        {"GET /props", &to.get_props},
-        {"GET /slots", &to.get_slots},
-        {"GET /metrics", &to.get_metrics},
-        {"GET /lora-adapters", &to.get_lora_adapters},
-        {"POST /lora-adapters", &to.post_lora_adapters},
-        {"POST /completion", &to.post_completions},
-        {"POST /completions", &to.post_completions},
-        {"POST /v1/completions", &to.post_completions_oai},
-        {"POST /chat/completions", &to.post_chat_completions},
-        {"POST /chat/completions/input_tokens", &to.post_chat_completions_tok},
-        {"POST /v1/chat/completions", &to.post_chat_completions},
-        {"POST /v1/chat/completions/control", &to.post_control},
-        {"POST /v1/chat/completions/input_tokens", &to.post_chat_completions_tok},
-        {"POST /responses", &to.post_responses_oai},
-        {"POST /responses/input_tokens", &to.post_responses_tok_oai},
-        {"POST /v1/responses", &to.post_responses_oai},
-        {"POST /v1/responses/input_tokens", &to.post_responses_tok_oai},
-        {"POST /v1/messages", &to.post_anthropic_messages},
-        {"POST /v1/messages/count_tokens", &to.post_anthropic_count_tokens},
-        {"POST /infill", &to.post_infill},
-        {"POST /embedding", &to.post_embeddings},
-        {"POST /embeddings", &to.post_embeddings},
-        {"POST /v1/embeddings", &to.post_embeddings_oai},
-        {"POST /rerank", &to.post_rerank},
-        {"POST /reranking", &to.post_rerank},
-        {"POST /v1/rerank", &to.post_rerank},
-        {"POST /v1/reranking", &to.post_rerank},
-        {"POST /tokenize", &to.post_tokenize},
-        {"POST /detokenize", &to.post_detokenize},
-        {"POST /apply-template", &to.post_apply_template},
+#define ATLAS_GET(path, handler)  {"GET " path, &to.handler},
+#define ATLAS_POST(path, handler) {"POST " path, &to.handler},
+#include "atlas-routes.def"
+#undef ATLAS_GET
+#undef ATLAS_POST
     };
     if (state.runtime) {
-        state.runtime->set_model({*self->params.model_alias.begin(), self->params.n_parallel});
+        state.runtime->set_model({*self->params.model_alias.begin(), n_pool});
     }
     self->loop = std::thread([this] {
         const atlas_state_scope here(self->state);
         own_stack(); // the loop need not read where it ends
-        self->context.start_loop();
+        try {
+            self->context.start_loop();
+        } catch (const std::exception & problem) { // it slept, and cannot wake
+            log(LogLevel::ERROR, std::string("the server answers 503 from now on: ") + problem.what());
+            self->state.ending.has_begun = true; // for who waits for a result
+            self->context.terminate();
+        }
         atlas_end_loop();
     });
 }

@@ -10,7 +10,7 @@
 #include <vector>
 
 struct atlas_server_state;
-struct llama_model;
+struct common_params;
 
 namespace atlas {
 
@@ -28,12 +28,9 @@ struct engine_request {
 // Members may be called from any thread that has an atlas_state_scope.
 class engine {
   public:
-    // state, model: borrowed; have to outlive this object. model_path: of the file that the model was loaded from, or empty.
-    // arguments: as of llama-server's command line, as {"-c", "8192"}; nothing that is about HTTP matters. n_slots: how many
-    // there are where the arguments do not say. Throws std::invalid_argument, and std::runtime_error where no context can be
-    // made.
-    engine(atlas_server_state & state, llama_model * model, const std::string & model_path,
-           const std::vector<std::string> & arguments, int n_slots);
+    // state, and the model in params: borrowed; have to outlive this object. n_pool: how many contexts the pool has at first,
+    // where no setting says. Throws std::runtime_error where no context can be made.
+    engine(atlas_server_state & state, common_params && params, int n_pool);
 
     ~engine();
 

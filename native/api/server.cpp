@@ -1,5 +1,6 @@
 #include "atlas-server.hpp"
 
+#include "arguments.hpp"
 #include "atlas-error.hpp"
 #include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
@@ -106,13 +107,11 @@ struct AtlasServer::impl {
         atlas_use_llama_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
-        if (!atlas_start_runtime(*state, common_params(), everybody, true)) {
+        auto how            = engine_options_of(model, config, options);
+        if (!atlas_start_runtime(*state, how.params, everybody, true, options.memory_policy)) {
             throw std::runtime_error("Python is required and did not start; the log says why");
         }
-
-        const auto n_pool =
-            config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
-        running = std::make_unique<engine>(*state, model, options.model_path, options.arguments, (int) n_pool);
+        running = std::make_unique<engine>(*state, std::move(how.params), how.n_pool);
     }
 
     void end() {

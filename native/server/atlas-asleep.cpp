@@ -4,7 +4,10 @@
 #include "atlas-server-state.h"
 #include "server-common.h"
 #include "server-http.h"
+#include "server-task.h"
 
+#include <algorithm>
+#include <deque>
 #include <functional>
 
 void atlas_sleep::set(bool is_so, const common_json & shown) {
@@ -20,6 +23,13 @@ std::unique_ptr<server_http_res> atlas_sleep::answer() const {
     response->status = 200;
     response->data   = slots;
     return response;
+}
+
+bool atlas_wakes(const std::deque<server_task> & tasks) {
+    return std::any_of(tasks.begin(), tasks.end(), [](const server_task & task) {
+        return task.type != SERVER_TASK_TYPE_METRICS && task.type != SERVER_TASK_TYPE_SLOT_GET &&
+               task.type != SERVER_TASK_TYPE_CANCEL;
+    });
 }
 
 void atlas_set_asleep(bool is_so, const common_json & slots) { atlas_state().sleep.set(is_so, slots); }

@@ -9,6 +9,7 @@
 #include "json.h"
 
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@ struct server_http_context;
 struct server_http_req;
 struct server_http_res;
 struct server_routes;
+struct server_task;
 struct server_task_result;
 
 using atlas_handler = std::function<std::unique_ptr<server_http_res>(const server_http_req & req)>;
@@ -94,6 +96,13 @@ std::function<void(int)> atlas_defer_from_signal(std::function<void(int)> handle
 
 // Has exit() end the process before any destructor runs: threads of plugins and of the memory live on.
 void atlas_end_without_destructors();
+
+// server-queue.cpp, with the queue's mutex: whether a server that sleeps has to wake for its tasks, as somebody waits for the
+// result. Who has only looked whether it sleeps, or has left, does not.
+bool atlas_wakes(const std::deque<server_task> & tasks);
+
+// server-queue.cpp: for who waits for a server to wake. Throws atlas::error where the loop of tasks has ended: it never will.
+void atlas_refuse_at_end(bool running);
 
 // server-queue.cpp: what a reader gets that waits in vain, as the loop of tasks has ended; before that nullptr.
 std::unique_ptr<server_task_result> atlas_result_at_end();

@@ -82,7 +82,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {
         take_the_place_of_the_prompt_cache(params);
-        if (runtime->root().has_hashed(atlas::fingerprint_files(model))) {
+        if (params.model_borrowed != nullptr || runtime->root().has_hashed(atlas::fingerprint_files(model))) {
             return; // and the model is the same
         }
     }

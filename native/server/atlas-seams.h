@@ -58,7 +58,9 @@ struct atlas_server {
 // server-queue.cpp, server-stream.cpp
 #define atlas_is_streamed(req)               true
 #define atlas_own_name(headers, name)        (name)
-#define atlas_result_at_end()                nullptr
+#define atlas_refuse_at_end(running)
+#define atlas_result_at_end() nullptr
+#define atlas_wakes(tasks)    false
 
 // server-context.cpp
 #define atlas_admit(res, req, data)

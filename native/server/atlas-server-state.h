@@ -53,9 +53,11 @@ class atlas_state_scope {
 };
 
 // Makes the runtime of the settings, which are those of `state`, and starts it; it stays empty where they have ATLAS off.
-// Returns false where the server must not start; the log says why. Throws std::invalid_argument.
+// Returns false where the server must not start; the log says why. Throws std::invalid_argument. policy: of the program's, or
+// empty.
 bool atlas_start_runtime(atlas_server_state & state, const common_params & params,
-                         const atlas::tenant_options & tenants, bool has_model);
+                         const atlas::tenant_options & tenants, bool has_model,
+                         std::shared_ptr<atlas::AtlasMemoryPolicy> policy = nullptr);
 
 // Has our log lines be written to llama.cpp's log.
 void atlas_use_llama_log();

@@ -1,4 +1,5 @@
 // The end of the server: signals, the requests that are open then, and the process.
+#include "atlas-error.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-request-admission.hpp"
@@ -75,13 +76,21 @@ void atlas_server::stop() {
     atlas_end_without_destructors(); // once more, to come before the destructors of what was made since the start
 }
 
+static const char * const SHUTTING_DOWN = "the server is shutting down";
+
+void atlas_refuse_at_end(bool running) {
+    if (!running) {
+        throw atlas::error(503, SHUTTING_DOWN);
+    }
+}
+
 std::unique_ptr<server_task_result> atlas_result_at_end() {
     if (!atlas_state().ending.has_begun) {
         return nullptr;
     }
     auto result      = std::make_unique<server_task_result_error>();
     result->err_type = ERROR_TYPE_UNAVAILABLE;
-    result->err_msg  = "the server is shutting down";
+    result->err_msg  = SHUTTING_DOWN;
     return result;
 }
 

@@ -57,10 +57,12 @@ static uint64_t cache_ram_bytes(const common_params & params) {
 void atlas_use_llama_log() { atlas::set_log_sink(write_log); }
 
 bool atlas_start_runtime(atlas_server_state & state, const common_params & params,
-                         const atlas::tenant_options & tenants, bool has_model) {
+                         const atlas::tenant_options & tenants, bool has_model,
+                         std::shared_ptr<atlas::AtlasMemoryPolicy> policy) {
     if (!state.settings.values()->enabled) {
         return true;
     }
     state.runtime = std::make_unique<atlas::runtime>(state.settings, llama_build_info(), python_of_this_build());
+    state.runtime->set_memory_policy(std::move(policy));
     return state.runtime->start(has_model, cache_ram_bytes(params), tenants);
 }

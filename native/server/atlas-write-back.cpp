@@ -37,8 +37,9 @@ bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
 
 static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
                              int64_t deadline_us) {
-    const size_t n_tokens = prompt.tokens.size();
-    if (!atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
+    const size_t n_tokens  = prompt.tokens.size();
+    const bool   is_asleep = ctx == nullptr; // what was not taken before is gone
+    if (is_asleep || !atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
         prompt.tokens.has_mtmd || n_tokens == 0) {
         return;
     }

@@ -101,6 +101,8 @@ def test_what_is_installed(installed: Installed) -> None:
         "atlas-endpoints.hpp",
         "atlas-integration.hpp",
         "atlas-log.hpp",
+        "atlas-memory-policy.hpp",
+        "atlas-routes.def",
         "atlas-server.hpp",
         "atlas-settings.def",
     }
@@ -190,6 +192,18 @@ def test_an_example_by_cmake(installed: Installed, examples: Path) -> None:
     assert said.strip()
     assert (memory / "blocks").is_dir()
     assert (examples / "atlas-example-http").exists()
+
+
+def test_the_example_of_a_memory_policy(installed: Installed, examples: Path) -> None:
+    def known(*options: str) -> int:
+        memory = installed.directory / "-".join(("policy", *options))
+        said = run(examples / "atlas-example-policy", MODEL, memory, *options, cwd=installed.directory)
+        first, status = said.splitlines()
+        assert json.loads(status)["decided_by"] == ("program" if options else "plugins")
+        return int(first.split()[0])
+
+    assert known() == 0
+    assert known("own") == 499  # the last of its 500 tokens is always computed
 
 
 def test_an_example_by_pkg_config(installed: Installed) -> None:

@@ -1,6 +1,7 @@
 """What atlas_plugin shares with C++, and the tool that writes it down."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,16 @@ def test_every_row_of_the_settings_is_read() -> None:
     assert [row["name"] for row in facts.SETTINGS] == re.findall(
         r"^ATLAS_SETTING\((\w+)", table, re.MULTILINE
     )
+
+
+def test_the_reference_has_every_setting() -> None:
+    header = REPOSITORY / "native/include/atlas-config.hpp"
+    text = subprocess.check_output([REPOSITORY / "tools/settings-as-members", header], text=True)
+    members = re.findall(
+        r"^/// [A-Z].*\.\n/// As `(--[\w-]+)` and `(\w+)`\.\n[\w:]+ (\w+) = .+;$", text, re.MULTILINE
+    )
+    assert members == [(row["flag"], row["env"], row["name"]) for row in facts.SETTINGS]
+    assert "ATLAS_SETTING" not in text
 
 
 def test_every_fact_is_read() -> None:

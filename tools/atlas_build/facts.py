@@ -44,12 +44,15 @@ def defines(header: str) -> Iterator[tuple[str, Any]]:
         yield name, tuple(map(ast.literal_eval, _ROW.findall(value))) if is_list else ast.literal_eval(value)
 
 
+def rows(table: str) -> Iterator[list[str]]:
+    """What stands in each row of the table of settings."""
+    for row in _SETTING.findall(table):
+        yield [each.strip() for each in _ARGUMENT.findall(row)]
+
+
 def settings(table: str) -> Iterator[dict[str, Any]]:
     """The rows of the table of settings, as ATLAS_QUERY_SETTINGS answers them but for value and origin."""
-    for row in _SETTING.findall(table):
-        name, kind, default, flag, env, *limits, traits, text = (
-            each.strip() for each in _ARGUMENT.findall(row)
-        )
+    for name, kind, default, flag, env, *limits, traits, text in rows(table):
         low, high = (_product(limit) for limit in limits)
         yield {
             "name": name,

@@ -1,9 +1,10 @@
 // Many sequences at once, as those of one context or as contexts of one sequence each:
 //
-//     atlas-bench-sequences MODEL SERVERS SEQUENCES REQUESTS TOKENS THREADS
+//     atlas-bench-sequences MODEL SERVERS SEQUENCES REQUESTS TOKENS THREADS [MAX_CONTEXTS]
 //
 // makes so many AtlasServers with so many sequences each, and for each sequence a client, which asks so many times for so many
-// tokens. THREADS: that each server decodes with. Prints JSON: tokens a second, and resident MiB before and after.
+// tokens. THREADS: that each server decodes with. MAX_CONTEXTS: so many sequences are made, of which the clients use no more than
+// without. Prints JSON: tokens a second, and resident MiB with the model, with the servers, and after.
 #include "../../examples/model.hpp"
 #include "atlas-server.hpp"
 
@@ -28,7 +29,7 @@ static double resident_mib() {
 
 int main(int argc, char ** argv) {
     if (argc < 7) {
-        std::fprintf(stderr, "usage: %s MODEL SERVERS SEQUENCES REQUESTS TOKENS THREADS\n", argv[0]);
+        std::fprintf(stderr, "usage: %s MODEL SERVERS SEQUENCES REQUESTS TOKENS THREADS [MAX_CONTEXTS]\n", argv[0]);
         return 1;
     }
     const int n_servers = std::atoi(argv[2]), n_sequences = std::atoi(argv[3]), n_requests = std::atoi(argv[4]),
@@ -40,12 +41,18 @@ int main(int argc, char ** argv) {
         atlas::AtlasServerConfig config;
         config.context_pool_size = n_sequences;
 
+        atlas::AtlasModelOptions options;
+        options.arguments    = {"-c", std::to_string(256 * n_sequences), "-t", argv[6]};
+        options.model_path   = argv[1];
+        options.max_contexts = argc > 7 ? std::atoi(argv[7]) : 0;
+
         std::vector<std::unique_ptr<atlas::AtlasServer>> servers;
         for (int i = 0; i < n_servers; i++) {
             servers.push_back(std::make_unique<atlas::AtlasServer>(config));
-            servers.back()->initialize(model.get(),
-                                       {{"-c", std::to_string(256 * n_sequences), "-t", argv[6]}, argv[1]});
+            servers.back()->initialize(model.get(), options);
         }
+        const double mib_ready = resident_mib();
+
         std::atomic<int>         n_answered = 0, n_failed = 0;
         std::vector<std::thread> clients;
         const auto               began = std::chrono::steady_clock::now();
@@ -69,8 +76,10 @@ int main(int argc, char ** argv) {
             client.join();
         }
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-        std::printf("{\"tokens\": %d, \"failed\": %d, \"tokens_per_s\": %.1f, \"model_mib\": %.1f, \"mib\": %.1f}\n",
-                    n_answered.load(), n_failed.load(), n_answered / seconds, mib_one, resident_mib());
+        std::printf(
+            "{\"tokens\": %d, \"failed\": %d, \"tokens_per_s\": %.1f, \"model_mib\": %.1f, \"ready_mib\": %.1f, "
+            "\"mib\": %.1f}\n",
+            n_answered.load(), n_failed.load(), n_answered / seconds, mib_one, mib_ready, resident_mib());
     } catch (const std::exception & error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -2,6 +2,7 @@
 #include "api-test.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <thread>
@@ -60,6 +61,41 @@ CASE(arguments_never_end_the_program) {
     CHECK(on.pool_size() == 3);
     CHECK(text_of(on.handle_completion_request(with_session(says("x"), "me"))) == "x");
     CHECK(error_of(on.handle_memory_request("list")).empty());
+}
+
+CASE(a_wrong_argument_leaves_nothing_behind) {
+    const auto         model = load_model();
+    atlas::AtlasServer on(config_of(dir + "/memory"));
+    CHECK(!thrown_by<std::invalid_argument>([&] { on.initialize(model.get(), {{"-np", "x"}, ""}); }).empty());
+    // it is known before anything starts
+    CHECK(!std::filesystem::exists(dir + "/memory"));
+    CHECK(code_of(on.handle_status_request()) == 503 && on.pool_size() == 0);
+    on.initialize(model.get());
+    cases::wait_until([&] { return std::filesystem::exists(dir + "/memory"); });
+}
+
+// The budget of tier 1 in MiB, null where there is no limit.
+static json ram_budget(atlas::AtlasServer & on) {
+    cases::wait_until([&] { return on.handle_status_request()["data"]["memory"].is_object(); });
+    const json budget = on.handle_status_request()["data"]["memory"]["ram"]["budget"];
+    return budget.is_null() ? budget : json(budget.get<uint64_t>() >> 20);
+}
+
+CASE(cache_ram_is_the_budget_in_ram) {
+    const auto model  = load_model();
+    const auto budget = [&](const atlas::AtlasServerConfig & config, const std::vector<std::string> & arguments) {
+        atlas::AtlasServer on(config);
+        on.initialize(model.get(), {arguments, ""});
+        CHECK(text_of(on.handle_completion_request(with_session(says("x"), "me"))) == "x");
+        return ram_budget(on);
+    };
+    auto config = config_of(dir);
+    CHECK(budget(config, {"--cache-ram", "7"}) == 7);
+    CHECK(budget(config, {"-cram", "0"}) == 0);
+    CHECK(budget(config, {"--cache-ram", "-1"}).is_null());
+    CHECK(budget(config, {}) == 8192); // upstream's default
+    config.l1_cache_size = 5 << 20;
+    CHECK(budget(config, {"--cache-ram", "7"}) == 5);
 }
 
 CASE(an_error_names_the_setting) {

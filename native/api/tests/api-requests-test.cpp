@@ -225,6 +225,19 @@ CASE(a_full_pool_is_answered_as_llama_server_does) {
     CHECK(text_of(on->handle_completion_request(with_session(says("two"), "b"))) == "two");
 }
 
+CASE(what_follows_the_path_is_decoded) {
+    server              on(config_of(dir, 1));
+    atlas::AtlasRequest slots;
+    slots.method = "GET";
+    slots.path   = "/slots";
+    slots.query  = "a+b=%&&fail%5Fon_no%5fslot=%31";
+    CHECK(on->handle(slots).status == 200);
+    const auto held = open_stream(*on, with_session(endless(), "a"));
+    CHECK(on->handle(slots).status == 503);
+    slots.query = "fail+on_no_slot=1&fail_on_no_slot";
+    CHECK(on->handle(slots).status == 200);
+}
+
 CASE(the_memory_is_asked_by_operation) {
     server on(config_of(dir));
 

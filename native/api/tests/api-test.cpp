@@ -31,9 +31,13 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool) {
     return config;
 }
 
-server::server(const atlas::AtlasServerConfig & config, const std::string & model_path)
+server::server(const atlas::AtlasServerConfig & config, const std::string & model_path,
+               std::shared_ptr<atlas::AtlasMemoryPolicy> policy, int max_contexts,
+               const std::vector<std::string> & further_arguments)
     : model(load_model()), atlas(std::make_unique<atlas::AtlasServer>(config)) {
-    atlas->initialize(model.get(), {{"-c", "4096", "--context-shift", "-t", "1"}, model_path});
+    std::vector<std::string> arguments = {"-c", "4096", "--context-shift", "-t", "1"};
+    arguments.insert(arguments.end(), further_arguments.begin(), further_arguments.end());
+    atlas->initialize(model.get(), {arguments, model_path, std::move(policy), max_contexts});
 }
 
 json says(const std::string & text) {
@@ -64,6 +68,13 @@ int code_of(const json & answer) {
 }
 
 bool contains(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
+
+json get(atlas::AtlasServer & on, const std::string & path) {
+    atlas::AtlasRequest request;
+    request.method = "GET";
+    request.path   = path;
+    return json::parse(on.handle(request).body);
+}
 
 atlas::AtlasResponse open_stream(atlas::AtlasServer & on, json request, std::function<bool()> is_gone) {
     request["stream"] = true;

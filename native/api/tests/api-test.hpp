@@ -1,6 +1,7 @@
 // What the cases of the library share: a model, servers, and what they ask.
 #pragma once
 
+#include "atlas-memory-policy.hpp"
 #include "atlas-server.hpp"
 #include "cases.hpp"
 
@@ -25,7 +26,9 @@ atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool = 4);
 
 // A model that is in use; what starts it lets it write without end, and be read by 16 at once.
 struct server {
-    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "");
+    explicit server(const atlas::AtlasServerConfig & config, const std::string & model_path = "",
+                    std::shared_ptr<atlas::AtlasMemoryPolicy> policy = nullptr, int max_contexts = 0,
+                    const std::vector<std::string> & further_arguments = {});
 
     api::model                          model;
     std::unique_ptr<atlas::AtlasServer> atlas;
@@ -51,6 +54,9 @@ std::string error_of(const json & answer);
 int         code_of(const json & answer);
 
 bool contains(const std::string & text, const std::string & part);
+
+// GET of one of the routes.
+json get(atlas::AtlasServer & on, const std::string & path);
 
 // A stream that has begun, and holds a context until it is read to its end or destroyed.
 atlas::AtlasResponse open_stream(atlas::AtlasServer & on, json request, std::function<bool()> is_gone = {});

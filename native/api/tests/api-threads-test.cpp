@@ -10,11 +10,31 @@ using namespace api;
 // How often each thread asks. A sanitizer makes all of it slower.
 static const int N_ROUNDS = cases::IS_SANITIZED ? 2 : 4;
 
+static void leave(atlas::AtlasServer & on, const json & asked) {
+    atlas::AtlasRequest request;
+    request.path    = "/v1/completions";
+    request.body    = asked.dump();
+    request.is_gone = [n_asked = 0]() mutable { return ++n_asked > 1; };
+    (void) on.handle(request);
+}
+
+static void read_a_piece(atlas::AtlasServer & on, json asked) {
+    asked["stream"] = true;
+    atlas::AtlasRequest request;
+    request.path       = "/v1/completions";
+    request.body       = asked.dump();
+    const auto  answer = on.handle(request);
+    std::string piece;
+    if (answer.next) { // else it was told that the pool is full
+        (void) answer.next(piece);
+    }
+}
+
 // One request of a kind that the number chooses; whether it came out as it has to.
 static bool ask_somehow(atlas::AtlasServer & on, int i, int round) {
     const std::string text    = "number " + std::to_string(i) + " of " + std::to_string(round);
     const json        request = i % 2 ? with_session(says(text), "session-" + std::to_string(i)) : says(text);
-    switch (i / 2 % 4) {
+    switch (i / 2 % 6) {
         case 0: { // may be told that the pool is full
             const json answer = on.handle_completion_request(request);
             return text_of(answer) == text || (i % 2 && code_of(answer) == 503);
@@ -33,20 +53,38 @@ static bool ask_somehow(atlas::AtlasServer & on, int i, int round) {
             const int code   = code_of(on.handle_completion_request(wrong));
             return code == 400 || code == 503;
         }
-        default: { // does not wait for the end
+        case 3: { // does not wait for the end
             const json answer = on.handle_streaming_request(endless(), [](const json &) { return false; });
             return answer.is_null();
         }
+        case 4: // leaves, while it waits for a context or for tokens
+            leave(on, i % 2 ? with_session(endless(), "session-" + std::to_string(i)) : endless());
+            return true;
+        default: // reads a piece, and no more
+            read_a_piece(on, i % 2 ? with_session(endless(), "session-" + std::to_string(i)) : endless());
+            return true;
     }
 }
 
+// 32 threads hold all contexts until 16 others have waited for one in vain; then all 64 ask in all ways at once.
 CASE(every_lease_comes_back) {
     auto config                          = config_of(dir, 32);
     config.pool_timeout_ms               = 5;
     config.max_concurrent_atlas_requests = 64;
     server           on(config);
-    std::atomic<int> n_wrong{0};
+    std::atomic<int> n_wrong{0}, n_hold{0}, n_late{0};
     in_threads(64, [&](int i) {
+        const std::string name = "session-" + std::to_string(i);
+        if (i < 32) {
+            const auto held = open_stream(*on, with_session(says("held"), name)); // nobody reads it
+            n_hold++;
+            cases::wait_until([&] { return n_late == 16; });
+        }
+        cases::wait_until([&] { return n_hold == 32; });
+        if (i >= 32 && i % 2) {
+            n_wrong += code_of(on->handle_completion_request(with_session(says("late"), name))) != 503;
+            n_late++;
+        }
         for (int round = 0; round < N_ROUNDS; round++) {
             n_wrong += !ask_somehow(*on, i, round);
         }

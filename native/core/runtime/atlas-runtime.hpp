@@ -6,6 +6,7 @@
 #include "atlas-http.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
+#include "atlas-policy-runner.hpp"
 #include "atlas-python.hpp"
 #include "atlas-request-admission.hpp"
 #include "atlas-request.hpp"
@@ -22,6 +23,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace atlas {
@@ -47,6 +49,9 @@ class runtime {
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
     // start (require_python).
     bool start(bool has_model, uint64_t ram_bytes, const tenant_options & who);
+
+    // What decides what stays in the memory, where the program has a policy: Python's is not asked then. Before start().
+    void set_memory_policy(std::shared_ptr<AtlasMemoryPolicy> policy) { memory_policy = std::move(policy); }
 
     // Tells that a model is loaded. Any thread.
     void set_model(const model_info & model);
@@ -108,9 +113,11 @@ class runtime {
     model_info model;
     bool       model_loaded = false;
 
-    std::unique_ptr<memory_store> store;
-    write_back_passes             loop_write_backs;
-    root_status                   memory_root{all_settings.values()->memory_save_path};
+    std::unique_ptr<memory_store>      store;
+    std::shared_ptr<AtlasMemoryPolicy> memory_policy; // until there is a memory
+    std::unique_ptr<policy_runner>     policy; // empty: Python decides
+    write_back_passes                  loop_write_backs;
+    root_status                        memory_root{all_settings.values()->memory_save_path};
 
     // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};

@@ -69,6 +69,15 @@ static json hashing_json(const hashing_progress & now) {
     return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
 }
 
+// As the plugin `eviction` tells of its own.
+static json policy_json(const policy_runner & policy) {
+    const auto stats = policy.stats();
+    return {{"decided_by", "program"},    {"layers", stats.tiers},
+            {"batches", stats.batches},   {"events", stats.events},
+            {"late", stats.late},         {"seconds", stats.seconds},
+            {"failures", stats.failures}, {"problem", stats.problem.empty() ? json() : json(stats.problem)}};
+}
+
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
@@ -93,7 +102,7 @@ std::string runtime::status_json() {
         memory = {{"problem", known.problem}};
         notices.push_back("The memory of this model's state is off: " + known.problem);
     }
-    return json{
+    json status = {
         {"memory", memory},
         {"initialized", model_loaded},
         {"context_pool_size", pool.pool_size},
@@ -115,8 +124,11 @@ std::string runtime::status_json() {
         {"server_version", server_version},
         {"config_file", all_settings.config_file().empty() ? json() : json(all_settings.config_file())},
         {"notices", notices},
+    };
+    if (policy) {
+        status["memory_policy"] = policy_json(*policy);
     }
-        .dump(-1, ' ', false, json::error_handler_t::replace);
+    return status.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 std::vector<metric_family> runtime::families() {
@@ -160,9 +172,13 @@ http_response runtime::show_status(const http_request & request) {
 }
 
 http_response runtime::show_own_status(bool is_admin, const std::string & problem) {
-    json data    = json::parse(status_json());
-    json notices = data.at("notices");
+    json data     = json::parse(status_json());
+    json notices  = data.at("notices");
+    json problems = json::array({problem});
     data.erase("notices");
+    if (policy && !policy->stats().problem.empty() && is_admin) {
+        problems.push_back("the program's memory policy fails: " + policy->stats().problem);
+    }
     data["memory_persistence"] = python_problem.empty() ? json() : json(false); // null: not known
     if (!is_admin) {
         json       shown  = json::object();
@@ -177,8 +193,7 @@ http_response runtime::show_own_status(bool is_admin, const std::string & proble
         data    = std::move(shown);
         notices = json::array();
     }
-    const json document = {
-        {"status", "degraded"}, {"problems", json::array({problem})}, {"notices", notices}, {"data", data}};
+    const json document = {{"status", "degraded"}, {"problems", problems}, {"notices", notices}, {"data", data}};
 
     http_response response;
     response.body = document.dump(-1, ' ', false, json::error_handler_t::replace);

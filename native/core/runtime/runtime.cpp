@@ -46,6 +46,9 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
 
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
+        if (memory_policy) {
+            policy = std::make_unique<policy_runner>(*store, std::move(memory_policy));
+        }
     }
     python_problem = start_python();
     if (embedded.hooks().has(hook::authenticate)) {
@@ -238,6 +241,9 @@ bool runtime::stop() {
     if (store && !store->flush(timeout_s).complete) {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
              (unsigned long long) store->stats().pending_entries, timeout_s);
+    }
+    if (policy) {
+        policy->end();
     }
     return embedded.stop(timeout_s);
 }

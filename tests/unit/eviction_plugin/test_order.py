@@ -28,6 +28,7 @@ def test_each_layer_gets_the_order_of_its_policy(
     told = status_of(application, call)["data"]["memory_policy"]
     assert told.pop("seconds") >= 0
     assert told == {
+        "decided_by": "plugins",
         "layers": [1, 2],
         "batches": 2,
         "events": 6,
@@ -35,6 +36,25 @@ def test_each_layer_gets_the_order_of_its_policy(
         "failures": 0,
         "known_entries": 2 * 5,
     }
+
+
+def test_where_the_program_has_a_policy_it_takes_no_events(
+    host_with: HostWith, start: Start, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = host_with()
+    told = {"decided_by": "program", "problem": None}
+    fake_status = host.status
+    monkeypatch.setattr(host, "status", lambda: {**fake_status(), "memory_policy": dict(told)})
+    host.events.append(BATCH)
+    application = start(host)
+    status = status_of(application, call)
+    assert (status["status"], status["data"]["memory_policy"]) == ("healthy", told)
+    told["problem"] = "it is tired"
+    status = status_of(application, call)
+    assert status["problems"] == ["the program's memory policy fails: it is tired"]
+    application.stop()
+    assert len(host.events) == 1
+    assert host.orders == {1: [], 2: []}
 
 
 def test_evictions_alone_set_nothing(
