@@ -150,6 +150,7 @@ class hook_calls {
     // All called with the lock held.
     std::shared_ptr<hook_tally> tally_of(const std::string & plugin, hook what);
     bool                        needs_worker() const;
+    clock::time_point           next_overdue() const; // when the first that nobody waits for is over its deadline
     void                        push(const call_ptr & what);
     void                        wait(std::unique_lock<std::mutex> & held, call & what);
     void                        leave(call & what, clock::time_point now);

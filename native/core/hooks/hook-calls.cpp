@@ -188,8 +188,8 @@ void hook_calls::push(const call_ptr & what) {
     queue.push_back(what);
     if (n_idle > 0) {
         work_there.notify_one();
-    } else if (needs_worker()) {
-        workers_wanted.notify_one();
+    } else {
+        workers_wanted.notify_one(); // where none is needed now, one is as soon as a call is over its deadline
     }
 }
 
@@ -220,6 +220,7 @@ void hook_calls::leave(call & what, clock::time_point now) {
     queue.erase(std::remove_if(queue.begin(), queue.end(), [&](const auto & each) { return each.get() == &what; }),
                 queue.end());
     what.do_without("did not answer in time");
+    drained.notify_all();
     if (needs_worker()) {
         workers_wanted.notify_one(); // the one that has this call is held up
     }
@@ -250,13 +251,25 @@ bool hook_calls::needs_worker() const {
     return n_workers - held_up < (size_t) limits.max_workers;
 }
 
+hook_calls::clock::time_point hook_calls::next_overdue() const {
+    auto next = clock::now() + std::chrono::hours(1); // some time: whoever waits looks again
+    for (const auto & [number, each] : taken) {
+        if (each->is_told && each->has_begun && !each->is_done) {
+            next = std::min(next, each->begun + each->by().deadline + std::chrono::nanoseconds(1));
+        }
+    }
+    return next;
+}
+
 bool hook_calls::worker_wanted(bool has_failed) {
     std::unique_lock<std::mutex> held(mutex);
     if (has_failed) {
         workers_wanted.wait_for(held, std::chrono::seconds(1), [this] { return is_closed; });
         n_starting--;
     }
-    workers_wanted.wait(held, [this] { return is_closed || needs_worker(); });
+    while (!is_closed && !needs_worker()) {
+        workers_wanted.wait_until(held, next_overdue());
+    }
     n_starting += is_closed ? 0 : 1;
     return !is_closed;
 }
@@ -318,6 +331,12 @@ std::optional<size_t> hook_calls::settle(call & what, hook_step how, http_respon
     if (how == hook_step::begin) {
         what.has_begun = true;
         what.go_to(what.at);
+        if (what.is_told) { // from now on it can be over its deadline
+            drained.notify_all();
+            if (!queue.empty()) {
+                workers_wanted.notify_one();
+            }
+        }
     } else {
         const auto & by = what.by();
         by.tally->ns += std::chrono::nanoseconds(now - (what.is_told ? what.begun : what.asked)).count();
@@ -362,8 +381,13 @@ bool hook_calls::drain(double timeout_s) {
         return queue.empty() &&
                std::all_of(taken.begin(), taken.end(), [&](const auto & each) { return each.second->is_overdue(now); });
     };
+    const auto until =
+        clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
     std::unique_lock<std::mutex> held(mutex);
-    return drained.wait_for(held, std::chrono::duration<double>(timeout_s), is_drained);
+    while (!is_drained() && clock::now() < until) {
+        drained.wait_until(held, std::min(until, next_overdue()));
+    }
+    return is_drained();
 }
 
 void hook_calls::close() {

@@ -233,17 +233,20 @@ CASE(a_hook_is_off_after_deadlines_missed_in_a_row_until_it_is_turned_on) {
         }
         return {hook_step::modify, saying("back")};
     });
-    for (int i = 0; i < 3; i++) {
-        CHECK(!tally_of(calls, "hangs").is_off);
+    while (!tally_of(calls, "hangs").is_off) { // on a busy machine some are not begun in time
+        CHECK(tally_of(calls, "hangs").timeouts < 3);
         CHECK(!ask(calls).changed);
     }
-    CHECK(tally_of(calls, "hangs").is_off);
     CHECK(tally_of(calls, "hangs").timeouts == 3);
     hangs = false;
     CHECK(!ask(calls).changed); // not asked
     CHECK(!calls.turn_on("another"));
     CHECK(calls.turn_on("hangs"));
-    CHECK(*ask(calls).changed == "back");
+    atlas::hook_outcome back;
+    while (!back.changed) {
+        back = ask(calls);
+    }
+    CHECK(*back.changed == "back");
     CHECK(!calls.turn_on("hangs"));
     hanging.open();
 }
@@ -257,8 +260,9 @@ CASE(one_that_is_off_and_fails_closed_refuses_without_being_asked) {
         hanging.wait();
         return {hook_step::pass, {}};
     });
-    CHECK(refused_with(calls) == 503);
-    CHECK(tally_of(calls, "hangs").is_off);
+    while (!tally_of(calls, "hangs").is_off) {
+        CHECK(refused_with(calls) == 503);
+    }
     CHECK(refused_with(calls) == 503);
     CHECK(tally_of(calls, "hangs").timeouts == 1);
     hanging.open();
@@ -284,20 +288,22 @@ CASE(a_call_that_python_does_not_begin_is_no_fault_of_the_plugin) {
 }
 
 CASE(workers_that_are_held_up_are_replaced) {
-    hook_calls calls;
-    gate       hanging;
+    hook_calls       calls;
+    gate             hanging;
+    std::atomic<int> hung{0};
     calls.set_limits({1000, 2});
     set_table(calls, {{"hangs", SHORT}});
     workers pool(calls, [&](size_t, const std::string & body) -> verdict {
         if (body == "hang") {
+            hung++;
             hanging.wait();
         }
         return {hook_step::modify, saying("done")};
     });
-    for (int i = 0; i < 10; i++) {
+    while (hung < 10) {
         CHECK(!ask(calls, "hang").changed);
     }
-    CHECK(pool.made == 10);
+    CHECK(pool.made >= 10);
     while (!ask(calls).changed) { // a busy machine may need more than the deadline to make one more
     }
     hanging.open();
@@ -366,11 +372,11 @@ CASE(ends_that_too_many_wait_for_are_dropped_and_counted) {
     CHECK(!calls.drain(0));
 }
 
-CASE(draining_does_not_wait_for_one_that_is_over_its_deadline) {
+CASE(draining_does_not_wait_for_one_that_comes_over_its_deadline) {
     hook_calls         calls;
     gate               hanging;
     std::promise<void> is_inside;
-    set_table(calls, {{"a", 1ms}}, hook::finished);
+    set_table(calls, {{"a", SHORT}}, hook::finished);
     workers pool(calls, [&](size_t, const std::string &) -> verdict {
         is_inside.set_value();
         hanging.wait();
@@ -378,8 +384,31 @@ CASE(draining_does_not_wait_for_one_that_is_over_its_deadline) {
     });
     atlas::hooked_request(calls).end(hook::finished, "record");
     is_inside.get_future().wait();
-    std::this_thread::sleep_for(2ms); // until it is over its deadline
+    auto draining = std::async(std::launch::async, [&] { return calls.drain(3600); });
+    CHECK(draining.wait_for(LONG) == std::future_status::ready);
+    hanging.open();
+    CHECK(draining.get());
+}
+
+CASE(a_worker_that_hangs_in_what_nobody_waits_for_is_replaced) {
+    hook_calls       calls;
+    gate             hanging;
+    std::atomic<int> told{0};
+    calls.set_limits({1000, 1});
+    set_table(calls, {{"a", SHORT}}, hook::finished);
+    workers pool(calls, [&](size_t, const std::string & body) -> verdict {
+        if (body == "hang") {
+            hanging.wait();
+        }
+        told++;
+        return {hook_step::pass, {}};
+    });
+    for (const char * record : {"hang", "one", "two"}) {
+        atlas::hooked_request(calls).end(hook::finished, record);
+    }
     CHECK(calls.drain(60));
+    CHECK(told == 2);
+    CHECK(pool.made == 2);
     hanging.open();
 }
 
