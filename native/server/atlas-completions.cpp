@@ -267,6 +267,9 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
         return;
     }
     note_result(*request, result, out, is_last);
+    if (out.is_null() && request->has_atlas_object()) {
+        out = json::array(); // a later sequence begins: nothing for the client, who would get the event "null"
+    }
     atlas_ask_on_stream_chunk(*request, out, is_last);
 }
 
