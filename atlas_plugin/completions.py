@@ -15,7 +15,7 @@ class CompletionRequest:
     """A completion request, the same for all its hooks."""
 
     route: str
-    """Its path, such as `/v1/chat/completions`."""
+    """Its path, such as `/v1/chat/completions`, without the server's --api-prefix."""
     request_id: str
     """The client's X-Request-Id, else made for it."""
     tenant: str = ""

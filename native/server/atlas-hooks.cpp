@@ -3,6 +3,7 @@
 #include "atlas-error.hpp"
 #include "atlas-limits.hpp"
 #include "atlas-request.hpp"
+#include "atlas-server-state.h"
 #include "server-common.h"
 #include "server-http.h"
 
@@ -20,7 +21,7 @@ static json head_of(const server_http_req & req, const atlas::request & request)
     for (const auto & [name, value] : req.headers) {
         headers[name] = value;
     }
-    return {{"route", req.path},
+    return {{"route", req.path.substr(atlas_state().route_prefix.size())},
             {"request_id", request.request_id},
             {"tenant", request.tenant},
             {"is_admin", request.is_admin},
