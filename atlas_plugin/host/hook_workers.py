@@ -1,6 +1,7 @@
 """The threads that call the hooks on the path of requests; the server says when one more is needed."""
 
 import logging
+import sys
 import threading
 from collections.abc import Mapping
 
@@ -14,6 +15,9 @@ log = logging.getLogger("atlas")
 
 
 _BEGIN = Step(facts.STEP_BEGIN)
+# Seconds after which a thread that computes lets another have the interpreter lock. Python's own 5 ms, for
+# each of some hooks that spin, would be most of the others' deadlines.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class HookWorkers:
@@ -26,6 +30,7 @@ class HookWorkers:
 
     def start(self) -> None:
         """Begin, once; it ends with the server."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         threading.Thread(target=self._make, name="atlas-hooks", daemon=True).start()
 
     def _make(self) -> None:
@@ -50,11 +55,14 @@ class HookWorkers:
     def _serve(self, call: HookCall) -> None:
         position = self._server.hook_step(call.number, _BEGIN)
         hook, body = REQUEST_HOOKS[call.hook], call.body
+        is_only = False
         if position >= 0:
+            table = self._tables[call.table]
+            is_only = not table.keeps_state
             about = self._states.about(hook, call.request, json_text.decode(call.head))
         while position >= 0:
-            step = self._tables[call.table].run(hook, position, about, body)
+            step = table.run(hook, position, about, body)
             if step.number == facts.STEP_MODIFY and step.response is not None:
                 body = step.response.body
             position = self._server.hook_step(call.number, step)
-        self._states.end(hook, call.request)
+        self._states.end(hook, call.request, is_only)

@@ -40,6 +40,9 @@ class HookTable:
         self._hooks = hooks
         self._default_deadline_ms = deadline_ms
         self._by_hook = {name: self._collect(name) for name in REQUEST_HOOKS}
+        hooks_there = [name for name, all_of_it in self._by_hook.items() if all_of_it]
+        self.keeps_state = len(hooks_there) > 1 or "on_stream_chunk" in hooks_there
+        """Whether a request may come to more than one call, and its end is told."""
 
     def _collect(self, hook: str) -> list[_Implementation]:
         found = [
@@ -56,6 +59,7 @@ class HookTable:
                 "plugin": one.plugin,
                 "deadline_ms": one.options.deadline_ms or self._default_deadline_ms,
                 "fails_closed": _fails(one) == "closed",
+                "reads_body": not set(one.argnames) <= set(_ABOUT),
                 "batch": one.options.batch,
             }
             for number, hook in enumerate(REQUEST_HOOKS)
@@ -122,8 +126,8 @@ class RequestStates:
                 self._states.popitem(last=False)
         return CompletionRequest(**head, state=state)
 
-    def end(self, hook: str, number: int) -> None:
-        """Forget it, where that was its last hook."""
-        if hook in _LAST:
+    def end(self, hook: str, number: int, is_only: bool) -> None:
+        """Forget it, where that was its last hook, or the only one."""
+        if hook in _LAST or is_only:
             with self._lock:
                 self._states.pop(number, None)

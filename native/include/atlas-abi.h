@@ -82,8 +82,10 @@ extern "C" {
  *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in
  *   the numbers says that some are lost.
  * HOOKS: which plugins have a say in requests. argument: {"number": above 0, "hooks": [{"hook": ATLAS_HOOK_…, "plugin",
- *   "deadline_ms": 1 to ATLAS_MAX_DEADLINE_MS, "fails_closed": bool, "batch": 1 to ATLAS_MAX_BATCH}, ...]}, those of a hook in
- *   the order in which they are asked: from now on these are; answers nothing. Or empty: answers [{"hook": its name, "plugin",
+ *   "deadline_ms": 1 to ATLAS_MAX_DEADLINE_MS, "fails_closed": bool, "reads_body": bool, "batch": 1 to ATLAS_MAX_BATCH}, ...]},
+ *   those of a hook in the order in which they are asked: from now on these are; answers nothing. Where none of ON_REQUEST or
+ *   ON_PROMPT reads it, the body is null. Where only one hook is implemented, and not ON_STREAM_CHUNK, a request's end is told
+ *   to that hook alone. Or empty: answers [{"hook": its name, "plugin",
  *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...].
  * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}.
  * HOOK_TABLES: answers [number, ...]: the tables that were given with HOOKS and of which the present one is, or a request that

@@ -30,10 +30,11 @@ static json head_of(const server_http_req & req, const atlas::request & request)
             {"headers", headers}};
 }
 
-static atlas::hook_outcome ask(atlas::request & request, hook what, const json & body) {
+// is_read: whether any plugin wants the body, which may be large.
+static atlas::hook_outcome ask(atlas::request & request, hook what, const json & body, bool is_read) {
     const atlas::phase_timer timer(&request, atlas::request_phase::plugins);
     try {
-        return request.hooks->ask(what, safe_json_to_str(body));
+        return request.hooks->ask(what, is_read ? safe_json_to_str(body) : "null");
     } catch (const atlas::error &) {
         if (request.meter) {
             request.meter->refuse(atlas::refusal::plugin);
@@ -70,7 +71,7 @@ bool atlas_ask_on_request(const server_http_req & req, common_json & body) {
     if (!has(req.atlas.get(), hook::request)) {
         return false;
     }
-    auto outcome = ask(*req.atlas, hook::request, body);
+    auto outcome = ask(*req.atlas, hook::request, body, req.atlas->hooks->reads_body(hook::request));
     throw_answer(*req.atlas, outcome);
     if (outcome.changed) {
         body = parsed(hook::request, *outcome.changed);
@@ -83,7 +84,7 @@ void atlas_ask_on_prompt(const server_http_req & req, common_json & data) {
         std::exchange(req.atlas->hooks->has_seen_prompt, true)) {
         return;
     }
-    auto outcome = ask(*req.atlas, hook::prompt, data.at("prompt"));
+    auto outcome = ask(*req.atlas, hook::prompt, data.at("prompt"), req.atlas->hooks->reads_body(hook::prompt));
     throw_answer(*req.atlas, outcome);
     if (outcome.changed) {
         data["prompt"] = parsed(hook::prompt, *outcome.changed);
@@ -94,7 +95,7 @@ void atlas_ask_on_response(atlas::request & request, common_json & answer) {
     if (!has(&request, hook::response)) {
         return;
     }
-    const auto outcome = ask(request, hook::response, answer);
+    const auto outcome = ask(request, hook::response, answer, true);
     if (outcome.changed) {
         answer = parsed(hook::response, *outcome.changed);
     }

@@ -4,6 +4,7 @@
 
 #include "atlas-abi.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -65,6 +66,7 @@ struct hook_implementation {
     std::string                 plugin;
     std::chrono::milliseconds   deadline{0};
     bool                        fails_closed = false; // without its answer the request is refused
+    bool                        reads_body   = true; // it wants to see what is decided about
     int                         batch        = 1; // pieces of a streamed answer that it wants at once
     std::shared_ptr<hook_tally> tally; // the same for a plugin's hook in all tables
 };
@@ -75,6 +77,16 @@ struct hook_table {
     std::array<std::vector<hook_implementation>, N_HOOKS> by_hook; // in the order in which they are asked
 
     const std::vector<hook_implementation> & of(hook what) const { return by_hook[static_cast<size_t>(what)]; }
+
+    bool reads_body(hook what) const {
+        return std::any_of(of(what).begin(), of(what).end(), [](const auto & each) { return each.reads_body; });
+    }
+
+    // Whether a request may come to more than one call, so that plugins may keep something from one to the next.
+    bool keeps_state() const {
+        const auto has = [](const auto & of_hook) { return !of_hook.empty(); };
+        return !of(hook::stream_chunk).empty() || std::count_if(by_hook.begin(), by_hook.end(), has) > 1;
+    }
 };
 
 } // namespace atlas

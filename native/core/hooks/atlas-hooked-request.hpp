@@ -19,6 +19,7 @@ class hooked_request {
     explicit hooked_request(hook_calls & calls) : calls(calls), table(calls.table()), number(calls.new_request()) {}
 
     bool has(hook what) const { return !table->of(what).empty(); }
+    bool reads_body(hook what) const { return table->reads_body(what); }
 
     // JSON, what plugins are told of the request.
     void set_head(std::string text) { head = std::make_shared<const std::string>(std::move(text)); }
@@ -31,7 +32,7 @@ class hooked_request {
 
     // Tells that it has ended, and how. To be called last.
     void end(hook how, std::string record) {
-        if (was_asked || has(how)) { // where it was asked, Python keeps something about it
+        if (has(how) || (was_asked && table->keeps_state())) { // Python forgets what it keeps about it
             calls.tell(table, how, number, head, std::make_shared<const std::string>(std::move(record)));
         }
     }

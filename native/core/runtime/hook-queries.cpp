@@ -30,6 +30,7 @@ static hook_table table_of(const json & argument) {
         added.plugin       = each.at("plugin").get<std::string>();
         added.deadline     = std::chrono::milliseconds(number_of(each, "deadline_ms", 1, ATLAS_MAX_DEADLINE_MS));
         added.fails_closed = each.at("fails_closed").get<bool>();
+        added.reads_body   = each.at("reads_body").get<bool>();
         added.batch        = (int) number_of(each, "batch", 1, ATLAS_MAX_BATCH);
         table.by_hook[(size_t) number_of(each, "hook", 0, N_HOOKS - 1)].push_back(std::move(added));
     }

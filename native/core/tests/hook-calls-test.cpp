@@ -362,6 +362,30 @@ CASE(the_end_of_a_request_is_told_and_nobody_waits) {
     CHECK(calls.drain(60));
 }
 
+CASE(an_end_that_no_plugin_hears_is_told_only_where_plugins_may_keep_something) {
+    for (const hook what : {hook::request, hook::stream_chunk}) {
+        hook_calls calls; // without workers
+        set_table(calls, {{"a", SHORT}}, what);
+        atlas::hooked_request request(calls);
+        request.ask(what, "x");
+        request.end(hook::finished, "record");
+        CHECK(calls.drain(0) == (what == hook::request));
+    }
+}
+
+CASE(a_body_is_wanted_if_one_plugin_wants_it) {
+    hook_calls calls;
+    for (const bool is_wanted : {false, true}) {
+        atlas::hook_table table;
+        auto &            of = table.by_hook[static_cast<size_t>(hook::request)];
+        of.resize(2);
+        of[0].reads_body = false;
+        of[1].reads_body = is_wanted;
+        calls.set_table(std::move(table));
+        CHECK(atlas::hooked_request(calls).reads_body(hook::request) == is_wanted);
+    }
+}
+
 CASE(ends_that_too_many_wait_for_are_dropped_and_counted) {
     hook_calls calls;
     set_table(calls, {{"a", LONG}}, hook::finished);

@@ -1,6 +1,7 @@
 """Calls of hooks on the path of requests, over the functions of atlas-abi.h."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,17 @@ def ask(server: Server, hook: int, body: Any, number: int = 1, request: int = 1)
 
 
 def test_what_there_is_gets_to_the_server(server: Server) -> None:
-    assert [(row["hook"], row["deadline_ms"], row["fails_closed"]) for row in server.fake.hooks] == [
-        (facts.HOOK_REQUEST, 70, True),
-        (facts.HOOK_RESPONSE, 40, False),
-        (facts.HOOK_FINISHED, 40, False),
+    told = ("hook", "deadline_ms", "fails_closed", "reads_body")
+    assert [tuple(row[name] for name in told) for row in server.fake.hooks] == [
+        (facts.HOOK_REQUEST, 70, True, True),
+        (facts.HOOK_RESPONSE, 40, False, True),
+        (facts.HOOK_FINISHED, 40, False, False),
     ]
+
+
+def test_who_computes_lets_others_compute(server: Server) -> None:
+    """A spinning hook keeps the interpreter lock for this long each time."""
+    assert sys.getswitchinterval() <= 0.0005
 
 
 def test_verdicts(server: Server) -> None:
@@ -104,3 +111,18 @@ def test_state_lasts_as_long_as_the_request(server: Server) -> None:
     ask(server, facts.HOOK_FINISHED, {}, request=1)
     assert ask(server, facts.HOOK_RESPONSE, {}, request=1)[1].body == b'{"seen":null}'
     assert ask(server, facts.HOOK_RESPONSE, {}, request=2)[1].body == b'{"seen":7}'
+
+
+def test_one_hook_alone_keeps_no_state(tmp_path: Path) -> None:
+    """Its end is told to nobody, who could drop it."""
+    plugin = tmp_path / "one.py"
+    plugin.write_text(
+        "from atlas_plugin import Modify, hookimpl\n@hookimpl\ndef on_request(request):\n"
+        "    request.state['n'] = request.state.get('n', 0) + 1\n    return Modify(request.state)\n"
+    )
+    server = Server(FakeHost(plugins=[str(plugin)]))
+    server.start()
+    for _ in range(2):
+        assert ask(server, facts.HOOK_REQUEST, None)[1].body == b'{"n":1}'
+    server.calls.put(None)
+    server.stop()
