@@ -23,7 +23,7 @@ MIN_WORDS, MAX_WORDS = 20, 60
 class Plan(msgspec.Struct):
     """`requests` chats sent to `url` by so many `clients`, each of which waits for its answer.
 
-    With `atlas` they carry that object, and a session for each client.
+    With `atlas` they carry that object, and a session for each client; `padding` is bytes more in each body.
     """
 
     url: str
@@ -32,6 +32,8 @@ class Plan(msgspec.Struct):
     seed: int
     stream: bool = False
     atlas: dict[str, Any] | None = None
+    max_tokens: int = MAX_TOKENS
+    padding: int = 0
 
 
 class Outcome(msgspec.Struct):
@@ -60,11 +62,13 @@ def body_of(plan: Plan, number: int, client: int) -> dict[str, Any]:
     text = " ".join(source.choices(WORDS, k=source.randint(MIN_WORDS, MAX_WORDS)))
     body: dict[str, Any] = {
         "messages": [{"role": "user", "content": text}],
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": plan.max_tokens,
         "ignore_eos": True,
         "temperature": 0,
         "stream": plan.stream,
     }
+    if plan.padding:
+        body["user"] = "x" * plan.padding
     if plan.atlas is not None:
         body["atlas"] = plan.atlas | {"session_id": f"client-{client}"}
     return body

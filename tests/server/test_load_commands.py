@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from load.benchmark.servers import CASES, STOCK
+from load.hooks import PLUGINS
 from load.soak import ALLOWED_RISE
 from tests.server.harness import REPOSITORY
 
@@ -72,3 +73,12 @@ def test_wrong_arguments_are_named(words: tuple[str, ...], expected: str) -> Non
     ended = run(*words)
     assert ended.returncode == 2
     assert expected in ended.stderr
+
+
+def test_hooks_are_measured_against_none() -> None:
+    ended = run("load.hooks", "--rounds", "1", "--scale", "5")
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.strip("| ").split(" | ") for line in ended.stdout.splitlines() if line.startswith("| ")]
+    assert {row[1] for row in rows} >= set(PLUGINS)
+    waited = {row[1]: float(row[-1].split()[0]) for row in rows if PLUGINS.get(row[1])}
+    assert min(waited.values()) > 0
