@@ -1,9 +1,4 @@
-"""For tests of plugins: a host without a server.
-
-application = Application(FakeHost(plugins=["my_plugin.py"]))
-application.start()
-response = application.handle(Request("GET", "/v1/atlas/x/mine"))
-"""
+"""A host without a server, for tests."""
 
 import threading
 from collections import deque
@@ -12,10 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from atlas_plugin import facts
-from atlas_plugin.builtin import make_builtins
-from atlas_plugin.host import application
 from atlas_plugin.host.hook_server import HookCall
-from atlas_plugin.host.host import LogLevel, ServerHost, SessionAction
+from atlas_plugin.host.host import LogLevel, SessionAction
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.host.verdicts import Step
 from atlas_plugin.metrics.families import Family
@@ -25,15 +18,6 @@ from atlas_plugin.storage.memory_records import (
     Session,
     SessionEdit,
 )
-
-__all__ = ["Application", "FakeHost"]
-
-
-class Application(application.Application):
-    """What the server runs, with the plugins that come with ATLAS."""
-
-    def __init__(self, host: ServerHost) -> None:
-        super().__init__(host, make_builtins)
 
 
 class FakeHost:
