@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from atlas_cli.plugin import plugin
 from atlas_cli.simulate import generate_trace, simulate
 from atlas_plugin.version import __version__
 
@@ -12,6 +13,7 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(generate_trace)
+app.add_typer(plugin, name="plugin")
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from atlas_cli import report
+from atlas_cli.console import fail
 from atlas_cli.plot import plot_svg
 from atlas_cli.simulation import (
     BLOCK_TOKENS,
@@ -81,9 +82,9 @@ def simulate(
         if plot is not None:
             plot.write_text(plot_svg(results, in_bytes=budget is not None), encoding="utf-8")
     except (TraceError, MissingLibrary) as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(f"{plot}: cannot be written: {error}")
+        fail(f"{plot}: cannot be written: {error}")
     if output is Format.json:
         typer.echo(report.to_json(results))
     else:
@@ -108,7 +109,7 @@ def generate_trace(
     try:
         write_trace(output, LOADS[load](requests, blocks, seed))
     except OSError as error:
-        _fail(f"{output}: cannot be written: {error}")
+        fail(f"{output}: cannot be written: {error}")
 
 
 def _capacities(blocks: str | None, budget: str | None, block_bytes: str | None) -> tuple[list[int], int]:
@@ -143,8 +144,3 @@ def _parsed(parse: Callable[[str], list[int]], text: str, option: str) -> list[i
         return parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"atlas: {message}", err=True)
-    raise typer.Exit(1)

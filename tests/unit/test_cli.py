@@ -15,6 +15,7 @@ from atlas_cli import app
 from atlas_cli.simulation import LOADS, write_trace
 from atlas_cli.sizes import format_bytes, parse_bytes
 from atlas_plugin.version import __version__
+from tests.builtins import BUILTIN
 
 Run = Callable[..., tuple[int, str]]
 
@@ -175,6 +176,65 @@ def test_sizes() -> None:
         "5 TiB",
         "5,000 MiB",
     ]
+
+
+class TestNewPlugin:
+    def test_every_file_has_the_name(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        status, text = run("plugin", "new", "word_count")
+        assert status == 0, text
+        assert "cd word_count python -m pip install -e '.[test]' python -m pytest" in text
+        files = {path.name: path.read_text() for path in (tmp_path / "word_count").iterdir()}
+        assert files.keys() == {"pyproject.toml", "README.md", "word_count.py", "test_word_count.py"}
+        for written in files.values():
+            assert "word_count" in written
+            assert "my_plugin" not in written
+
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("a-b", "'a-b' is no name of a module"),
+            ("../a", "'../a' is no name of a module"),
+            ("9a", "'9a' is no name of a module"),
+            ("größe", "'größe' is no name of a module"),
+            ("class", "'class' is no name of a module"),
+            ("", "'' is no name of a module"),
+            ("json", "there is a module 'json' in this environment already"),
+            ("atlas_plugin", "there is a module 'atlas_plugin' in this environment already"),
+            *((name, f"'{name}' is a plugin of ATLAS's own") for name in BUILTIN),
+        ],
+    )
+    def test_names_that_cannot_be(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        status, text = run("plugin", "new", name)
+        assert status == 2
+        assert problem in text
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+    def test_what_is_there_stays(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        make(tmp_path / "sums")
+        status, text = run("plugin", "new", "sums")
+        assert (status, text) == (
+            1,
+            "atlas: there is a 'sums' here already: remove it, or choose another name or directory ",
+        )
+        assert (tmp_path / "sums").is_file() or list((tmp_path / "sums").iterdir()) == []
+
+    def test_a_place_that_cannot_be_written(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        status, text = run("plugin", "new", "sums")
+        assert status == 1
+        assert "atlas: sums: cannot be made: " in text
 
 
 def test_nothing_of_the_server_imports_what_is_of_the_command() -> None:
