@@ -106,11 +106,13 @@ check: .venv/.atlas-dev ## lint and type-check everything, change nothing
 	$(CLANG_FORMAT) --dry-run -Werror {} +
 	$(BIN)/python tools/rooms
 	$(BIN)/python tools/facts --check
+	$(BIN)/python tools/hooks --check
 	$(BIN)/python tools/patches lint
 	$(BIN)/python tools/patches verify
 
-format: .venv/.atlas-dev ## format Python and C++, and write what Python shares with C++
+format: .venv/.atlas-dev ## format Python and C++, and write what Python shares with C++ and the reference of hooks
 	$(BIN)/python tools/facts
+	$(BIN)/python tools/hooks
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 	$(CLANG_FORMAT) -i {} +

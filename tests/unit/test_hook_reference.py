@@ -1,0 +1,66 @@
+"""docs/hooks.md, and the tool that writes it."""
+
+import inspect
+import re
+
+import pytest
+
+from atlas_build import hook_reference as tool
+from atlas_plugin import facts, hookspecs
+from tests.server.harness import REPOSITORY
+
+PAGE = (REPOSITORY / "docs/hooks.md").read_text(encoding="utf-8")
+SPECS = {
+    name: function
+    for name, function in vars(hookspecs).items()
+    if inspect.isfunction(function) and hasattr(function, "atlas_spec")
+}
+
+
+def section(hook: str) -> str:
+    found = re.search(rf"^### {hook}\n(.*?)(?=^##)", PAGE, re.M | re.S)
+    assert found, hook
+    return found[1]
+
+
+def test_the_page_is_what_the_specifications_say() -> None:
+    assert tool.text_of() == PAGE, "run make format"
+
+
+@pytest.mark.parametrize("hook", SPECS)
+def test_every_hook_is_documented(hook: str) -> None:
+    text, arguments = section(hook), inspect.signature(SPECS[hook]).parameters
+    assert f"[`{hook}({', '.join(arguments)})`](#{hook})" in PAGE
+    assert text.startswith(f"\n{inspect.getdoc(SPECS[hook])}\n")
+    for argument in arguments:
+        assert f"`{argument}`: " in text
+    for row in ("may return", "who waits", "deadline", "order", "one that fails", "metrics"):
+        assert re.search(rf"^\| {row} \| \S.* \|$", text, re.M), row
+
+
+def test_what_may_be_returned_is_what_the_server_takes() -> None:
+    assert "[`Respond`]" in section("on_request")
+    assert "[`Modify`](#modify) with a list of dicts" in section("on_stream_chunk")
+    assert "[`Reject`]" in section("on_response")
+    assert "[`Respond`]" not in section("on_response")
+    assert "[`Reject`]" not in section("on_finished")
+
+
+def test_metrics_and_settings_are_those_that_there_are() -> None:
+    metrics = (REPOSITORY / "docs/metrics.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(atlas_hook_\w+)`", metrics))
+    assert set(re.findall(r"`(atlas_hook_\w+)`", PAGE)) == documented
+    settings = {row["name"] for row in facts.SETTINGS}
+    assert {"hook_deadline_ms"} < set(re.findall(r"the setting `(\w+)`", PAGE)) <= settings
+
+
+def test_a_hook_that_nothing_is_said_of_is_refused() -> None:
+    with pytest.raises(ValueError, match="who waits for the hook 'on_moon'"):
+        tool.manner_of("on_moon")
+
+
+def test_hooks_that_can_be_ordered_are_named() -> None:
+    page = (REPOSITORY / "docs/plugins.md").read_text(encoding="utf-8")
+    listed = page.partition("What pluggy offers beyond works for\n")[2].partition(":")[0]
+    ordered = {hook for hook in SPECS if "`tryfirst`" in tool.manner_of(hook).order}
+    assert set(re.findall(r"`(\w+)`", listed)) == ordered
