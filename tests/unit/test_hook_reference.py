@@ -6,7 +6,7 @@ import re
 import pytest
 
 from atlas_build import hook_reference as tool
-from atlas_plugin import facts, hookspecs
+from atlas_plugin import Host, facts, hookspecs
 from tests.server.harness import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/hooks.md").read_text(encoding="utf-8")
@@ -57,6 +57,20 @@ def test_metrics_and_settings_are_those_that_there_are() -> None:
 def test_a_hook_that_nothing_is_said_of_is_refused() -> None:
     with pytest.raises(ValueError, match="who waits for the hook 'on_moon'"):
         tool.manner_of("on_moon")
+
+
+def test_the_table_of_what_others_have_knows_ours() -> None:
+    table = (REPOSITORY / "docs/plugins.md").read_text(encoding="utf-8").partition("## What others have")[2]
+    ours = "\n".join(line.rstrip("| ").rpartition(" | ")[2] for line in table.splitlines())
+    awaited = {
+        name
+        for names in re.findall(r"not yet: ((?:`[\w.]+`(?:, )?)+)", ours)
+        for name in re.findall(r"`([\w.]+)`", names)
+    }
+    assert "register_commands" in awaited
+    assert awaited & SPECS.keys() == set()
+    assert [name for name in awaited if name.startswith("host.") and hasattr(Host, name[5:])] == []
+    assert set(SPECS) <= set(re.findall(r"`(\w+)`", ours))
 
 
 def test_hooks_that_can_be_ordered_are_named() -> None:
