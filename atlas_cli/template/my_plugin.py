@@ -4,6 +4,8 @@ from typing import Any
 
 from atlas_plugin import CompletionRequest, Modify, Request, Routes, hookimpl
 
+ATLAS_API = 1  # the version of the hooks that this is written for
+
 MAX_TOKENS = 16
 
 

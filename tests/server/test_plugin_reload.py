@@ -87,6 +87,6 @@ def test_files_are_watched(start_server: StartServer, plugins: Path) -> None:
     assert version(server) is None
     for number in (1, 2):
         write_plugin(plugins, PLUGIN.format(version=number))
-        server.wait_until(lambda wanted=number: version(server) == wanted)  # type: ignore[misc]
+        server.wait_until(lambda wanted=number: version(server) == wanted)
     (plugins / "probe.py").unlink()
     server.wait_until(lambda: version(server) is None)

@@ -113,6 +113,16 @@ def test_the_tests_of_the_documentation_pass(tmp_path: Path) -> None:
     assert "3 passed" in ran.stdout, ran.stdout
 
 
+def test_a_test_that_fails_shows_the_log(tmp_path: Path) -> None:
+    source = 'def test_one(atlas_server): assert atlas_server().get("/nothing").status == 200'
+    (tmp_path / "test_one.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stdout.count(" log of llama-server on http://127.0.0.1:") == 1
+    assert "plugins active: " in ran.stdout
+
+
 TEST = "def test_one(atlas_server): print(atlas_server().get('/health').json())\n"
 
 

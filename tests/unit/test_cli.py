@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from atlas_cli import app
 from atlas_cli.simulation import LOADS, write_trace
 from atlas_cli.sizes import format_bytes, parse_bytes
-from atlas_plugin.version import __version__
+from atlas_plugin.version import HOOK_API, __version__
 from tests.builtins import BUILTIN
 
 Run = Callable[..., tuple[int, str]]
@@ -189,6 +189,7 @@ class TestNewPlugin:
         for written in files.values():
             assert "word_count" in written
             assert "my_plugin" not in written
+        assert f"\nATLAS_API = {HOOK_API} " in files["word_count.py"]
 
     @pytest.mark.parametrize(
         ("name", "problem"),

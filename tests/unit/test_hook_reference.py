@@ -2,11 +2,12 @@
 
 import inspect
 import re
+import typing
 
 import pytest
 
 from atlas_build import hook_reference as tool
-from atlas_plugin import Host, facts, hookspecs
+from atlas_plugin import Host, completions, facts, hookspecs
 from tests.server.harness import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/hooks.md").read_text(encoding="utf-8")
@@ -44,6 +45,17 @@ def test_what_may_be_returned_is_what_the_server_takes() -> None:
     assert "[`Reject`]" in section("on_response")
     assert "[`Respond`]" not in section("on_response")
     assert "[`Reject`]" not in section("on_finished")
+
+
+@pytest.mark.parametrize("hook", hookspecs.REQUEST_HOOKS)
+def test_what_a_specification_returns_may_be_returned(hook: str) -> None:
+    returns = inspect.signature(SPECS[hook]).return_annotation
+    [row] = re.findall(r"^\| may return \| (.*) \|$", section(hook), re.M)
+    if returns not in (None, completions.Verdict):
+        assert {kind.__name__ for kind in typing.get_args(returns)} <= {
+            *re.findall(r"`(\w+)`", row),
+            "NoneType",
+        }
 
 
 def test_metrics_and_settings_are_those_that_there_are() -> None:
