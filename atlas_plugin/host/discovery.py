@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 from atlas_plugin.errors import PluginError
 from atlas_plugin.host.settings import Settings
@@ -92,9 +94,16 @@ def _load_module(name: str) -> object:
         raise PluginError(name, message) from None
 
 
+class _FileLoader(SourceFileLoader):
+    """Reads the file itself: compiled code kept beside it may count as fresh after a change."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_file(path: Path) -> object:
     name = _free_name(f"atlas_user_plugin_{path.stem}")
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FileLoader(name, str(path)))
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(path.stem, f"there is no file {path.absolute()}")
     module = importlib.util.module_from_spec(spec)

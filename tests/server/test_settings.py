@@ -226,7 +226,7 @@ class TestRefusals:
             ('log_level = "loud"', "key 'log_level': 'loud' is not allowed: give debug, info, warn or error"),
             ("plugins = [1]", "key 'plugins': an array may hold strings only"),
             ("plugins = 1979-05-27", "key 'plugins': a value must be a boolean, a number, a string or an"),
-            ("[plugins]\na = 1", "key 'plugins': a value must be a boolean, a number, a string or an array"),
+            ("[plugins]\na = 1", "key 'plugins': 'a' is no table: [plugins.NAME] configures the plugin NAME"),
             ("slots = 3", "key 'slots': there is no such setting; llama-server --help lists them"),
             ("[atlas]\nenabled = true", "key 'atlas': there is no such setting; llama-server --help lists"),
             ("enabled = true\n\nlog_level = = 1", "line 3: "),
