@@ -17,6 +17,7 @@ from atlas_plugin.host.settings import Settings
 from atlas_plugin.version import __version__
 
 ENTRY_POINT_GROUP = "atlas.plugins"
+_READY_MADE = "atlas_plugin.plugins"
 _DISABLE = "no:"
 
 
@@ -50,6 +51,11 @@ def find(settings: Settings, builtins: Mapping[str, object]) -> Iterator[Candida
     for entry in settings.texts("plugins"):
         if entry.endswith(".py"):
             yield _file(Path(entry), explicit=True)
+        elif _is_ready_made(entry):
+            place = f"{_READY_MADE}.{entry}"
+            yield Candidate(
+                entry, "module", place, partial(_load_ready_made, place), __version__, explicit=True
+            )
         elif not entry.startswith(_DISABLE):
             yield Candidate(entry, "module", entry, partial(_load_module, entry), explicit=True)
     if directory := settings.text("plugins_dir"):
@@ -80,6 +86,16 @@ def _directory(directory: Path, settings: Settings) -> Iterator[Candidate]:
 
 def _file(path: Path, *, explicit: bool) -> Candidate:
     return Candidate(path.stem, "file", str(path.absolute()), partial(_load_file, path), explicit=explicit)
+
+
+def _is_ready_made(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(f"{_READY_MADE}.{name}") is not None
+
+
+def _load_ready_made(place: str) -> object:
+    # An object of its own, so that two servers of one process are configured apart.
+    plugin: object = importlib.import_module(place).Plugin()
+    return plugin
 
 
 def _load_module(name: str) -> object:

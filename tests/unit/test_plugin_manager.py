@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 import atlas_plugin
-from atlas_plugin import PluginError, PluginInfo, Response
+from atlas_plugin import PluginError, PluginInfo, Request, Response
+from atlas_plugin import plugins as ready_made
 from atlas_plugin.testing import Application, FakeHost
 from tests.builtins import BUILTIN
 
@@ -352,3 +353,32 @@ class TestBuiltinRoutes:
         assert logging.getLogger("atlas").getEffectiveLevel() == logging.WARNING
         start(FakeHost(verbose_logging=True))
         assert logging.getLogger("atlas").getEffectiveLevel() == logging.DEBUG
+
+
+READY_MADE = """
+    from atlas_plugin import hookimpl
+
+    class Plugin:
+        '''Says hello.'''
+
+        @hookimpl
+        def register_routes(self, routes):
+            routes.get("/v1/atlas/x/hello")(lambda request: "hello")
+"""
+
+
+def test_ready_made(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its short name loads it, and each server has an object of its own."""
+    write("atlas_hello.py", READY_MADE)
+    monkeypatch.setattr(ready_made, "__path__", [str(tmp_path)])
+    with (
+        Application(FakeHost(plugins=["atlas_hello"])) as first,
+        Application(FakeHost(plugins=["atlas_hello"])) as second,
+    ):
+        for application in (first, second):
+            answer = application.handle(Request("GET", "/v1/atlas/x/hello"))
+            assert isinstance(answer, Response)
+            assert answer.body == b"hello"
+        found = info(first, "atlas_hello")
+    assert (found.source, found.location) == ("module", "atlas_plugin.plugins.atlas_hello")
+    assert found.description == "Says hello."
