@@ -11,6 +11,7 @@ from atlas_plugin.completions import (
     StreamChunk,
 )
 from atlas_plugin.errors import (
+    AskError,
     AtlasError,
     AuthenticationError,
     Forbidden,
@@ -33,6 +34,7 @@ from atlas_plugin.version import ABI_VERSION, HOOK_API, __version__
 __all__ = [
     "ABI_VERSION",
     "HOOK_API",
+    "AskError",
     "AtlasError",
     "AuthenticationError",
     "Caller",

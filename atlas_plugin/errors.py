@@ -10,6 +10,7 @@
     │   ├── NotFoundError           404 not_found
     │   ├── RateLimitError          429 rate_limit_error
     │   ├── ServerError             500 server_error
+    │   │   └── AskError            what a plugin asked of the server was refused
     │   └── UnavailableError        503 service_unavailable
     └── PluginError                 a plugin that cannot be used; carries its name
 
@@ -125,6 +126,15 @@ class RateLimitError(_RetryableError):
 
 class ServerError(AtlasError):
     """Something failed on this side. The message goes to the client."""
+
+
+class AskError(ServerError):
+    """A plugin asked the server something, and got an error: its status is `answered`, its text `reason`."""
+
+    def __init__(self, path: str, answered: int, reason: str) -> None:
+        super().__init__(f"a plugin asked {path} and got {answered}: {reason}")
+        self.answered = answered
+        self.reason = reason
 
 
 class UnavailableError(_RetryableError):

@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -26,6 +26,7 @@ QUERY_REQUESTS = 11
 QUERY_HOOKS = 12
 QUERY_HOOKS_ENABLE = 13
 QUERY_HOOK_TABLES = 14
+QUERY_ASK = 15
 MAX_EVENTS = 1024
 MAX_SESSIONS = 1000
 MAX_CONVERSATIONS = 64
@@ -43,6 +44,7 @@ HOOK_FAILED = 5
 HOOK_AUTHENTICATE = 6
 MAX_DEADLINE_MS = 60000
 MAX_BATCH = 256
+MAX_ASK_MS = 86400000
 STEP_BEGIN = 0
 STEP_PASS = 1
 STEP_MODIFY = 2
@@ -115,6 +117,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'hook_deadline_ms', 'type': 'int', 'flag': '--atlas-hook-deadline-ms', 'env': 'ATLAS_HOOK_DEADLINE_MS', 'default': 50, 'reload': 'restart', 'secret': False, 'help': "milliseconds that a request waits for a plugin's hook, where the plugin names no deadline", 'min': 1, 'max': 60000},
     {'name': 'hook_breaches', 'type': 'int', 'flag': '--atlas-hook-breaches', 'env': 'ATLAS_HOOK_BREACHES', 'default': 5, 'reload': 'live', 'secret': False, 'help': "deadlines that a plugin's hook may miss in a row before it is turned off", 'min': 1, 'max': 1000},
     {'name': 'hook_workers', 'type': 'int', 'flag': '--atlas-hook-workers', 'env': 'ATLAS_HOOK_WORKERS', 'default': 16, 'reload': 'live', 'secret': False, 'help': "Python threads that call plugins' hooks at once, besides those that are over a deadline", 'min': 1, 'max': 128},
+    {'name': 'plugin_calls', 'type': 'int', 'flag': '--atlas-plugin-calls', 'env': 'ATLAS_PLUGIN_CALLS', 'default': 4, 'reload': 'live', 'secret': False, 'help': 'requests that plugins may have with the model at once; the others wait', 'min': 1, 'max': 1024},
     {'name': 'shutdown_timeout_s', 'type': 'float', 'flag': '--atlas-shutdown-timeout', 'env': 'ATLAS_SHUTDOWN_TIMEOUT', 'default': 10.0, 'reload': 'live', 'secret': False, 'help': 'seconds that running Python calls and shutdown hooks are waited for when the server stops', 'min': 0.1, 'max': 3600},
     {'name': 'log_level', 'type': 'level', 'flag': '--atlas-log-level', 'env': 'ATLAS_LOG_LEVEL', 'default': 'info', 'reload': 'live', 'secret': False, 'help': 'least severe [ATLAS] line that is logged: debug, info, warn or error'},
     {'name': 'log_format', 'type': 'format', 'flag': '--atlas-log-format', 'env': 'ATLAS_LOG_FORMAT', 'default': 'text', 'reload': 'live', 'secret': False, 'help': "text: [ATLAS] lines as llama-server's own; json: one JSON object a line"},

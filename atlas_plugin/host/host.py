@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from atlas_plugin import facts, json_text
 from atlas_plugin.errors import ServerError
+from atlas_plugin.host.client import HostClient
 from atlas_plugin.host.hook_server import HookCall, HookServer
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.host.verdicts import Step
@@ -43,7 +44,7 @@ class ServerCall(IntEnum):
     SYNC = facts.CALL_SYNC
 
 
-class Host(Protocol):
+class Host(HostClient, Protocol):
     """What the server offers to plugins. Any thread may call all methods that do not say otherwise.
 
     All but `log` raise ServerError when the server cannot answer.
@@ -105,7 +106,7 @@ class ServerHost(Host, HookServer, Protocol):
         """
 
 
-class EmbeddedHost:
+class EmbeddedHost(HostClient):
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module.
 
     `host` is the server's own pointer, which says whose state is asked for.
@@ -163,6 +164,20 @@ class EmbeddedHost:
             self._query(self._lib.ATLAS_QUERY_REQUESTS, json_text.encode({"since": since}))
         )
         return answer["last"], answer["requests"]
+
+    def call_route(
+        self, method: str, path: str, body: bytes, tenant: str, timeout_s: float
+    ) -> tuple[int, bytes]:
+        argument = {
+            "method": method,
+            "path": path,
+            "body": body.decode(),
+            "tenant": tenant,
+            "is_admin": not tenant,
+            "timeout_ms": max(1, round(timeout_s * 1000)),
+        }
+        answer = json_text.decode(self._query(self._lib.ATLAS_QUERY_ASK, json_text.encode(argument)))
+        return answer["status"], answer["body"].encode()
 
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         self._query(self._lib.ATLAS_QUERY_HOOKS, json_text.encode({"number": number, "hooks": rows}))

@@ -265,7 +265,7 @@ def _narrowed(whole: _P, protocol: type) -> _P:
 
     class Narrowed:
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("_") or name not in vars(protocol):
+            if name.startswith("_") or not hasattr(protocol, name):
                 raise AttributeError(f"{protocol.__name__} has no '{name}'; docs/plugins.md says what it has")
             return getattr(whole, name)
 

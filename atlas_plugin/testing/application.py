@@ -14,6 +14,7 @@ from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.request_hooks import HookTable
 from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Response
+from atlas_plugin.testing.fake_host import FakeHost
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Application(application.Application):
 
     def __init__(self, host: ServerHost) -> None:
         super().__init__(host, make_builtins)
+        if isinstance(host, FakeHost):
+            host.routes = self.handle
 
     def ask(self, hook: str, about: CompletionRequest | Caller, value: Any = None) -> Asked:
         """Ask about a request as the server does: by order, and what one plugin changed, the next one gets.

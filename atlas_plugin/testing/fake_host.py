@@ -2,15 +2,17 @@
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from atlas_plugin import facts
+from atlas_plugin import facts, json_text
+from atlas_plugin.host.client import HostClient
 from atlas_plugin.host.hook_server import HookCall
 from atlas_plugin.host.host import LogLevel, SessionAction
 from atlas_plugin.host.settings import Settings, SettingsChange
 from atlas_plugin.host.verdicts import Step
+from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.storage.memory_records import (
     Conversation,
@@ -20,19 +22,21 @@ from atlas_plugin.storage.memory_records import (
 )
 
 
-class FakeHost:
+class FakeHost(HostClient):
     """A host with settings of the test's choice; keeps what is logged in `records`.
 
     `memory_events` takes from `events`, one at a time; what was answered is in `orders`, by layer. A test
     makes sessions, and uses them, with `use_session`, and puts into `queue` what their clients sent.
-    `families` are its metrics, `requests_ended` the completions that ended, oldest first.
+    `families` are its metrics, `requests_ended` the completions that ended, oldest first. What plugins ask of
+    the server is in `asked`, and `answers` has the answers: of a path a JSON value, or a function of the
+    body. With an Application it answers /v1/atlas itself.
     """
 
     def __init__(self, **settings: Any) -> None:
         if unknown := settings.keys() - {row["name"] for row in facts.SETTINGS}:
             raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
         self.records: list[tuple[LogLevel, str]] = []
-        self.memory: dict[str, Any] | None = {
+        self.memory_status: dict[str, Any] | None = {
             "ram": {"budget": 1 << 26},
             "disk": {"budget": 1 << 28},
             "root": "ab" * 32,
@@ -45,6 +49,9 @@ class FakeHost:
         self.families: list[Family] = []
         self.requests_ended: list[dict[str, Any]] = []
         self.config_file: str | None = None
+        self.asked: list[tuple[str, Any]] = []
+        self.answers: dict[str, Any] = {}
+        self.routes: Callable[[Request], Response | StreamResponse] | None = None
         self.hooks: list[dict[str, Any]] = []
         self.tables: list[int] = []
         self.tallies: list[dict[str, Any]] = []
@@ -68,7 +75,7 @@ class FakeHost:
     def status(self) -> dict[str, Any]:
         """What a server says once its model is loaded."""
         return {
-            "memory": self.memory,
+            "memory": self.memory_status,
             "notices": [],
             "initialized": True,
             "context_pool_size": 4,
@@ -173,6 +180,21 @@ class FakeHost:
         return last, [record for record in self.requests_ended if record["number"] > since][
             : facts.MAX_REQUESTS
         ]
+
+    def call_route(
+        self, method: str, path: str, body: bytes, tenant: str, timeout_s: float
+    ) -> tuple[int, bytes]:
+        """From `answers`, or of the Application's routes."""
+        document = json_text.decode(body) if body else None
+        self.asked.append((path, document))
+        if path in self.answers:
+            answer = self.answers[path]
+            return 200, json_text.encode(answer(document) if callable(answer) else answer)
+        if self.routes is not None and path.startswith("/v1/atlas/"):
+            given = self.routes(Request(method, path, body=body, tenant=tenant, is_admin=not tenant))
+            assert isinstance(given, Response), "a plugin gets whole answers"
+            return given.status, given.body
+        raise AssertionError(f"FakeHost.answers has nothing for {path}")
 
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         """Keep the rows in `hooks`."""

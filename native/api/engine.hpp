@@ -6,24 +6,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 struct atlas_server_state;
 struct common_params;
 
 namespace atlas {
-
-struct engine_request {
-    std::string                                      method; // "GET" or "POST"
-    std::string                                      path; // without a query
-    std::string                                      query; // what follows ?
-    std::string                                      body;
-    std::vector<std::pair<std::string, std::string>> headers;
-
-    // Whether nobody waits for the answer any more; may be empty. Not asked again once it was so; what it throws counts as so.
-    std::function<bool()> is_gone;
-};
 
 // Members may be called from any thread that has an atlas_state_scope.
 class engine {
@@ -39,7 +26,9 @@ class engine {
 
     // Answers as llama-server does, what a handler throws too; a path that it does not know with 404. A streamed answer has
     // `next`, which must not outlive this object.
-    http_response handle(const engine_request & request);
+    // is_gone: whether nobody waits for the answer any more; may be empty. Not asked again once it was so; what it throws
+    // counts as so.
+    http_response handle(const http_request & request, std::function<bool()> is_gone);
 
     // Ends the loop, after what it computed was written back. Who waits for a result gets an error where
     // state.ending.has_begun; may be called twice.

@@ -26,8 +26,6 @@ namespace {
 // What atlas_state() is for this thread, as long as this object lives.
 using scope = atlas_state_scope;
 
-bool is_ours(const std::string & path) { return path == "/v1/atlas" || path.compare(0, 10, "/v1/atlas/") == 0; }
-
 std::string lower(std::string text) {
     std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return (char) std::tolower(c); });
     return text;
@@ -132,17 +130,18 @@ struct AtlasServer::impl {
     }
 
     http_response answer(const AtlasRequest & from) {
-        if (!is_ours(from.path)) {
-            return running->handle({from.method, from.path, from.query, from.body, from.headers, from.is_gone});
-        }
-        if (!state->runtime) {
-            return error_response(503, "ATLAS is off: config.enabled is false");
-        }
         http_request request;
         request.method = from.method;
         request.path   = from.path;
         request.query  = from.query;
         request.body   = from.body;
+        if (!is_atlas_path(from.path)) {
+            request.headers = from.headers;
+            return running->handle(request, from.is_gone);
+        }
+        if (!state->runtime) {
+            return error_response(503, "ATLAS is off: config.enabled is false");
+        }
         for (const auto & [name, value] : from.headers) {
             request.headers.emplace_back(lower(name), value);
         }

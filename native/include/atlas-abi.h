@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 7
+#define ATLAS_ABI_VERSION 8
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -89,7 +89,10 @@ extern "C" {
  *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...].
  * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}.
  * HOOK_TABLES: answers [number, ...]: the tables that were given with HOOKS and of which the present one is, or a request that
- *   goes on. */
+ *   goes on.
+ * ASK: calls a route of the server's own, whatever key it would need. argument: {"method", "path", "body": text, "tenant": whose
+ *   memory it uses, "is_admin": bool, "timeout_ms": 1 to ATLAS_MAX_ASK_MS}; answers {"status", "body": text}. No hook on the path
+ *   of requests is asked. Blocks; a route of /v1/atlas is not left at the timeout. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -104,6 +107,7 @@ extern "C" {
 #define ATLAS_QUERY_HOOKS           12
 #define ATLAS_QUERY_HOOKS_ENABLE    13
 #define ATLAS_QUERY_HOOK_TABLES     14
+#define ATLAS_QUERY_ASK             15
 
 /* The most that one query answers. */
 #define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */
@@ -141,6 +145,7 @@ extern "C" {
 
 #define ATLAS_MAX_DEADLINE_MS 60000
 #define ATLAS_MAX_BATCH       256
+#define ATLAS_MAX_ASK_MS      86400000
 
 /* How a worker gets on with a call. */
 #define ATLAS_STEP_BEGIN   0 /* Python runs */

@@ -126,9 +126,15 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
     }
 }
 
+static atlas::http_response refuse_of_router(const atlas::http_request &, const std::function<bool()> &) {
+    return atlas::error_response(
+        400, "a router has no model: its models' servers load the same plugins, which can ask there");
+}
+
 void atlas_server::ready(const std::string & model_name, int n_slots) const {
     if (state.runtime) {
         state.runtime->set_model({model_name, n_slots});
+        state.runtime->routes().open(n_slots > 0 ? atlas_calls_of_plugins(state, state.routes) : refuse_of_router);
     }
 }
 
@@ -201,6 +207,8 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
         routes.get_slots =
             state.shows_slots ? atlas_with_slots_asleep(state.sleep, routes.get_slots) : routes.get_slots;
     }
+    state.routes = atlas_routes_of(routes);
+
     const auto handler = [&state = state](const char * method, const atlas_handler & to_model, bool has_body) {
         return [&state, method, to_model, has_body](const server_http_req & req) {
             // whoever has no key must not have a model loaded
@@ -224,8 +232,8 @@ bool atlas_is_public(const std::string & path) {
 }
 
 bool atlas_owns_path(const std::string & path) {
-    const std::string root = atlas_state().route_prefix + ROUTE_ROOT;
-    return path.compare(0, root.size(), root) == 0 && (path.size() == root.size() || path[root.size()] == '/');
+    const std::string & prefix = atlas_state().route_prefix;
+    return path.compare(0, prefix.size(), prefix) == 0 && atlas::is_atlas_path(path.substr(prefix.size()));
 }
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {

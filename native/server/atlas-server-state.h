@@ -5,6 +5,7 @@
 
 #include "atlas-asleep.h"
 #include "atlas-http-guard.h"
+#include "atlas-inside.h"
 #include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
 #include "atlas-settings.hpp"
@@ -25,10 +26,11 @@ struct atlas_server_state {
     std::unique_ptr<atlas::runtime> runtime; // empty: ATLAS takes no part
     std::unique_ptr<loaded_memory>  memory; // empty: it takes no part for the model
 
-    std::string route_prefix; // --api-prefix
-    bool        shows_slots   = true;
-    bool        keeps_streams = true; // those that name a conversation, for clients that lose the connection
-    std::string slot_files; // what their paths start with
+    std::string       route_prefix; // --api-prefix
+    atlas_route_table routes; // upstream's handlers, as they serve
+    bool              shows_slots   = true;
+    bool              keeps_streams = true; // those that name a conversation, for clients that lose the connection
+    std::string       slot_files; // what their paths start with
 
     atlas_http_guard guard;
     atlas_sleep      sleep;

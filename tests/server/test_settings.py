@@ -58,6 +58,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "hook_deadline_ms": ("75", 75),
     "hook_breaches": ("3", 3),
     "hook_workers": ("2", 2),
+    "plugin_calls": ("2", 2),
     "shutdown_timeout_s": ("2.5", 2.5),
     "log_level": ("error", "error"),
     "log_format": ("json", "json"),

@@ -173,8 +173,8 @@ class TestSeveralModels:
         self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually, ask: Ask
     ) -> None:
         host, other = new_host(), new_host()
-        assert other.memory is not None
-        other.memory["root"] = OTHER_ROOT
+        assert other.memory_status is not None
+        other.memory_status["root"] = OTHER_ROOT
         application, beside = start(host), start(other)
         use(host, "a")
         eventually(lambda: rows(directory).keys() == {"a"})
@@ -206,7 +206,7 @@ class TestSeveralModels:
         self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
     ) -> None:
         host = new_host()
-        memory, host.memory = host.memory, None
+        memory, host.memory_status = host.memory_status, None
         asked = threading.Event()
         status = host.status
 
@@ -220,7 +220,7 @@ class TestSeveralModels:
         use(host, "a")
         asked.wait()
         assert rows(directory) == {}
-        host.memory = memory
+        host.memory_status = memory
         eventually(lambda: rows(directory))
         assert self.chains(directory) == {ROOT: list(KEYS)}
 

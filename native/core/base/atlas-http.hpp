@@ -11,10 +11,10 @@ namespace atlas {
 struct error;
 
 struct http_request {
-    std::string method; // GET, POST or DELETE
-    std::string path;   // decoded, without a server-wide prefix: starts with /v1/atlas
-    std::string query;  // what stood behind the '?', still encoded
-    std::string body;
+    std::string                                      method; // GET, POST or DELETE
+    std::string                                      path;   // decoded, without a server-wide prefix
+    std::string                                      query;  // what stood behind the '?', still encoded
+    std::string                                      body;
     std::vector<std::pair<std::string, std::string>> headers; // names in lower case
     // Whose it is, by the API key that it came with (atlas-tenant.hpp).
     std::string tenant;
@@ -32,6 +32,11 @@ struct http_response {
     // Called by one thread at a time. Destroying the last copy gives the stream back.
     std::function<bool(std::string & piece)> next;
 };
+
+// Whether a path, without a server-wide prefix, is ATLAS's own: /v1/atlas or below.
+inline bool is_atlas_path(const std::string & path) {
+    return path == "/v1/atlas" || path.compare(0, 10, "/v1/atlas/") == 0;
+}
 
 // An error answer in the one error format (atlas-error.hpp).
 http_response error_response(int status, const std::string & message);

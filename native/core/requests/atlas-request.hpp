@@ -66,6 +66,7 @@ class request {
     std::string traceparent; // W3C Trace Context; empty: none
     bool        is_admin    = false; // may do what an admin may
     bool        is_streamed = false; // the client asked for the answer piece by piece
+    bool        is_plugins  = false; // of a plugin: no hooks, no rates, and it waits for no lease
 
     // Held until the request ends: the lease on slots, and the session lock.
     std::shared_ptr<void> lease;

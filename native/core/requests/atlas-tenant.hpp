@@ -19,6 +19,7 @@ struct identity {
     std::string tenant; // 16 hexadecimal digits; empty: no tenants, no key, or the admin
     bool        is_admin = false;
     std::string account; // the key, for limits; empty: no request needs one
+    bool        is_plugin = false; // it comes from inside the process
 };
 
 // Whether the keys are equal. Takes the same time however much of the presented one is right.

@@ -69,17 +69,18 @@ std::unique_ptr<request> request_admission::begin(completion_head head) {
     if (is_closed) {
         throw error(503, "the server is shutting down");
     }
-    auto begun      = std::make_unique<request>();
-    begun->meter    = std::move(head.meter);
-    begun->tenant   = std::move(head.who.tenant);
-    begun->account  = std::move(head.who.account);
-    begun->is_admin = head.who.is_admin;
+    auto begun        = std::make_unique<request>();
+    begun->meter      = std::move(head.meter);
+    begun->tenant     = std::move(head.who.tenant);
+    begun->account    = std::move(head.who.account);
+    begun->is_admin   = head.who.is_admin;
+    begun->is_plugins = head.who.is_plugin;
 
     begun->request_id = is_valid_id(head.request_id) ? std::move(head.request_id) : random_request_id();
     if (is_traceparent(head.traceparent)) {
         begun->traceparent = std::move(head.traceparent);
     }
-    if (hooks && hooks->has_any()) {
+    if (hooks && hooks->has_any() && !begun->is_plugins) {
         begun->hooks = std::make_unique<hooked_request>(*hooks);
     }
     n_open++;
@@ -105,6 +106,9 @@ void request_admission::set_options(request & request, const std::string & atlas
 }
 
 void request_admission::check_rates(const request & request) {
+    if (request.is_plugins) {
+        return;
+    }
     const auto config  = all_settings.values();
     const auto now     = rate_limiter::clock::now();
     const auto exceeds = [&](const char * whose, double wait_s) {
@@ -127,7 +131,7 @@ int request_admission::admit(request & request, int n_sequences, const std::func
     const int n_slots = std::min(n_sequences, request.options().batch_size.value_or(n_sequences));
 
     slot_pool::lease held;
-    if (request.has_atlas_object()) {
+    if (request.has_atlas_object() && !request.is_plugins) {
         held = wait_for(request_wait::slots, numbers, request, [&] {
             return slots.enter(n_slots, !request.session.empty(), *all_settings.values(), is_gone);
         });
@@ -186,7 +190,9 @@ void request_admission::charge(const request & request) {
 
 void request_admission::end(const request & request) {
     record_overhead(request);
-    charge(request);
+    if (!request.is_plugins) {
+        charge(request);
+    }
     auto record = request.record();
     log_ended(request, record, *all_settings.values());
     n_breaches += record.ms.overhead > all_settings.values()->api_latency_budget_ms ? 1 : 0;

@@ -116,20 +116,20 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
 
 identity tenants::named(const std::string & name, bool is_admin) const {
     const std::string account = std::string("\0name:", 6) + name; // what no key can be, as headers have no zero bytes
-    return {hmac_sha256_hex(secret, account).substr(0, ATLAS_TENANT_DIGITS), is_admin, account};
+    return {hmac_sha256_hex(secret, account).substr(0, ATLAS_TENANT_DIGITS), is_admin, account, false};
 }
 
 identity tenants::identify(const std::string & key) const {
     const std::string account   = opts.has_keys ? key : "";
     const bool        has_admin = !opts.admin_key.empty();
     if (has_admin && is_same_key(opts.admin_key, key)) {
-        return {"", true, account};
+        return {"", true, account, false};
     }
     const bool is_admin = !has_admin && opts.all_are_admin;
     if (!opts.is_separated || key.empty()) {
-        return {"", is_admin, account};
+        return {"", is_admin, account, false};
     }
-    return {hmac_sha256_hex(secret, key).substr(0, ATLAS_TENANT_DIGITS), is_admin, account};
+    return {hmac_sha256_hex(secret, key).substr(0, ATLAS_TENANT_DIGITS), is_admin, account, false};
 }
 
 } // namespace atlas

@@ -6,6 +6,7 @@
 #include "atlas-http.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
+#include "atlas-own-routes.hpp"
 #include "atlas-policy-runner.hpp"
 #include "atlas-python.hpp"
 #include "atlas-request-admission.hpp"
@@ -65,6 +66,9 @@ class runtime {
     // The plugins' hooks on the path of requests.
     hook_calls & hooks() { return embedded.hooks(); }
 
+    // The server's own routes, for plugins: to be opened once the model is loaded.
+    own_routes & routes() { return for_plugins; }
+
     // Whether conversations of sessions are kept, and can be asked for. Any thread.
     bool keeps_conversations() const;
 
@@ -122,6 +126,7 @@ class runtime {
     // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
 
+    own_routes   for_plugins;
     call_limits  calls;
     timely_calls python_calls; // of what is answered without Python, too
 
@@ -134,6 +139,7 @@ class runtime {
     http_response flush(const http_request & request);
 
     std::optional<std::string> query(int32_t what, std::string_view argument);
+    std::optional<std::string> ask(std::string_view argument);
     std::string                change_settings(const std::string & changes);
     std::string                status_json();
     std::vector<metric_family> families();

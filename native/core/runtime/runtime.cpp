@@ -230,6 +230,7 @@ http_response runtime::answer(const http_request & request) {
 
 bool runtime::stop() {
     requests.close();
+    for_plugins.close();
     if (store) {
         store->end_waiting();
     }
@@ -269,6 +270,19 @@ std::string runtime::change_settings(const std::string & changes) {
     return answer;
 }
 
+std::optional<std::string> runtime::ask(std::string_view argument) {
+    const auto asked = parse_asked_route(argument);
+    if (!asked) {
+        return std::nullopt;
+    }
+    const auto & request = asked->request;
+    if (is_atlas_path(request.path)) {
+        return asked_answer_json(handle(request));
+    }
+    return asked_answer_json(
+        for_plugins.call(request, own_routes::clock::now() + asked->patience, config()->plugin_calls));
+}
+
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
         case ATLAS_QUERY_STATUS:          return status_json();
@@ -277,6 +291,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_REQUEST_SCHEMA:  return request_schema_json();
         case ATLAS_QUERY_METRICS:         return families_json(families());
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
+        case ATLAS_QUERY_ASK:             return ask(argument);
         case ATLAS_QUERY_HOOKS:
         case ATLAS_QUERY_HOOKS_ENABLE:
         case ATLAS_QUERY_HOOK_TABLES:     return answer_hook_query(embedded.hooks(), what, argument);

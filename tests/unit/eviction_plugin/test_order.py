@@ -70,12 +70,12 @@ def test_evictions_alone_set_nothing(
 def test_it_waits_for_a_memory(host_with: HostWith, start: Start, call: Call, eventually: Eventually) -> None:
     host = host_with()
     host.events.append(BATCH)
-    host.memory = {"problem": "a draft model"}
+    host.memory_status = {"problem": "a draft model"}
     application = start(host)
     assert status_of(application, call)["data"]["memory_policy"]["layers"] == []
-    host.memory = None
+    host.memory_status = None
     assert len(host.events) == 1
-    host.memory = {"ram": {"budget": 0}, "disk": {"budget": 1 << 28}, "root": "ab" * 32}
+    host.memory_status = {"ram": {"budget": 0}, "disk": {"budget": 1 << 28}, "root": "ab" * 32}
     eventually(lambda: host.orders[2])
     assert host.orders[1] == [], "a layer without a budget has no order"
 

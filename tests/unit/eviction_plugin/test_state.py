@@ -64,8 +64,8 @@ def test_each_model_has_its_own(
     learn(host_with(), start, eventually)
     before = {path: path.read_bytes() for path in (directory / ROOT).iterdir()}
     other = host_with()
-    assert other.memory is not None
-    other.memory["root"] = "cd" * 32
+    assert other.memory_status is not None
+    other.memory_status["root"] = "cd" * 32
     application = start(other)
     eventually(lambda: known_entries(application, call) == 2 * PERIOD)
     other.events.append(BATCH)
