@@ -1,6 +1,7 @@
 // What makes KV of one server useless to another: the model's files, and settings.
 #pragma once
 
+#include "atlas-state-layout.hpp"
 #include "llama.h"
 
 #include <cstddef>
@@ -22,6 +23,7 @@ struct model_description {
     llama_context_params                         context;
     const std::vector<llama_model_kv_override> & overrides; // of the model's metadata; one without a key ends them
     std::vector<control_vector>                  vectors       = {};
+    std::vector<std::string>                     adapters      = {}; // files, by the numbers that lineages have
     std::string                                  weights       = {}; // hash_weights(), where the file is not known
     int32_t                                      vectors_first = 0, vectors_last = 0; // layers
 };
@@ -30,13 +32,13 @@ struct model_description {
 // speed of memory; tensors of a device are copied piece by piece. Any thread; nothing may compute with a device meanwhile.
 std::string hash_weights(const llama_model * model);
 
-// The files of which every byte matters: all parts of the model, and control vectors.
+// The files of which every byte matters: all parts of the model, control vectors, and behind these the adapters.
 std::vector<std::string> fingerprint_files(const model_description & model);
 
 // All the rest, as a text: RoPE and attention settings, overrides of metadata, the types of K and V, the block size, what
-// the state's layout depends on, the build of llama.cpp and the format of the memory. has_checkpoints: whether anything
-// but blocks is stored.
+// the state's layout depends on, the build of llama.cpp and the format of the memory. The size of the context is none of
+// these, but where the model computes otherwise in a long one, or its state cannot be cut.
 std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
-                                 bool has_checkpoints);
+                                 const state_layout & layout);
 
 } // namespace atlas

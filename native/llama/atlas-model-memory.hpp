@@ -27,10 +27,9 @@ class model_memory {
     model_memory(memory_store & kept, root_status & status, const probed_state & probed);
 
     // The model was loaded, for the first time or another in its place: settles the root, now or once the model's files
-    // are hashed. tenants: all who may ask, "" among them; what they used last is read back into RAM. The thread that
-    // loads the model.
+    // are hashed. lineages: of all who may ask; what they used last is read back into RAM. The thread that loads the model.
     void settle_root(const model_description & model, const llama_context * ctx,
-                     const std::vector<std::string> & tenants);
+                     const std::vector<std::string> & lineages);
 
     // After another model, or the same with other settings, took the place of the one before.
     void set_layout(const state_layout & now) { parts.store(now, std::memory_order_release); }

@@ -1,5 +1,8 @@
 #include "atlas-fingerprint.hpp"
 
+#include "src/llama-model.h"
+
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <iomanip>
@@ -36,6 +39,7 @@ std::vector<std::string> fingerprint_files(const model_description & model) {
     for (const auto & vector : model.vectors) {
         files.push_back(vector.file);
     }
+    files.insert(files.end(), model.adapters.begin(), model.adapters.end());
     return files;
 }
 
@@ -67,17 +71,28 @@ static std::map<std::string, std::string> effective(const std::vector<llama_mode
     return values;
 }
 
+// Whether the model turns its positions by other factors in a long context, and this is one.
+static bool has_long_factors(const llama_context * ctx) {
+    const llama_model & model = *llama_get_model(ctx);
+    const auto &        parts = model.layers;
+    const bool has_factors = std::any_of(parts.begin(), parts.end(), [](const auto & each) { return each.rope_long; });
+    return has_factors && llama_n_ctx_seq(ctx) > model.hparams.n_ctx_orig_yarn;
+}
+
 std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
-                                 bool has_checkpoints) {
+                                 const state_layout & layout) {
     const llama_context_params & with = model.context;
     std::ostringstream           text;
     text.precision(17);
     text << "format=" << MEMORY_FORMAT << " build=" << model.build << " block=" << block_tokens;
-    if (has_checkpoints) {
+    if (layout.needs_checkpoint()) {
         // blocks fit any number of sequences, checkpoints carry the number of streams
         text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << with.kv_unified;
     }
-    text << " n_ctx=" << llama_n_ctx_seq(ctx) << " k=" << with.type_k << " v=" << with.type_v
+    if (layout.parts == state_class::whole_only) {
+        text << " n_ctx=" << llama_n_ctx_seq(ctx);
+    }
+    text << " long=" << has_long_factors(ctx) << " k=" << with.type_k << " v=" << with.type_v
          << " fa=" << with.flash_attn_type << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type << ","
          << with.rope_freq_base << "," << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << ","
          << with.yarn_attn_factor << "," << with.yarn_beta_fast << "," << with.yarn_beta_slow << ","

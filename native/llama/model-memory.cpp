@@ -9,10 +9,10 @@ model_memory::model_memory(memory_store & kept, root_status & status, const prob
 }
 
 void model_memory::settle_root(const model_description & model, const llama_context * ctx,
-                               const std::vector<std::string> & tenants) {
+                               const std::vector<std::string> & lineages) {
     auto & files = status.hash_files(fingerprint_files(model));
-    roots.settle(files, fingerprint_settings(model, ctx, store.options().block_tokens, layout().needs_checkpoint()),
-                 tenants);
+    roots.settle(files, fingerprint_settings(model, ctx, store.options().block_tokens, layout()), lineages,
+                 model.adapters.size());
 }
 
 } // namespace atlas

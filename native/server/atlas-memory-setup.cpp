@@ -29,10 +29,7 @@ static std::string why_unsupported(const common_params & params, const llama_con
         return "the server embeds, it does not generate";
     }
     if (has_draft) {
-        return "a draft model or speculative decoding is used";
-    }
-    if (!params.lora_adapters.empty()) {
-        return "LoRA adapters are loaded";
+        return "a draft model is used";
     }
     if (!params.mmproj.path.empty()) {
         return "a multimodal projector is loaded";
@@ -46,18 +43,22 @@ static atlas::model_description describe(const common_params & params) {
     for (const auto & vector : params.control_vectors) {
         model.vectors.push_back({vector.fname, vector.strength});
     }
+    for (const auto & adapter : params.lora_adapters) {
+        model.adapters.push_back(adapter.path);
+    }
     model.vectors_first = params.control_vector_layer_start;
     model.vectors_last  = params.control_vector_layer_end;
     return model;
 }
 
-// Of all who may ask: those without a key, and those with each.
-static std::vector<std::string> all_tenants(atlas::runtime & runtime, const common_params & params) {
-    std::vector<std::string> tenants = {""};
+// Of all who may ask, those without a key and those with each, under the adapters that the server has set.
+static std::vector<std::string> all_lineages(const atlas_server_state & state, const common_params & params) {
+    const auto               adapters = state.adapters.now();
+    std::vector<std::string> lineages = {atlas_lineage_of("", adapters, {})};
     for (const std::string & key : params.api_keys) {
-        tenants.push_back(runtime.gate().who().identify(key).tenant);
+        lineages.push_back(atlas_lineage_of(state.runtime->gate().who().identify(key).tenant, adapters, {}));
     }
-    return tenants;
+    return lineages;
 }
 
 // The memory keeps what stock's prompt cache would, and not twice.
@@ -78,6 +79,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     if (!runtime || runtime->memory() == nullptr) {
         return;
     }
+    state.adapters.set(atlas_adapters_of(params.lora_adapters));
     auto       model   = describe(params);
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {
@@ -113,5 +115,5 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     if (params.model_borrowed != nullptr && params.model.path.empty()) {
         model.weights = atlas::hash_weights(params.model_borrowed); // not before it is sure that there is a memory
     }
-    state.memory->model.settle_root(model, ctx, all_tenants(*runtime, params));
+    state.memory->model.settle_root(model, ctx, all_lineages(state, params));
 }

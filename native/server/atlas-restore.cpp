@@ -1,9 +1,11 @@
+#include "atlas-lineage.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
 #include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-sequence-state.hpp"
+#include "atlas-server-state.h"
 #include "atlas-slots.h"
 #include "server-common.h"
 #include "server-http.h"
@@ -38,7 +40,7 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         const auto   layout  = memory.layout();
         const auto & root    = *memory.root();
         lookup.access.rewind = layout.rewind();
-        lookup.match         = memory.store.find(root.of(lookup.tenant), tokens.data(), tokens.size() - 1,
+        lookup.match         = memory.store.find(root.of(lookup.lineage), tokens.data(), tokens.size() - 1,
                                                  layout.needs_checkpoint(), root.limit(lookup.access), patience);
         if (lookup.match.is_refused) {
             lookup.result = restore_result::too_many_at_once;
@@ -62,6 +64,7 @@ static void find_for(server_task & task, const server_http_req & req) {
     lookup.access.max_tier          = req.atlas->options().memory_layers.value_or(lookup.access.max_tier);
     lookup.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
     if (atlas_memory_active()) {
+        lookup.lineage = atlas_lineage_of(lookup.tenant, atlas_state().adapters.now(), task.params.lora);
         atlas::lookup_patience patience;
         // a request with several prompts holds what was found for the first: those behind would wait for itself
         if (!req.atlas->has_lookup()) {
@@ -88,8 +91,9 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
     if (!other.memory) {
         return;
     }
-    task.memory         = std::make_shared<atlas::lookup_result>();
-    task.memory->tenant = other.memory->tenant;
+    task.memory          = std::make_shared<atlas::lookup_result>();
+    task.memory->tenant  = other.memory->tenant;
+    task.memory->lineage = other.memory->lineage;
 
     other.memory->next_choice = task.memory;
 
@@ -225,10 +229,7 @@ static void cut_checkpoints(server_prompt & prompt, size_t common) {
     });
 }
 
-void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
-    if (!atlas_active()) {
-        return;
-    }
+static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
     if (atlas_memory_active()) {
         atlas_active()->write_backs().on_launch();
         SRV_TRC("slot %d: updating prompt cache\n", id_slot); // as stock, whose tests look for it
@@ -271,4 +272,11 @@ void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prom
     task.memory->set_outcome(how);
     atlas_active()->count_restore(how);
     log_result(id_slot, how, match.n_tokens);
+}
+
+void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
+    if (atlas_active()) {
+        prepare(ctx, id_slot, prompt, task);
+        prompt.atlas.is_inexact |= task.tokens.has_moved;
+    }
 }

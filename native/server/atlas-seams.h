@@ -66,7 +66,7 @@ struct atlas_server {
 #define atlas_admit(res, req, data)
 #define atlas_adopt(prompt, loaded)
 #define atlas_at_end(write_back)
-#define atlas_before_launch(ctx, slots, slot, task)
+#define atlas_before_launch(ctx, slots, slot, task, loaded)
 #define atlas_choose_slot(ctx, slots, task, loaded, otherwise) get_available_slot(task)
 #define atlas_is_restored_at(prompt, n_tokens)                 false
 #define atlas_memory_open(params, ctx, has_draft)

@@ -6,6 +6,7 @@
 #include "atlas-asleep.h"
 #include "atlas-http-guard.h"
 #include "atlas-inside.h"
+#include "atlas-lineage.h"
 #include "atlas-memory-setup.h"
 #include "atlas-runtime.hpp"
 #include "atlas-settings.hpp"
@@ -32,6 +33,7 @@ struct atlas_server_state {
     bool              keeps_streams = true; // those that name a conversation, for clients that lose the connection
     std::string       slot_files; // what their paths start with
 
+    atlas_adapters   adapters;
     atlas_http_guard guard;
     atlas_sleep      sleep;
     atlas_ending     ending;

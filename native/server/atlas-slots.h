@@ -33,8 +33,15 @@ bool atlas_memory_active();
 void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft);
 
 // Before a slot is chosen: sets task.tokens.lineage, so that tokens of another tenant, or computed under other adapters or
-// scales, have nothing in common with the task's. loaded: the adapters, with the scales of tasks that name none.
+// scales, have nothing in common with the task's, and drops what was looked up under another. loaded: the adapters, with the
+// scales of tasks that name none. Sets task.tokens.has_moved where an adapter begins within the prompt: what a slot computes from
+// there on is not the lineage's.
 void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora_info> & loaded);
+
+// Before a task that names adapters is launched: gives the slot these. Upstream would do so itself, and empty the slot of what has
+// just been put back for them.
+void atlas_apply_adapters(std::vector<common_adapter_lora_info> & to, const server_task & task,
+                          const std::vector<common_adapter_lora_info> & loaded);
 
 // A slot file was loaded into the slot: it does not say what it was computed under, which is taken to be what the server
 // has set now. It is nobody's of several tenants.
@@ -92,13 +99,15 @@ slot * atlas_choose_slot(llama_context * ctx, std::vector<slot> & slots, server_
 
 // Once nothing can hold the task back any more: makes room, and gives the slot what the memory has for it.
 template <typename slot>
-void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & chosen, server_task & task) {
+void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & chosen, server_task & task,
+                         const std::vector<common_adapter_lora_info> & loaded) {
     for (slot & other : slots) {
         if (&other != &chosen && !other.is_processing() && atlas_memory_may_clear(ctx, other.prompt, chosen.id, task)) {
             other.prompt_clear();
         }
     }
     atlas_memory_restore(ctx, chosen.id, chosen.prompt, task);
+    atlas_apply_adapters(chosen.lora, task, loaded);
 }
 
 // Whether the slot's state was restored exactly here, so that there is nothing to roll back to go on.

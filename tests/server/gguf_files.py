@@ -1,15 +1,15 @@
 """Writes small GGUF files with random weights: what a server can load beside its model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
 
 # Of the demo model.
 WIDTH = 192
 
-Value = bool | int | float | str | list[float] | list[str]
+Value = bool | int | float | str | list[int] | list[float] | list[str]
 
 # A model with 32 KiB of KV a token that computes next to nothing: what fills the memory's layers soon.
 WIDE_KV_BYTES = 32 * 1024
@@ -50,14 +50,20 @@ _PROJECTOR_TENSORS: dict[str, tuple[int, ...]] = {
 }
 
 
-def write_lora(path: Path) -> Path:
-    """A LoRA adapter of the demo model, strong enough to change its answers."""
+def write_lora(path: Path, *, layer: int = 1, begins_at: Sequence[int] = ()) -> Path:
+    """A LoRA adapter of the demo model, strong enough to change its answers.
+
+    Those of two layers differ. `begins_at`: tokens after which it begins (aLoRA); without any, it is for all
+    of a prompt.
+    """
     metadata: dict[str, Value] = {
         "general.type": "adapter",
         "adapter.type": "lora",
         "adapter.lora.alpha": 6.4,
     }
-    query = "blk.1.attn_q.weight"
+    if begins_at:
+        metadata["adapter.alora.invocation_tokens"] = list(begins_at)
+    query = f"blk.{layer}.attn_q.weight"
     return _write(path, "llama", metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
 
 
@@ -114,6 +120,8 @@ def gguf_writer(path: Path, architecture: str, metadata: Mapping[str, Value]) ->
                 writer.add_float32(key, value)
             case str():
                 writer.add_string(key, value)
+            case [int(), *_]:
+                writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=GGUFValueType.UINT32)
             case _:
                 writer.add_array(key, value)
     return writer

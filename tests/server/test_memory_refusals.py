@@ -14,7 +14,6 @@ from tests.server.conftest import StartServer
 from tests.server.conversations import (
     ASK_CITY,
     ASK_NAME,
-    COLD,
     GREEDY,
     ONE_THREAD,
     Answer,
@@ -25,7 +24,7 @@ from tests.server.conversations import (
     memory_options,
     memory_status,
 )
-from tests.server.gguf_files import write_lora, write_projector
+from tests.server.gguf_files import write_projector
 from tests.server.harness import MODEL, REPOSITORY, STOCK_BINARY, Server
 
 Options = list[str | Path]
@@ -40,12 +39,7 @@ class Refusal:
 
 
 REFUSALS = {
-    "lora": Refusal(lambda directory: ["--lora", write_lora(directory / "lora.gguf")], "LoRA"),
-    "lora-not-applied": Refusal(
-        lambda directory: ["--lora-init-without-apply", "--lora", write_lora(directory / "lora.gguf")], "LoRA"
-    ),
     "draft-model": Refusal(lambda _: ["-md", MODEL, "--spec-type", "draft-simple"], "draft"),
-    "speculation": Refusal(lambda _: ["--spec-type", "ngram-simple"], "speculative"),
     "projector": Refusal(
         lambda directory: ["--mmproj", write_projector(directory / "mmproj.gguf")], "multimodal projector"
     ),
@@ -120,30 +114,6 @@ def test_nothing_kept_before_is_used(refusal: Refusal, start_server: StartServer
     assert answer.reused == 0
 
 
-def test_lora_scales_change_nothing_in_that(start_server: StartServer, tmp_path: Path) -> None:
-    options = REFUSALS["lora"].options(tmp_path)
-    servers = [
-        start_server([*memory_options(tmp_path), *options]),
-        start_stock(start_server, options),
-    ]
-    ours: list[str] = []
-    expected: list[str] = []
-    # stock is right where it reuses nothing
-    ways: list[dict[str, Any]] = [{}, COLD]
-    for server, answers, fields in zip(servers, (ours, expected), ways, strict=True):
-        told = Conversation(10)
-        for scale in (1, 0, 0.5):
-            server.post("/lora-adapters", [{"id": 0, "scale": scale}]).raise_for_status()
-            other = [{"id": 0, "scale": 1 - scale}]
-            answers.append(chat(server, told.asking(ASK_CITY), **fields).text)
-            answers.append(chat(server, told.asking(ASK_CITY), lora=other, **fields).text)
-            answers.append(told.ask(server, ASK_NAME, **fields).text)
-    assert ours == expected
-    assert len(set(ours)) > 2, "the adapter changes no answer"
-    flush(servers[0])
-    assert not block_files(tmp_path)
-
-
 def test_images_are_seen(start_server: StartServer, tmp_path: Path) -> None:
     options = REFUSALS["projector"].options(tmp_path)
     server = start_server([*memory_options(tmp_path), *options])
@@ -178,7 +148,7 @@ def test_every_speculation_is_in_the_docs(start_server: StartServer, tmp_path: P
     assert [kind for kind in kinds if f"`{kind}`" not in memory] == []
     for kind in (kind for kind in kinds if kind.startswith("ngram-")):
         server = start_server([*memory_options(tmp_path), "--spec-type", kind])
-        assert "speculative" in memory_status(server)["problem"]
+        assert "problem" not in memory_status(server)
         server.kill()
 
 

@@ -40,6 +40,7 @@ struct restore_outcome {
 struct lookup_result {
     memory_access  access;
     std::string    tenant; // empty: none
+    std::string    lineage; // under which it was looked up
     memory_match   match;
     restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
 

@@ -22,21 +22,26 @@ class root_status;
 // Every member may be called from any thread.
 class memory_root {
   public:
-    memory_root(std::string text, bool is_known) : text(std::move(text)), is_known(is_known) {}
+    // adapters: by their numbers in a lineage, what is to stand for them.
+    memory_root(std::string text, bool is_known, std::vector<std::string> adapters = {})
+        : text(std::move(text)), is_known(is_known), adapters(std::move(adapters)) {}
 
     const std::string text; // 64 hexadecimal digits
     const bool        is_known;
 
-    // The root under which a tenant's state is kept.
-    std::string of(const std::string & tenant) const;
+    // The root under which state of a lineage is kept: a tenant's name, or none, and behind it the numbers and scales of
+    // the adapters that it was computed under, as " 0:0x1p+0 2:0x1p-1".
+    std::string of(const std::string & lineage) const;
 
-    // The tenants for whom of() was called, of a root that is not known.
-    std::set<std::string> tenants() const;
+    // The lineages for which of() was called, of a root that is not known.
+    std::set<std::string> lineages() const;
 
     // How a request may use the memory, under this root.
     memory_access limit(memory_access access) const;
 
   private:
+    const std::vector<std::string> adapters;
+
     mutable std::mutex            mutex;
     mutable std::set<std::string> asked;
 };
@@ -59,9 +64,11 @@ class memory_roots {
     const memory_root * now() const { return current.load(std::memory_order_acquire); }
 
     // To be called by the thread that loads the model, when it was loaded: sets now(), at once or when its files are
-    // hashed, and tells `status`. Then what the tenants, "" among them, used last is read back into RAM. settings: what
-    // KV depends on besides the files. `files` has to live until the next call.
-    void settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & tenants);
+    // hashed, and tells `status`. Then what these lineages used last is read back into RAM. settings: what KV depends on
+    // besides the files. The last n_adapters of the files are adapters, of which only those count that a lineage names.
+    // `files` has to live until the next call.
+    void settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & lineages,
+                size_t n_adapters = 0);
 
   private:
     memory_store & store;
@@ -74,9 +81,10 @@ class memory_roots {
     std::once_flag                            preloaded; // the store does it once
     int                                       n_provisional = 0; // the loading thread's
 
-    const memory_root & set(std::string text, bool is_known);
+    const memory_root & set(std::unique_ptr<memory_root> root);
+    const memory_root & set_known(const std::string & settings, std::vector<std::string> hashes, size_t n_adapters);
     void                replace(const memory_root & before, const memory_root & root);
-    void                preload(const memory_root & root, const std::vector<std::string> & tenants);
+    void                preload(const memory_root & root, const std::vector<std::string> & lineages);
 };
 
 } // namespace atlas

@@ -249,7 +249,7 @@ CASE(the_fingerprint_has_what_kv_depends_on) {
     const auto                           ctx   = make(model);
     std::vector<llama_model_kv_override> overrides;
     atlas::model_description             as_loaded = {"a.gguf", "b1", four_sequences(false), overrides, {}};
-    const auto text   = [&] { return atlas::fingerprint_settings(as_loaded, ctx.get(), BLOCK, false); };
+    const auto text   = [&] { return atlas::fingerprint_settings(as_loaded, ctx.get(), BLOCK, {}); };
     const auto before = text();
 
     as_loaded.context.rope_freq_base = 12345;
