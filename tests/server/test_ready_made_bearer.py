@@ -264,3 +264,13 @@ def test_files_of_keys(atlas_server: StartServer, issuer: Issuer, tmp_path: Path
     assert chat(server, jwt.encode(issuer.claims(), f"{secret}!", algorithm="HS256")).status == 401
     assert chat(server, issuer.token()).status == 401
     assert secret not in server.log
+
+
+def test_prompts_go_by_the_name(atlas_server: StartServer, issuer: Issuer, tmp_path: Path) -> None:
+    given = options(tmp_path, issuer)
+    config = tmp_path / "atlas.toml"
+    rule = "\n[[plugins.prompts.rules]]\nnames = ['ada']\ntext = 'A long text, of a word after a word.'\n"
+    config.write_text(config.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    server = started(atlas_server(**{**given, "plugins": ["prompts", "bearer"]}), issuer.token())
+    ada, ben = (chat(server, issuer.token(sub=name)).json()["usage"] for name in ("ada", "ben"))
+    assert ada["prompt_tokens"] > ben["prompt_tokens"] + 8

@@ -14,6 +14,7 @@ from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.host import Host
 from atlas_plugin.http import Headers, Request
 from atlas_plugin.metrics.families import Family, Sample
+from atlas_plugin.plugins._callers import presented_key
 from atlas_plugin.plugins.bearer.config import Config
 from atlas_plugin.plugins.bearer.quotas import Quotas, Used
 from atlas_plugin.routing import Routes
@@ -77,7 +78,7 @@ class Plugin:
     @hookimpl(deadline_ms=_DEADLINE_MS)
     def authenticate(self, caller: Caller) -> Identity | Reject | None:
         # on_request goes by the headers; both must mean the same.
-        if self._tokens.presented(caller.headers) != caller.key:
+        if presented_key(caller.headers) != caller.key:
             return self._refuse(400, "malformed", "send one header Authorization or X-Api-Key")
         if self._config.also_api_keys and not self._tokens.is_token(caller.key):
             return None
@@ -95,8 +96,6 @@ class Plugin:
 
     @hookimpl(deadline_ms=_DEADLINE_MS, fails="closed", priority=-1000)
     def on_request(self, request: CompletionRequest) -> Reject | None:
-        if self._quotas is None:
-            return None
         try:
             bearer = self._bearer_of(request.headers)
         except self._tokens.RefusedError as error:
@@ -104,10 +103,10 @@ class Plugin:
             return self._refuse(error.status, error.reason, error.message)
         if bearer is None:
             return None
-        used = self._quotas.used(bearer.name)
-        if problem := self._used_up(used):
-            return self._refuse(429, "quota", f"{problem}; it starts anew at {self._quotas.starts_anew()}")
+        # For other plugins, too, such as `prompts`.
         request.state[_NAME] = bearer.name
+        if self._quotas is not None and (problem := self._used_up(self._quotas.used(bearer.name))):
+            return self._refuse(429, "quota", f"{problem}; it starts anew at {self._quotas.starts_anew()}")
         return None
 
     @hookimpl(deadline_ms=_COUNTING_MS)
@@ -159,7 +158,7 @@ class Plugin:
 
     def _bearer_of(self, headers: Headers) -> "Bearer | None":
         """Whose token it is, which `authenticate` let in; None: an API key's."""
-        key = self._tokens.presented(headers)
+        key = presented_key(headers)
         if self._config.also_api_keys and not self._tokens.is_token(key):
             return None
         return self._verifier.verify(key)

@@ -6,13 +6,11 @@ from typing import Any
 import jwt
 from jwt import exceptions
 
-from atlas_plugin.http import Headers
 from atlas_plugin.plugins.bearer.config import Config
 from atlas_plugin.plugins.bearer.keys import Key, KeySource
 
 MAX_BYTES = 8_192
 _MAX_NAME = 256
-_PREFIX = "Bearer "
 # The first that fits counts.
 _REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (exceptions.ExpiredSignatureError, "expired", "the token has expired"),
@@ -40,12 +38,6 @@ class Bearer:
 
     name: str
     scopes: frozenset[str]
-
-
-def presented(headers: Headers) -> str:
-    """What the server takes for the key of a request with these headers."""
-    text = headers.get("authorization") or headers.get("x-api-key", "")
-    return text.removeprefix(_PREFIX)
 
 
 def is_token(key: str) -> bool:
