@@ -72,9 +72,16 @@ class Outgoing:
         watch.start()
         path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
         try:
+            self._connection.connect()
+            if self._is_over:
+                # That came before there was a socket to shut down.
+                raise TimeoutError
             self._connection.request(self._method, path, self._body or None, self._headers)
             response = self._connection.getresponse()
             body = response.read(self._max_bytes)
+            if self._is_over:
+                # What was cut off looks like an end.
+                raise TimeoutError
             return Answer(response.status, Headers(response.getheaders()), body)
         except (http.client.HTTPException, OSError, ValueError) as error:
             if self._is_over or isinstance(error, TimeoutError):
