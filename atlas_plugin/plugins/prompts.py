@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -10,13 +10,10 @@ from atlas_plugin.completions import CompletionRequest, Modify
 from atlas_plugin.errors import PluginError
 from atlas_plugin.hookspecs import hookimpl
 from atlas_plugin.plugins._callers import presented_key
+from atlas_plugin.plugins._instructions import Mode, change_of
 
 _NAME = "prompts"
 _MAX_CHARACTERS = 1 << 20
-_INSTRUCTING = ("system", "developer")
-_JOINT = "\n\n"
-
-Mode = Literal["before", "after", "replace"]
 
 
 class Rule(Struct, forbid_unknown_fields=True, frozen=True):
@@ -54,7 +51,7 @@ class Plugin:
 
     @hookimpl(fails="closed")
     def on_request(self, request: CompletionRequest, body: dict[str, Any]) -> Modify | None:
-        change = _CHANGES.get(request.route.removeprefix("/v1"))
+        change = change_of(request.route)
         if change is None:
             return None
         for rule, text in self._rules:
@@ -83,64 +80,3 @@ def _fits(rule: Rule, request: CompletionRequest, body: dict[str, Any]) -> bool:
         and (not rule.tenants or request.tenant in rule.tenants)
         and (not rule.keys_sha256 or digest in rule.keys_sha256)
     )
-
-
-# All of these make one system message of ours and the client's, as many templates take no second one.
-
-
-def _chat(body: dict[str, Any], text: str, mode: Mode) -> dict[str, Any]:
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        return body
-    if mode == "replace":
-        messages = _without_instructions(messages)
-    elif messages and _is_instruction(messages[0]):
-        return {**body, "messages": [_extended(messages[0], text, mode), *messages[1:]]}
-    return {**body, "messages": [{"role": "system", "content": text}, *messages]}
-
-
-def _anthropic(body: dict[str, Any], text: str, mode: Mode) -> dict[str, Any]:
-    own, messages = body.get("system"), body.get("messages")
-    if mode == "replace" and isinstance(messages, list):
-        return {**body, "system": text, "messages": _without_instructions(messages)}
-    if isinstance(own, str) and own:
-        # The server looks for Claude Code's billing header, which changes each time, at a part's beginning.
-        own = [{"type": "text", "text": own}]
-    return {**body, "system": _joined(own, text, mode)}
-
-
-def _responses(body: dict[str, Any], text: str, mode: Mode) -> dict[str, Any]:
-    own, items = body.get("instructions"), body.get("input")
-    if isinstance(items, list) and mode == "replace":
-        return {**body, "instructions": text, "input": _without_instructions(items)}
-    if isinstance(items, list) and items and not own and _is_instruction(items[0]):
-        return {**body, "input": [_extended(items[0], text, mode, "input_text"), *items[1:]]}
-    return {**body, "instructions": _joined(own, text, mode)}
-
-
-def _extended(message: dict[str, Any], text: str, mode: Mode, kind: str = "text") -> dict[str, Any]:
-    return {**message, "content": _joined(message.get("content"), text, mode, kind)}
-
-
-def _joined(own: Any, text: str, mode: Mode, kind: str = "text") -> Any:
-    """The client's instructions, as text or in parts, with ours."""
-    if mode == "replace" or not own:
-        return text
-    if isinstance(own, str):
-        return _JOINT.join([text, own] if mode == "before" else [own, text])
-    if isinstance(own, list):
-        part = {"type": kind, "text": text + _JOINT if mode == "before" else _JOINT + text}
-        return [part, *own] if mode == "before" else [*own, part]
-    # What is neither is for the server to refuse.
-    return own
-
-
-def _is_instruction(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") in _INSTRUCTING
-
-
-def _without_instructions(messages: list[Any]) -> list[Any]:
-    return [message for message in messages if not _is_instruction(message)]
-
-
-_CHANGES = {"/chat/completions": _chat, "/responses": _responses, "/messages": _anthropic}
