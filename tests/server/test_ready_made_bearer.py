@@ -1,5 +1,7 @@
 """The ready-made plugin `bearer`, with an issuer of its own, in the real server."""
 
+import http.client
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from atlas_plugin.testing import LiveServer, StartServer
 from atlas_plugin.testing.server import Answer
 from tests.issuer import AUDIENCE, Issuer
+from tests.server.conftest import StartServer as StartRouter
+from tests.server.harness import MODEL
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
@@ -127,6 +131,14 @@ def test_two_headers_are_refused(server: LiveServer, issuer: Issuer) -> None:
     headers = {**bearer(issuer.token()), "authorization": "Bearer something-else"}
     answer = server.post(CHAT, BODY, headers)
     assert (answer.status, message(answer)) == (400, "send one header Authorization or X-Api-Key")
+    for tokens in ((issuer.token(), "another"), ("another", issuer.token())):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.putrequest("GET", "/v1/models")
+        for token in tokens:
+            connection.putheader("Authorization", f"Bearer {token}")
+        connection.endheaders()
+        assert connection.getresponse().status in (400, 401)
+        connection.close()
 
 
 def test_scopes_are_for_routes(server: LiveServer, issuer: Issuer) -> None:
@@ -224,6 +236,24 @@ def test_quotas_outlive_the_server(atlas_server: StartServer, issuer: Issuer, tm
     assert chat(server, ben).status == 200
 
 
+def test_who_leaves_before_the_end_has_used_it(
+    atlas_server: StartServer, issuer: Issuer, tmp_path: Path
+) -> None:
+    given = options(tmp_path, issuer, requests_per_day=1, quota_file=str(tmp_path / "quota.sqlite3"))
+    given["arguments"] += ["--context-shift"]
+    server = started(atlas_server(**given), issuer.token())
+    body = {**BODY, "max_tokens": -1, "ignore_eos": True, "stream": True}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", CHAT, json.dumps(body), bearer(issuer.token()))
+    assert connection.getresponse().readline().startswith(b"data: ")
+    assert server.get(USAGE, bearer(issuer.token())).json()["requests"] == 0
+    connection.close()
+    server.wait_until(lambda: server.get(USAGE, bearer(issuer.token())).json()["requests"] == 1)
+    assert chat(server, issuer.token()).status == 429
+    # What was refused uses nothing.
+    assert server.get(USAGE, bearer(issuer.token())).json()["requests"] == 1
+
+
 def test_a_quota_of_tokens(atlas_server: StartServer, issuer: Issuer, tmp_path: Path) -> None:
     # Without a quota_file it is under the memory path.
     given = options(tmp_path, issuer, tokens_per_day=1)
@@ -274,3 +304,20 @@ def test_prompts_go_by_the_name(atlas_server: StartServer, issuer: Issuer, tmp_p
     server = started(atlas_server(**{**given, "plugins": ["prompts", "bearer"]}), issuer.token())
     ada, ben = (chat(server, issuer.token(sub=name)).json()["usage"] for name in ("ada", "ben"))
     assert ada["prompt_tokens"] > ben["prompt_tokens"] + 8
+
+
+def test_a_router_passes_tokens_on(start_server: StartRouter, issuer: Issuer, tmp_path: Path) -> None:
+    """The router and each model's server check the token; the counts are in one file."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/one.gguf").symlink_to(MODEL)
+    given = options(tmp_path, issuer, requests_per_day=1, quota_file=str(tmp_path / "quota.sqlite3"))
+    arguments = ["--models-dir", str(tmp_path / "models"), "--atlas-plugin", "bearer", *given["arguments"]]
+    router = start_server(arguments, model=None)
+
+    def ask(token: str) -> int:
+        return router.post(CHAT, {**BODY, "model": "one"}, headers=bearer(token)).status_code
+
+    assert ask(issuer.token(aud="mail")) in (401, 503)
+    router.wait_until(lambda: ask(issuer.token()) == 200)
+    router.wait_until(lambda: ask(issuer.token()) == 429)
+    assert ask(issuer.token(sub="ben")) == 200

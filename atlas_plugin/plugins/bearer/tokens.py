@@ -67,17 +67,17 @@ class Verifier:
                 leeway=self._config.leeway_s,
                 options={"require": ["exp", "iss", "aud", self._config.name_claim]},
             )
-        except exceptions.PyJWTError as error:
+        except Exception as error:  # also what PyJWT does not foresee, such as a date of 1e999
             raise _refusal(error) from None
         return Bearer(self._name(claims), _scopes(claims.get(self._config.scope_claim)))
 
     def _key(self, token: str) -> tuple[Key, str]:
         try:
             header = jwt.get_unverified_header(token)
-        except exceptions.PyJWTError as error:
+        except Exception as error:  # likewise: JSON that is nested too deep
             raise _refusal(error) from None
         algorithm = header.get("alg")
-        if algorithm not in self._config.allowed:
+        if not isinstance(algorithm, str) or algorithm not in self._config.allowed:
             raise _refusal(exceptions.InvalidAlgorithmError())
         keys = self._source.keys
         if keys is None:

@@ -1,20 +1,25 @@
 """What `bearer` can be told, its keys, and its counts by the day."""
 
 import base64
+import json
 import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from atlas_plugin.errors import PluginError
+from atlas_plugin.plugins.bearer.config import Config
 from atlas_plugin.plugins.bearer.keys import Key, Keys, KeySource, parse_jwks
 from atlas_plugin.plugins.bearer.quotas import Quotas, Used
+from atlas_plugin.plugins.bearer.tokens import RefusedError, Verifier
 from atlas_plugin.testing import Application, FakeHost
+from tests.issuer import b64
 
 GOOD = {"issuer": "https://issuer.example", "audience": "llm"}
 
@@ -85,6 +90,60 @@ def jwk(key: Any, **more: Any) -> dict[str, Any]:
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP384R1())
+
+
+def token(header: Any, claims: Any = "{}") -> str:
+    parts = (part if isinstance(part, str) else json.dumps(part) for part in (header, claims))
+    return ".".join([*(b64(part.encode()) for part in parts), b64(b"signature")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "..",
+        "eyJ",
+        token({}),
+        token({"alg": None}),
+        token({"alg": ["RS256"]}),
+        token({"alg": "HS256"}),
+        token({"alg": "RS256", "kid": 1}),
+        token({"alg": "RS256", "kid": "r", "crit": ["exp"]}),
+        token([]),
+        token("[" * 5000),
+        token('{"alg": "RS256", "kid": "r", "x": ' + "[" * 5000 + "]" * 5000 + "}"),
+        token({"alg": "RS256", "kid": "r"}, "[" * 5000),
+        token({"alg": "RS256", "kid": "r"}) + "=",
+        "\x00" * 100,
+        "ü.ü.ü",
+        "x" * 8193,
+    ],
+)
+def test_no_text_is_a_token_by_chance(text: str) -> None:
+    source = KeySource(lambda: parse_jwks({"keys": [jwk(RSA, kid="r")]}), 3600, 3600)
+    source.fetch()
+    config = Config(issuer=GOOD["issuer"], audience=GOOD["audience"])
+    with pytest.raises(RefusedError) as refused:
+        Verifier(config, source).verify(text)
+    assert refused.value.status == 401
+
+
+def test_claims_that_are_nonsense() -> None:
+    source = KeySource(lambda: parse_jwks({"keys": [jwk(RSA, kid="r")]}), 3600, 3600)
+    source.fetch()
+    verifier = Verifier(Config(issuer=GOOD["issuer"], audience=GOOD["audience"]), source)
+    good = {"iss": GOOD["issuer"], "aud": "llm", "sub": "ada", "exp": 1 << 40}
+
+    def signed(**changed: Any) -> str:
+        return jwt.encode({**good, **changed}, RSA, algorithm="RS256", headers={"kid": "r"})
+
+    assert verifier.verify(signed(scope="a b")).scopes == {"a", "b"}
+    assert verifier.verify(signed(scope=1)).scopes == set()
+    nonsense: list[dict[str, Any]] = [{"exp": "soon"}, {"exp": [1]}, {"exp": float("inf")}, {"aud": {}}]
+    for changed in [*nonsense, {"nbf": "x"}, {"sub": 1}]:
+        with pytest.raises(RefusedError) as refused:
+            verifier.verify(signed(**changed))
+        assert refused.value.status == 401, changed
 
 
 def test_each_kind_of_key_is_for_its_algorithms() -> None:
