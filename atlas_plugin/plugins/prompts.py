@@ -14,6 +14,8 @@ from atlas_plugin.plugins._instructions import Mode, change_of
 
 _NAME = "prompts"
 _MAX_CHARACTERS = 1 << 20
+# A machine that is busy for a moment is no reason to refuse.
+_DEADLINE_MS = 5_000
 
 
 class Rule(Struct, forbid_unknown_fields=True, frozen=True):
@@ -49,7 +51,7 @@ class Plugin:
     def configure(self, config: Config) -> None:
         self._rules = [(rule, _text(number, rule)) for number, rule in enumerate(config.rules)]
 
-    @hookimpl(fails="closed")
+    @hookimpl(deadline_ms=_DEADLINE_MS, fails="closed")
     def on_request(self, request: CompletionRequest, body: dict[str, Any]) -> Modify | None:
         change = change_of(request.route)
         if change is None:

@@ -27,7 +27,7 @@ log = logging.getLogger("atlas")
 
 _NAME = "bearer"
 # A machine that is busy for a moment is no reason to refuse.
-_DEADLINE_MS = 1_000
+_DEADLINE_MS = 5_000
 _COUNTING_MS = 10_000
 
 
@@ -48,7 +48,7 @@ class Plugin:
             raise PluginError(
                 _NAME,
                 f"{error}; install the extra 'bearer' into {sys.prefix}: "
-                "bin/python -m pip install '.[bearer]', in the source tree of ATLAS",
+                "bin/python -m pip install -e '.[bearer]', in the source tree of ATLAS",
             ) from None
         self._config = config
         self._tokens = tokens

@@ -74,7 +74,7 @@ def test_without_pyjwt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delitem(sys.modules, f"atlas_plugin.plugins.bearer.{module}", raising=False)
         monkeypatch.delattr(f"atlas_plugin.plugins.bearer.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "jwt", None)
-    with pytest.raises(PluginError, match=r"pip install '\.\[bearer\]'"):
+    with pytest.raises(PluginError, match=r"pip install -e '\.\[bearer\]'"):
         start(monkeypatch, **GOOD)
 
 
