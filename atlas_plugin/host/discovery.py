@@ -89,7 +89,8 @@ def _file(path: Path, *, explicit: bool) -> Candidate:
 
 
 def _is_ready_made(name: str) -> bool:
-    return name.isidentifier() and importlib.util.find_spec(f"{_READY_MADE}.{name}") is not None
+    is_name = name.isidentifier() and not name.startswith("_")
+    return is_name and importlib.util.find_spec(f"{_READY_MADE}.{name}") is not None
 
 
 def _load_ready_made(place: str) -> object:

@@ -33,7 +33,9 @@ meeting & met() {
 std::string head_of(const httplib::Request & request, const std::string & key) {
     json headers = json::object();
     for (const auto & [name, value] : request.headers) {
-        headers[name] = value;
+        if (request.get_header_value(name) == value) { // of one that comes twice the first counts, as for the key
+            headers[name] = value;
+        }
     }
     return safe_json_to_str({{"key", key}, {"method", request.method}, {"path", request.path}, {"headers", headers}});
 }
