@@ -10,7 +10,7 @@ from atlas_plugin.testing import Application, FakeHost
 COOKBOOK = Path(__file__).parents[3] / "docs/cookbook"
 
 
-@pytest.mark.parametrize("name", ["audit"])
+@pytest.mark.parametrize("name", ["audit", "pii"])
 def test_configuration(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = re.findall(r"^```toml\n(.*?)^```$", (COOKBOOK / f"{name}.md").read_text(), re.M | re.S)
