@@ -10,11 +10,11 @@ from atlas_plugin.testing import Application, FakeHost
 COOKBOOK = Path(__file__).parents[3] / "docs/cookbook"
 
 
-@pytest.mark.parametrize("name", ["audit", "pii"])
+@pytest.mark.parametrize("name", ["audit", "guard", "pii"])
 def test_configuration(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = re.findall(r"^```toml\n(.*?)^```$", (COOKBOOK / f"{name}.md").read_text(), re.M | re.S)
-    assert f"[plugins.{name}]" in found[0]
+    assert f"[plugins.{name}" in found[0]
     for text in found:
         Path("atlas.toml").write_text(text, encoding="utf-8")
         host = FakeHost(plugins=[name])
