@@ -50,6 +50,33 @@ def register_routes(routes):
 """
 
 
+# Makes the model say it on the route that takes no grammar, in pieces.
+SPEAKER = """
+from atlas_plugin import Modify, hookimpl
+
+SAID = SAYS
+
+@hookimpl(priority=-10, deadline_ms=60000)
+def on_response(answer):
+    return Modify({**answer, "content": [{"type": "text", "text": SAID}]})
+
+@hookimpl(priority=-10, deadline_ms=60000)
+def on_stream_chunk(request, chunk):
+    events = list(chunk.events)
+    for event in events:
+        if event["event"] == "content_block_delta":
+            at = request.state.get("at", 0)
+            request.state["at"] = at + 6
+            event["data"]["delta"]["text"] = SAID[at : at + 6]
+    stops = [number for number, event in enumerate(events) if event["event"] == "content_block_stop"]
+    for number in stops:
+        rest = {"type": "text_delta", "text": SAID[request.state["at"] :]}
+        data = {"type": "content_block_delta", "index": 0, "delta": rest}
+        events.insert(number, {"event": "content_block_delta", "data": data})
+    return Modify(events)
+"""
+
+
 def options(directory: Path, configuration: str = CONFIGURATION, *more: Path) -> list[str]:
     file = directory / "atlas.toml"
     file.write_text(configuration, encoding="utf-8")
@@ -121,10 +148,12 @@ def test_requests(server: Server, route: str) -> None:
     assert "I am [EMAIL], [PHONE]. What is my name?" in prompt
 
 
-def test_messages(server: Server) -> None:
-    assert complete(server, "/v1/messages")["content"]
-    events = complete(server, "/v1/messages", stream=True)
-    assert read_stream(events) == read(complete(server, "/v1/messages"))
+def test_messages(start_server: StartServer, tmp_path: Path) -> None:
+    speaker = write_plugin(tmp_path, SPEAKER.replace("SAYS", repr(SAID)), "speaker")
+    server = start_server(options(tmp_path, CONFIGURATION, speaker))
+    whole, events = (complete(server, "/v1/messages", stream=stream) for stream in (False, True))
+    assert read(whole) == read_stream(events) == [REDACTED]
+    assert [event["type"] for event in events][-3:] == ["content_block_stop", "message_delta", "message_stop"]
 
 
 def test_token_ids(server: Server) -> None:
@@ -157,6 +186,19 @@ def test_metrics(server: Server) -> None:
     server.post("/completion", {"prompt": MAIL, "n_predict": 1})
     metrics = server.get("/v1/atlas/metrics/prometheus").text
     assert 'atlas_plugin_pii_total{kind="email",where="request"}' in metrics
+
+
+def test_an_audit_log_has_what_is_left(start_server: StartServer, tmp_path: Path) -> None:
+    """A plugin that keeps texts is asked behind this one."""
+    audit = f'[plugins.audit]\npath = "{tmp_path}/audit.jsonl"\nprompts = "text"\nanswers = "text"\n'
+    file = tmp_path / "atlas.toml"
+    file.write_text(CONFIGURATION + audit, encoding="utf-8")
+    server = start_server(["--atlas-plugin", "audit,pii", "--atlas-config", str(file)])
+    for stream in (False, True):
+        server.post("/completion", asking("/completion", SAID, prompt=MAIL, stream=stream))
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["prompt"], line["answer"]) for line in lines] == [(["[EMAIL]"], [REDACTED])] * 2
 
 
 def test_wrong_configuration(spawn_server: StartServer, tmp_path: Path) -> None:
