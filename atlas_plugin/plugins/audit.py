@@ -177,6 +177,7 @@ class Plugin:
             "who": {
                 "tenant": request.tenant,
                 "is_admin": request.is_admin,
+                "name": request.name or None,
                 "session": request.session_id,
                 "user": kept.get("user"),
                 "headers": headers,

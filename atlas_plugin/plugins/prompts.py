@@ -78,7 +78,7 @@ def _fits(rule: Rule, request: CompletionRequest, body: dict[str, Any]) -> bool:
     digest = hashlib.sha256(presented_key(request.headers).encode()).hexdigest() if rule.keys_sha256 else ""
     return (
         (not rule.models or body.get("model") in rule.models)
-        and (not rule.names or request.state.get("bearer") in rule.names)
+        and (not rule.names or request.name in rule.names)
         and (not rule.tenants or request.tenant in rule.tenants)
         and (not rule.keys_sha256 or digest in rule.keys_sha256)
     )

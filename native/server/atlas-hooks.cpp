@@ -4,6 +4,7 @@
 #include "atlas-limits.hpp"
 #include "atlas-request.hpp"
 #include "atlas-server-state.h"
+#include "atlas-tenant.hpp"
 #include "server-common.h"
 #include "server-http.h"
 
@@ -25,6 +26,7 @@ static json head_of(const server_http_req & req, const atlas::request & request)
             {"request_id", request.request_id},
             {"tenant", request.tenant},
             {"is_admin", request.is_admin},
+            {"name", atlas::tenants::name_of(request.account)},
             {"session_id", request.options().session_id ? json(*request.options().session_id) : json()},
             {"is_streamed", request.is_streamed},
             {"headers", headers}};

@@ -103,7 +103,6 @@ class Plugin:
             return self._refuse(error.status, error.reason, error.message)
         if bearer is None:
             return None
-        # For other plugins, too, such as `prompts`.
         request.state[_NAME] = bearer.name
         if self._quotas is not None and (problem := self._used_up(self._quotas.used(bearer.name))):
             return self._refuse(429, "quota", f"{problem}; it starts anew at {self._quotas.starts_anew()}")

@@ -137,7 +137,7 @@ class Plugin:
             "type": f"completion.{event}",
             "timestamp": time.time(),
             # Whom the plugin `bearer` let in.
-            "name": request.state.get("bearer"),
+            "name": request.name or None,
             "path": request.route,
             "data": record,
         }

@@ -40,6 +40,9 @@ class tenants {
     // Of one whom a plugin knows by that name. Of each name it is another's.
     identity named(const std::string & name, bool is_admin) const;
 
+    // The name that named() was given, of the account that it gave; empty for others.
+    static std::string name_of(const std::string & account);
+
     bool is_separated() const { return opts.is_separated; }
 
     // The name under which a session is kept: ids hold no '/'.

@@ -36,8 +36,7 @@ def start(monkeypatch: pytest.MonkeyPatch, rules: Any) -> Application:
 def test_the_first_rule_that_fits_counts(
     monkeypatch: pytest.MonkeyPatch, name: str | None, tenant: str, model: str, expected: str
 ) -> None:
-    state = {} if name is None else {"bearer": name}
-    request = CompletionRequest("/v1/chat/completions", "r", tenant=tenant, state=state)
+    request = CompletionRequest("/v1/chat/completions", "r", tenant=tenant, name=name or "")
     with start(monkeypatch, RULES) as application:
         asked = application.ask("on_request", request, {"messages": [], "model": model})
     assert asked.value["messages"] == [{"role": "system", "content": expected}]
