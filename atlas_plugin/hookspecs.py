@@ -23,6 +23,7 @@ from atlas_plugin.host.hookimpl import hookimpl as hookimpl
 from atlas_plugin.host.hookimpl import hookspec
 from atlas_plugin.host.host import Host
 from atlas_plugin.metrics.families import Family
+from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
 
 
@@ -98,6 +99,11 @@ def startup(host: Host, plugins: Plugins) -> None:
 @hookspec
 def register_routes(routes: Routes) -> None:
     """Add routes under /v1/atlas/x/; called once, after this plugin's startup."""
+
+
+@hookspec
+def register_metrics(metrics: Metrics) -> None:
+    """Make metrics, which the server exports; called once, after this plugin's startup."""
 
 
 @hookspec

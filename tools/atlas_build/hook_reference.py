@@ -40,6 +40,7 @@ _ELSEWHERE = {
     "Host": "plugins.md#hooks",
     "Plugins": "plugins.md#hooks",
     "Routes": "plugins.md#hooks",
+    "Metrics": "plugins.md#metrics",
     "Family": "plugins.md#metrics",
     "Touch": "eviction.md",
     "Eviction": "eviction.md",
