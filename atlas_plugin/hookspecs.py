@@ -5,7 +5,7 @@ An implementation names the arguments that it wants; the others can be left out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from atlas_plugin import json_text
 from atlas_plugin.completions import (
@@ -25,6 +25,9 @@ from atlas_plugin.host.host import Host
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ def register_routes(routes: Routes) -> None:
 @hookspec
 def register_metrics(metrics: Metrics) -> None:
     """Make metrics, which the server exports; called once, after this plugin's startup."""
+
+
+@hookspec
+def register_commands(commands: "Typer") -> None:
+    """Add subcommands of `atlas`; called there, where no server runs."""
 
 
 @hookspec

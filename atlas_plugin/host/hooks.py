@@ -26,7 +26,9 @@ log = logging.getLogger("atlas")
 
 _T = TypeVar("_T")
 
-LIFECYCLE = frozenset({"configure", "startup", "register_routes", "register_metrics", "shutdown"})
+LIFECYCLE = frozenset(
+    {"configure", "startup", "register_routes", "register_metrics", "register_commands", "shutdown"}
+)
 """Hooks that are called plugin by plugin, in load order; what they raise, the caller gets."""
 _OPTIONS_OF_ORDER = ("wrapper", "tryfirst", "trylast")
 

@@ -41,6 +41,7 @@ _ELSEWHERE = {
     "Plugins": "plugins.md#hooks",
     "Routes": "plugins.md#hooks",
     "Metrics": "plugins.md#metrics",
+    "Typer": "plugins.md#commands",
     "Family": "plugins.md#metrics",
     "Touch": "eviction.md",
     "Eviction": "eviction.md",
@@ -99,6 +100,14 @@ _MANNERS: Mapping[str, Manner] = {
 
 def manner_of(hook: str) -> Manner:
     """How it is asked. Raises ValueError for a hook that nothing is said of here."""
+    if hook == "register_commands":
+        return Manner(
+            "the `atlas` command",
+            "none",
+            "load order, plugin by plugin",
+            "its commands are left out, with a warning",
+            (),
+        )
     if hook in LIFECYCLE:
         is_last = hook == "shutdown"
         return Manner(
@@ -204,7 +213,9 @@ def _cell(text: str) -> str:
 
 def _hook(node: ast.FunctionDef, types: Sequence[str]) -> Iterator[str]:
     manner = manner_of(node.name)
-    arguments = [(each.arg, ast.unparse(each.annotation)) for each in node.args.args if each.annotation]
+    arguments = [
+        (each.arg, ast.unparse(each.annotation).strip("'")) for each in node.args.args if each.annotation
+    ]
     returns = ast.unparse(node.returns) if node.returns else "None"
     if node.name in hookspecs.REQUEST_HOOKS:
         answers = ", ".join(verdicts_of(node.name))
@@ -217,7 +228,7 @@ def _hook(node: ast.FunctionDef, types: Sequence[str]) -> Iterator[str]:
         "deadline": manner.deadline,
         "order": manner.order,
         "one that fails": manner.fails,
-        "metrics": ", ".join(f"`{name}`" for name in manner.metrics),
+        "metrics": ", ".join(f"`{name}`" for name in manner.metrics) or "none",
     }
     yield f"### {node.name}"
     yield ""
