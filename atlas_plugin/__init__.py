@@ -28,6 +28,7 @@ from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport, hookimpl
 from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.http import Request, Response, StreamResponse
+from atlas_plugin.memory.news import IdleSession
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
 from atlas_plugin.version import ABI_VERSION, HOOK_API, __version__
@@ -43,6 +44,7 @@ __all__ = [
     "Forbidden",
     "Host",
     "Identity",
+    "IdleSession",
     "MethodNotAllowed",
     "Metrics",
     "Modify",

@@ -22,6 +22,7 @@ from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.hookimpl import hookimpl as hookimpl
 from atlas_plugin.host.hookimpl import hookspec
 from atlas_plugin.host.host import Host
+from atlas_plugin.memory.news import IdleSession
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
@@ -167,6 +168,11 @@ def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Evicti
 @hookspec(firstresult=True)
 def admit(layer: int, touch: Touch) -> bool | None:
     """Say whether a layer should keep the entry just touched; after False it goes before all others."""
+
+
+@hookspec(firstresult=True)
+def session_ttl(session: IdleSession) -> float | None:
+    """Say how many seconds a session may be left unused before it ends, 0 for any number."""
 
 
 @hookspec

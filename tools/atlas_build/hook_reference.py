@@ -15,6 +15,7 @@ from atlas_plugin.host import hookimpl
 from atlas_plugin.host.hooks import LIFECYCLE
 from atlas_plugin.host.verdicts import step_of
 from atlas_plugin.http import Response
+from atlas_plugin.memory import news
 
 OUTPUT = REPOSITORY / "docs/hooks.md"
 
@@ -83,6 +84,13 @@ _MANNERS: Mapping[str, Manner] = {
     ),
     "periodic": Manner(
         "nobody: each plugin's has a thread of its own", "none", "none", _PASSED_OVER, COUNTED
+    ),
+    "session_ttl": Manner(
+        "nobody: a thread beside the requests asks, about each session every two seconds at most",
+        "none",
+        f"{_LOAD_ORDER}; the first answer that is not `None` counts",
+        _PASSED_OVER,
+        COUNTED,
     ),
     "reload": Manner("`POST /v1/atlas/config`", "none", _LOAD_ORDER, _PASSED_OVER, COUNTED),
     **{
@@ -259,7 +267,7 @@ def _type(node: ast.ClassDef, types: Sequence[str]) -> Iterator[str]:
 def text_of() -> str:
     """What docs/hooks.md has to be."""
     specs = list(_specs())
-    shapes = [*_classes(completions), *_classes(hookspecs, "StatusReport")]
+    shapes = [*_classes(completions), *_classes(news), *_classes(hookspecs, "StatusReport")]
     types = [node.name for node in shapes]
     (options,) = _classes(hookimpl, "HookOptions")
     lines = [
