@@ -22,7 +22,7 @@ from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.hookimpl import hookimpl as hookimpl
 from atlas_plugin.host.hookimpl import hookspec
 from atlas_plugin.host.host import Host
-from atlas_plugin.memory.news import IdleSession
+from atlas_plugin.memory.news import IdleSession, Restored, Saved
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
@@ -168,6 +168,16 @@ def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Evicti
 @hookspec(firstresult=True)
 def admit(layer: int, touch: Touch) -> bool | None:
     """Say whether a layer should keep the entry just touched; after False it goes before all others."""
+
+
+@hookspec
+def on_saved(saved: Saved) -> None:
+    """Follow which entries of the memory became durable on disk; told later, and nobody waits."""
+
+
+@hookspec
+def on_restored(restored: Restored) -> None:
+    """Follow whose state was brought back from RAM or disk; told after the request, and nobody waits."""
 
 
 @hookspec(firstresult=True)

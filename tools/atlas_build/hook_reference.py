@@ -45,6 +45,7 @@ _ELSEWHERE = {
     "Typer": "plugins.md#commands",
     "Family": "plugins.md#metrics",
     "Touch": "eviction.md",
+    "Kind": "eviction.md#for-authors-of-plugins",
     "Eviction": "eviction.md",
     "Response": "plugins.md#responses",
     "Headers": "plugins.md#requests",
@@ -85,6 +86,16 @@ _MANNERS: Mapping[str, Manner] = {
     "periodic": Manner(
         "nobody: each plugin's has a thread of its own", "none", "none", _PASSED_OVER, COUNTED
     ),
+    **{
+        hook: Manner(
+            "nobody: a thread beside the requests tells, in order",
+            "none",
+            _LOAD_ORDER,
+            _PASSED_OVER,
+            COUNTED,
+        )
+        for hook in ("on_saved", "on_restored")
+    },
     "session_ttl": Manner(
         "nobody: a thread beside the requests asks, about each session every two seconds at most",
         "none",
