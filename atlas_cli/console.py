@@ -1,8 +1,13 @@
-"""What the commands print when they cannot do what they are asked to."""
+"""What the commands print when something goes wrong."""
 
 from typing import NoReturn
 
 import typer
+
+
+def warn(message: str) -> None:
+    """Print what goes wrong beside what was asked for."""
+    typer.echo(f"atlas: warning: {message}", err=True)
 
 
 def fail(message: str) -> NoReturn:

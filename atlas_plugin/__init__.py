@@ -28,6 +28,8 @@ from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport, hookimpl
 from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.http import Request, Response, StreamResponse
+from atlas_plugin.memory.news import IdleSession, Restored, Saved
+from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
 from atlas_plugin.version import ABI_VERSION, HOOK_API, __version__
 
@@ -42,7 +44,9 @@ __all__ = [
     "Forbidden",
     "Host",
     "Identity",
+    "IdleSession",
     "MethodNotAllowed",
+    "Metrics",
     "Modify",
     "NotFoundError",
     "Pass",
@@ -55,7 +59,9 @@ __all__ = [
     "Request",
     "Respond",
     "Response",
+    "Restored",
     "Routes",
+    "Saved",
     "ServerError",
     "Settings",
     "StatusReport",

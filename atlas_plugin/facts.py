@@ -53,6 +53,7 @@ STEP_RESPOND = 4
 STEP_FAIL = 5
 EVENT_TOUCHED = 0
 EVENT_EVICTED = 1
+EVENT_SAVED = 2
 KIND_BLOCK = 0
 KIND_TAIL = 1
 KIND_CHECKPOINT = 2
@@ -73,8 +74,8 @@ ROUTE_FLUSH = '/v1/atlas/memory/flush'
 MAX_FLUSH_S = 3600
 TENANT_STATUS = ('initialized', 'context_pool_size', 'uptime_seconds', 'model', 'server_version', 'memory_persistence')
 
-EVENT_LAYOUT = '=QQqqQdBBBB4x'
-EVENT_FIELDS = ('key', 'parent', 'now', 'priority', 'size', 'saving', 'what', 'layer', 'kind', 'strategy')
+EVENT_LAYOUT = '=QQqqQdBBBBI'
+EVENT_FIELDS = ('key', 'parent', 'now', 'priority', 'size', 'seconds', 'what', 'layer', 'kind', 'strategy', 'n_tokens')
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'enabled', 'type': 'bool', 'flag': '--atlas-enabled', 'env': 'ATLAS_ENABLED', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether ATLAS takes part at all; off: stock behaviour, and no Python in the process'},

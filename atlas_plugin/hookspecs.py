@@ -5,7 +5,7 @@ An implementation names the arguments that it wants; the others can be left out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from atlas_plugin import json_text
 from atlas_plugin.completions import (
@@ -22,8 +22,13 @@ from atlas_plugin.eviction.records import Eviction, Touch
 from atlas_plugin.host.hookimpl import hookimpl as hookimpl
 from atlas_plugin.host.hookimpl import hookspec
 from atlas_plugin.host.host import Host
+from atlas_plugin.memory.news import IdleSession, Restored, Saved
 from atlas_plugin.metrics.families import Family
+from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,16 @@ def register_routes(routes: Routes) -> None:
 
 
 @hookspec
+def register_metrics(metrics: Metrics) -> None:
+    """Make metrics, which the server exports; called once, after this plugin's startup."""
+
+
+@hookspec
+def register_commands(commands: "Typer") -> None:
+    """Add subcommands of `atlas`; called there, where no server runs."""
+
+
+@hookspec
 def report_status() -> StatusReport | None:
     """Add to GET /v1/atlas/status, which goes out without it when the plugins take longer than 50 ms."""
 
@@ -153,6 +168,21 @@ def evict_order(layer: int, touches: Sequence[Touch], evictions: Sequence[Evicti
 @hookspec(firstresult=True)
 def admit(layer: int, touch: Touch) -> bool | None:
     """Say whether a layer should keep the entry just touched; after False it goes before all others."""
+
+
+@hookspec
+def on_saved(saved: Saved) -> None:
+    """Follow which entries of the memory became durable on disk; told later, and nobody waits."""
+
+
+@hookspec
+def on_restored(restored: Restored) -> None:
+    """Follow whose state was brought back from RAM or disk; told after the request, and nobody waits."""
+
+
+@hookspec(firstresult=True)
+def session_ttl(session: IdleSession) -> float | None:
+    """Say how many seconds a session may be left unused before it ends, 0 for any number."""
 
 
 @hookspec

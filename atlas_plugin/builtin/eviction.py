@@ -1,4 +1,7 @@
-"""Asks the hooks `evict_order` and `admit` what to keep, and tells the server; its own answer comes last."""
+"""Takes what happened in the memory: asks `evict_order` and `admit` what to keep, and has plugins told.
+
+Its own answer comes last.
+"""
 
 import logging
 import shutil
@@ -14,6 +17,7 @@ from atlas_plugin.eviction.records import PRIORITY_LIMIT
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
+from atlas_plugin.memory.teller import Teller
 from atlas_plugin.storage import private_files
 from atlas_plugin.storage.memory_records import MemoryEvents
 
@@ -40,9 +44,11 @@ class EvictionPlugin:
         self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
         self._is_programs = False
+        self._teller = Teller(services.host, lambda: services.plugins.hooks)
         self._batches = self._events = self._late = 0
         self._seconds = 0.0
         self._changed = False
+        self._is_first = True
         self._saved_at = time.monotonic()
         self._save_problem: str | None = None
 
@@ -54,6 +60,7 @@ class EvictionPlugin:
         if "memory_policy" in status:
             # The program has a policy of its own. Events can be taken once only.
             self._is_programs = True
+            self._teller.start()
             return
         self._parent = Path(self._host.settings().text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
@@ -80,6 +87,8 @@ class EvictionPlugin:
         problems = []
         if worker.problem is not None:
             problems.append(f"the order of eviction is not learned: {worker.problem}")
+        if news_problem := self._news_problem():
+            problems.append(news_problem)
         if self._save_problem is not None:
             problems.append(self._save_problem)
         facts: dict[str, Any] = {
@@ -88,6 +97,7 @@ class EvictionPlugin:
             "batches": self._batches,
             "events": self._events,
             "late": self._late,
+            "untold": self._teller.untold,
             "seconds": round(self._seconds, 3),
             "failures": worker.failures,
             "known_entries": sum(len(policy.directory) for policy in self._policies.values()),
@@ -95,12 +105,18 @@ class EvictionPlugin:
         return StatusReport({"memory_policy": facts}, problems)
 
     def _report_of_programs(self) -> StatusReport:
-        """The problem only: the facts are the server's own."""
+        """The problems only: the facts are the server's own."""
         problem = self._host.status()["memory_policy"]["problem"]
-        return StatusReport({}, [f"the program's memory policy fails: {problem}"] if problem else [])
+        fails = f"the program's memory policy fails: {problem}" if problem else None
+        return StatusReport({}, [text for text in (fails, self._news_problem()) if text])
+
+    def _news_problem(self) -> str | None:
+        problem = self._teller.problem
+        return problem and f"plugins are not told what the memory does: {problem}"
 
     @hookimpl
     def shutdown(self) -> None:
+        self._teller.stop()
         if self._worker is None:
             return
         if self._worker.stop():
@@ -109,19 +125,22 @@ class EvictionPlugin:
             log.warning("a plugin is slow in evict_order or admit: what eviction learned last is not saved")
 
     def _work(self) -> float:
+        self._teller.begin(is_start=self._is_first)
+        self._is_first = False
         if not self._policies:
             self._policies = self._find_layers()
             if not self._policies:
-                return WAIT_FOR_MEMORY_S
+                return POLL_S if self._teller.wants_saved else WAIT_FOR_MEMORY_S
         began = time.perf_counter()
-        events = self._host.memory_events()
+        events = self._host.memory_events(with_saved=self._teller.wants_saved)
+        self._teller.add(events.saved)
         full = events.total >= facts.MAX_EVENTS
         if events.total:
             self._batches += 1
             self._events += events.total
             self._late += full
-            self._changed = True
-            for layer in self._policies:
+            for layer in self._policies if events.touches or events.evictions else ():
+                self._changed = True
                 self._order(layer, events)
             self._seconds += time.perf_counter() - began
         if time.monotonic() >= self._saved_at + SAVE_S:

@@ -9,6 +9,7 @@ from typing import Any
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.host import ServerCall, ServerHost
+from atlas_plugin.host.manager import PluginManager
 from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request
 from atlas_plugin.memory.api import OPERATIONS, AnyBody
@@ -32,6 +33,7 @@ class MemoryPlugin:
     def __init__(self, services: Services) -> None:
         self._host = services.host
         self._calls = services.calls
+        self._plugins = services.plugins
         self._off = "the memory plugin has not started"
         self._parts: _Parts | None = None
 
@@ -41,7 +43,7 @@ class MemoryPlugin:
         if self._off:
             log.info("%s", self._off)
         else:
-            self._parts = _Parts(self._host)
+            self._parts = _Parts(self._host, self._plugins)
         answer = self._calls.answer
         answer(ServerCall.HISTORY, lambda argument: self._running().recorder.answer_history(argument))
         answer(ServerCall.RECORD, lambda argument: self._running().recorder.answer_record(argument))
@@ -119,7 +121,7 @@ class MemoryPlugin:
 class _Parts:
     """What there is while things are saved."""
 
-    def __init__(self, host: ServerHost) -> None:
+    def __init__(self, host: ServerHost, plugins: PluginManager) -> None:
         self._host = host
         self.database = Database(Path(host.settings().text("memory_save_path")))
         try:
@@ -130,7 +132,8 @@ class _Parts:
         self.limits = Limits(host)
         self.recorder = Recorder(host, ConversationStore(self.database), self.limits)
         off = host.status()["in_effect"]["conversations_off"] or ""
-        self.keeper = SessionKeeper(host, SessionStore(self.database), self.limits, self.recorder, off)
+        store = SessionStore(self.database)
+        self.keeper = SessionKeeper(host, lambda: plugins.hooks, store, self.limits, self.recorder, off)
         self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
         self.keeper.start()
 

@@ -1,6 +1,5 @@
 """GET /v1/atlas/metrics, live and for Prometheus too: numbers of all tenants together, and no names."""
 
-import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NotRequired, TypedDict
@@ -50,11 +49,9 @@ class MetricsPlugin:
             return
         self._running = Sampler(self._count, *self._sampling())
         self._running.start()
-        # Beside the start, as it takes long; at the first scrape it would make that late.
-        importing = threading.Thread(
-            target=import_module, args=(_EXPOSITION,), name="atlas-import", daemon=True
-        )
-        importing.start()
+        # It would make the first scrape late. On a thread of its own it could meet a plugin that imports
+        # the same package, and Python then gives one of the two half a module.
+        import_module(_EXPOSITION)
 
     @hookimpl
     def reload(self, changed: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from atlas_plugin.http import Request
 from atlas_plugin.openapi import Success
 from atlas_plugin.routing import Routes
 
+_HIDDEN = {"traceparent", "session_id", "tenant"}
 # What a double of JavaScript holds exactly.
 _MAX_NUMBER = 2**53
 
@@ -105,5 +106,5 @@ def _number(text: str) -> int:
 
 
 def _shown(record: dict[str, Any], request: Request) -> dict[str, Any]:
-    hidden = {"traceparent"} if request.is_admin and record["tenant"] else {"traceparent", "tenant"}
+    hidden = {"traceparent", "session_id"} if request.is_admin and record["tenant"] else _HIDDEN
     return {name: value for name, value in record.items() if name not in hidden}

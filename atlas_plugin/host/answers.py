@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from atlas_plugin import facts
 from atlas_plugin.eviction.records import PRIORITY_LIMIT
 from atlas_plugin.hookspecs import StatusReport
 from atlas_plugin.metrics.families import Family, check_families
+
+MAX_SESSION_TTL_S = next(row["max"] for row in facts.SETTINGS if row["name"] == "session_ttl_s")
 
 Check = Callable[[Any, Mapping[str, Any]], Any]
 
@@ -40,10 +43,19 @@ def _admission(answer: Any, arguments: Mapping[str, Any]) -> bool:
     return answer
 
 
+def _ttl(answer: Any, arguments: Mapping[str, Any]) -> float:
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        raise TypeError(f"session_ttl returned {type(answer).__name__}, not seconds or None")
+    if not 0 <= answer <= MAX_SESSION_TTL_S:
+        raise ValueError(f"session_ttl returned {answer}, not from 0 to {MAX_SESSION_TTL_S} seconds")
+    return float(answer)
+
+
 CHECKS: Mapping[str, Check] = {
     "report_status": _status_report,
     "report_metrics": _families,
     "evict_order": _order,
     "admit": _admission,
+    "session_ttl": _ttl,
 }
 """By hook: gives an answer that is not None, or raises; with the arguments that the hook was asked with."""

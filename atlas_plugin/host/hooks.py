@@ -26,7 +26,9 @@ log = logging.getLogger("atlas")
 
 _T = TypeVar("_T")
 
-LIFECYCLE = frozenset({"configure", "startup", "register_routes", "shutdown"})
+LIFECYCLE = frozenset(
+    {"configure", "startup", "register_routes", "register_metrics", "register_commands", "shutdown"}
+)
 """Hooks that are called plugin by plugin, in load order; what they raise, the caller gets."""
 _OPTIONS_OF_ORDER = ("wrapper", "tryfirst", "trylast")
 
@@ -102,8 +104,12 @@ class Hooks:
 
     def implements(self, hook: str) -> bool:
         """Whether any plugin that is ready has the hook."""
+        return any(self.plugins_with(hook).values())
+
+    def plugins_with(self, hook: str) -> dict[str, bool]:
+        """The names of the plugins that have the hook, and whether each is ready."""
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()
-        return any(impl.plugin_name in self._ready for impl in impls)
+        return {impl.plugin_name: impl.plugin_name in self._ready for impl in impls}
 
     def of_plugin(self, plugin: object, hook: str) -> Callable[..., Any] | None:
         """A plugin's implementation of a hook."""

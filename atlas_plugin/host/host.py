@@ -84,8 +84,11 @@ class ServerHost(Host, HookServer, Protocol):
     def request_schema(self) -> dict[str, Any]:
         """JSON Schemas of the `atlas` object of a completion: `request`, and `answer` of its answer."""
 
-    def memory_events(self) -> MemoryEvents:
-        """Take the oldest events off the queue, facts.MAX_EVENTS at most; for the plugin `eviction` alone."""
+    def memory_events(self, *, with_saved: bool = False) -> MemoryEvents:
+        """Take the oldest events off the queue, facts.MAX_EVENTS at most; for the plugin `eviction` alone.
+
+        with_saved: from now on, until a call without, it is told what became durable, too.
+        """
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
         """Set those of the entries touched in the last `memory_events`, in that order. `layer` is 1 or 2.
@@ -136,8 +139,9 @@ class EmbeddedHost(HostClient):
         schemas: dict[str, Any] = json_text.decode(self._query(self._lib.ATLAS_QUERY_REQUEST_SCHEMA))
         return schemas
 
-    def memory_events(self) -> MemoryEvents:
-        return unpack_events(self._query(self._lib.ATLAS_QUERY_MEMORY_EVENTS))
+    def memory_events(self, *, with_saved: bool = False) -> MemoryEvents:
+        argument = b"saved" if with_saved else b""
+        return unpack_events(self._query(self._lib.ATLAS_QUERY_MEMORY_EVENTS, argument))
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
         self._query(self._lib.ATLAS_QUERY_MEMORY_ORDER, pack_order(layer, priorities))

@@ -182,7 +182,9 @@ class PluginManager:
 
     def metrics(self) -> list[Family]:
         """What the plugins add to the metrics now."""
-        return [family for families in self.hooks.ask.report_metrics() for family in families]
+        current = self._set
+        reported = current.hooks.ask.report_metrics()
+        return [*current.metrics(), *(family for families in reported for family in families)]
 
     def problems(self, reports: Iterable[StatusReport]) -> list[str]:
         """A sentence for each thing that is wrong now; `reports` are those of `reports()`."""

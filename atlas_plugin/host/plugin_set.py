@@ -18,6 +18,8 @@ from atlas_plugin.host.hooks import Hooks, last_line
 from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.host.worker import Worker
+from atlas_plugin.metrics.families import Family
+from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Router, Routes
 from atlas_plugin.version import HOOK_API
 
@@ -34,6 +36,7 @@ class LoadedPlugin:
     """Of its file; empty where it has none."""
     module: object = None
     routes: Routes | None = None
+    metrics: Metrics | None = None
     started: bool = False
     periodic: Worker | None = None
 
@@ -52,6 +55,8 @@ class PluginSet:
         self.running = 0
         """Requests to routes that go on; guarded by `lock`."""
         self.lock = threading.Lock()
+        self._metric_names: dict[str, str] = {}
+        """The plugin that made each metric."""
         self._before = {plugin.info.name: plugin for plugin in before.plugins} if before else {}
 
     def load(self, settings: Settings, builtins: Mapping[str, object]) -> None:
@@ -77,7 +82,7 @@ class PluginSet:
                 log.warning("no:%s disables nothing: there is no plugin of that name", name)
 
     def start(self, host: Host, plugins: Plugins, config_file: str | None) -> None:
-        """Run `startup` and `register_routes` of each plugin, in load order; one that fails is taken out."""
+        """Run `startup` and `register_…` of each plugin, in load order; one that fails is taken out."""
         tables = plugin_config.read_tables(config_file)
         for name in tables.keys() - {plugin.info.name for plugin in self.plugins}:
             log.warning("[plugins.%s] of the configuration file is for no plugin that there is", name)
@@ -90,15 +95,23 @@ class PluginSet:
                     self.hooks.call_one(plugin.module, "startup", host=host, plugins=plugins)
                     plugin.routes = Routes(name, builtin=plugin.info.source == "builtin")
                     self.hooks.call_one(plugin.module, "register_routes", routes=plugin.routes)
+                    plugin.metrics = Metrics()
+                    self.hooks.call_one(plugin.module, "register_metrics", metrics=plugin.metrics)
                 if plugin.routes is not None:
                     self.router.include(plugin.routes)
                     plugin.info = replace(plugin.info, routes=tuple(map(str, plugin.routes.collected)))
+                self._include_metrics(plugin)
                 self.hooks.set_ready(name, True)
                 self._repeat(plugin)
 
     def active(self) -> list[LoadedPlugin]:
         """Those that run, in load order."""
         return [plugin for plugin in self.plugins if plugin.info.state == "active"]
+
+    def metrics(self) -> list[Family]:
+        """What the metrics say now that plugins made."""
+        made = (plugin.metrics for plugin in self.active() if plugin.metrics is not None)
+        return [family for metrics in made for family in metrics.families()]
 
     def fresh(self) -> list[LoadedPlugin]:
         """Those that were not in the set before, or are not what they were, in load order."""
@@ -171,6 +184,12 @@ class PluginSet:
             raise PluginError(
                 name, f"it takes no configuration: remove [plugins.{name}] from the configuration file"
             )
+
+    def _include_metrics(self, plugin: LoadedPlugin) -> None:
+        for metric in plugin.metrics.close() if plugin.metrics else ():
+            owner = self._metric_names.setdefault(metric, plugin.info.name)
+            if owner != plugin.info.name:
+                raise PluginError(plugin.info.name, f"plugin '{owner}' has a metric {metric} already")
 
     def _repeat(self, plugin: LoadedPlugin) -> None:
         name, periodic = plugin.info.name, self.hooks.of_plugin(plugin.module, "periodic")

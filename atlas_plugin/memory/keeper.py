@@ -9,8 +9,10 @@ from contextlib import suppress
 from atlas_plugin import facts
 from atlas_plugin.errors import AtlasError
 from atlas_plugin.host.clock import wall_ahead
+from atlas_plugin.host.hooks import Hooks
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.worker import Worker
+from atlas_plugin.memory.expiry import SessionExpiry
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.recorder import Recorder
 from atlas_plugin.storage.memory_records import Session, SessionEdit
@@ -33,7 +35,13 @@ class SessionKeeper:
     """
 
     def __init__(
-        self, host: ServerHost, store: SessionStore, limits: Limits, recorder: Recorder, off: str = ""
+        self,
+        host: ServerHost,
+        hooks: Callable[[], Hooks],
+        store: SessionStore,
+        limits: Limits,
+        recorder: Recorder,
+        off: str = "",
     ) -> None:
         self.written = self.expired = self.stored = 0
         self.off = off
@@ -57,6 +65,7 @@ class SessionKeeper:
         """What users pinned and unpinned since the last time."""
         self._root: str | None = None
         self._worker = Worker("atlas-sessions", self._work)
+        self._expiry = SessionExpiry(hooks, store, limits, self._end_unused)
 
     @property
     def failures(self) -> int:
@@ -65,8 +74,8 @@ class SessionKeeper:
 
     @property
     def problem(self) -> str | None:
-        """Why the thread failed last; None when it did not."""
-        return self._worker.problem
+        """Why a thread failed last; None when it did not."""
+        return self._worker.problem or self._expiry.problem
 
     def start(self) -> None:
         """Hand the stored sessions to the server; then follow what it does with them."""
@@ -77,6 +86,7 @@ class SessionKeeper:
 
     def stop(self) -> None:
         """Write what changed last, and end."""
+        self._expiry.stop()
         if self._worker.stop():
             try:
                 self.sync()
@@ -168,7 +178,9 @@ class SessionKeeper:
         self.sync()
         now = time.time()  # before the look at the clock, which may be put forward at any moment
         self._follow_clock()
-        if self._limits.session_ttl_s > 0:
+        if self._expiry.is_asked:
+            self._expiry.start()
+        elif self._limits.session_ttl_s > 0:
             self._expire(lambda: self._store.idle_since(now - self._limits.session_ttl_s))
         if self._limits.max_sessions > 0:
             self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions))
@@ -189,7 +201,8 @@ class SessionKeeper:
     def _restore(self) -> None:
         with self._lock:
             ttl_s = self._limits.session_ttl_s
-            oldest = time.time() - ttl_s if ttl_s > 0 else 0.0
+            # Where plugins decide, they have not been asked yet.
+            oldest = time.time() - ttl_s if ttl_s > 0 and not self._expiry.is_asked else 0.0
             rows = self._store.page()
             while rows:
                 for row in rows:
@@ -209,14 +222,23 @@ class SessionKeeper:
     def _expire(self, find: Callable[[], list[str]]) -> None:
         with self._lock:
             while idle := find():
-                if not self.off:
-                    for session_id in idle:
-                        self._host.edit_session("expire", session_id)
-                        self._foreign.pop(session_id, None)
-                n_deleted = self._store.delete(idle)
-                self.expired += n_deleted
-                if n_deleted < len(idle):  # an id is damaged, or another server was faster
+                if self._end(idle) < len(idle):  # an id is damaged, or another server was faster
                     break
+
+    def _end_unused(self, moments: Mapping[str, float]) -> None:
+        """End those of these sessions that were not used since the moment given, and not pinned meanwhile."""
+        with self._lock:
+            self.sync_rows()
+            self._end(self._store.idle_among(moments))
+
+    def _end(self, idle: Sequence[str]) -> int:
+        if not self.off:
+            for session_id in idle:
+                self._host.edit_session("expire", session_id)
+                self._foreign.pop(session_id, None)
+        n_deleted = self._store.delete(idle) if idle else 0
+        self.expired += n_deleted
+        return n_deleted
 
     def _has_changed(self, session: Session) -> bool:
         used = self._unused.get(session.session_id) != session.last_used

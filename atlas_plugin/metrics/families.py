@@ -130,9 +130,13 @@ class Families:
         samples = self._samples.get(name, ())
         return sum(sample.number for sample in samples if labels.items() <= sample.labels.items())
 
-    def histogram(self, name: str) -> Histogram:
-        """The sum of all histograms of a family."""
-        samples = [sample for sample in self._samples.get(name, ()) if sample.buckets]
+    def histogram(self, name: str, **labels: str) -> Histogram:
+        """The sum of a family's histograms that have these labels."""
+        samples = [
+            sample
+            for sample in self._samples.get(name, ())
+            if sample.buckets and labels.items() <= sample.labels.items()
+        ]
         if not samples:
             return Histogram()
         return Histogram(

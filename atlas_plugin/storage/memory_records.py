@@ -13,6 +13,20 @@ EVENT = Struct(facts.EVENT_LAYOUT)
 """An `atlas_memory_event`, with the fields that facts.EVENT_FIELDS names."""
 
 
+class SavedEntry(NamedTuple):
+    """An entry whose file became durable."""
+
+    key: int
+    parent: int
+    size: int
+    """Bytes of its file."""
+    kind: int
+    seconds: float
+    """That writing it took."""
+    n_tokens: int
+    """That it adds to its parent's."""
+
+
 class MemoryEvents(NamedTuple):
     """What happened to the entries of the memory since the last time, in the order in which it did."""
 
@@ -20,23 +34,31 @@ class MemoryEvents(NamedTuple):
     """Of all layers: each of them may have the entry or take it."""
     evictions: Mapping[int, Sequence[Eviction]] = {}
     """By layer."""
+    saved: Sequence[SavedEntry] = ()
+    """Where they were asked for."""
 
     @property
     def total(self) -> int:
-        """Of both together; facts.MAX_EVENTS when more may be waiting."""
-        return len(self.touches) + sum(map(len, self.evictions.values()))
+        """Of all together; facts.MAX_EVENTS when more may be waiting."""
+        return len(self.touches) + sum(map(len, self.evictions.values())) + len(self.saved)
 
 
 def unpack_events(data: bytes) -> MemoryEvents:
     """The events of an array of `atlas_memory_event`."""
     touches: list[Touch] = []
     evictions: dict[int, list[Eviction]] = {}
-    for key, parent, now, priority, size, saving, what, layer, kind, strategy in EVENT.iter_unpack(data):
+    saved: list[SavedEntry] = []
+    for key, parent, now, priority, size, seconds, what, layer, kind, strategy, n_tokens in EVENT.iter_unpack(
+        data
+    ):
         if what == facts.EVENT_TOUCHED:
-            touches.append(Touch(key, parent, now, size, kind, strategy, saving))
+            touches.append(Touch(key, parent, now, size, kind, strategy, seconds))
+        elif what == facts.EVENT_SAVED:
+            saved.append(SavedEntry(key, parent, size, kind, seconds, n_tokens))
         else:
             evictions.setdefault(layer, []).append(Eviction(key, priority, now))
-    return MemoryEvents(tuple(touches), {layer: tuple(some) for layer, some in evictions.items()})
+    gone = {layer: tuple(some) for layer, some in evictions.items()}
+    return MemoryEvents(tuple(touches), gone, tuple(saved))
 
 
 def pack_order(layer: int, priorities: Sequence[int]) -> bytes:

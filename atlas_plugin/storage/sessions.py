@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from atlas_plugin import facts
 from atlas_plugin.storage.database import Database
@@ -53,6 +54,15 @@ class StoredSession:
     last_used: float
     pinned: bool
     chains: Mapping[str, Sequence[str]]
+
+
+class IdleRow(NamedTuple):
+    """A session that is not pinned; times are in seconds since 1970."""
+
+    session_id: str
+    tokens: int
+    created_at: float
+    last_used: float
 
 
 class SessionStore:
@@ -142,6 +152,31 @@ class SessionStore:
                 (moment, facts.MAX_SESSIONS),
             ).fetchall()
         return [name for (name,) in rows]
+
+    def idle_page(self, after: str, limit: int) -> list[IdleRow]:
+        """At most `limit` that are not pinned, in the order of their ids, from the first beyond `after`.
+
+        Those whose row is damaged are left out.
+        """
+        with self._database.read("look for idle sessions") as connection:
+            rows = connection.execute(
+                "SELECT session_id, tokens, CAST(created_at AS REAL), last_used FROM sessions "
+                f"WHERE session_id > ? AND NOT pinned AND {_SOUND} ORDER BY session_id LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [IdleRow(*row) for row in rows]
+
+    def idle_among(self, moments: Mapping[str, float]) -> list[str]:
+        """Of these, the ids of those that were not used since the moment given and are not pinned."""
+        with self._database.read("look for idle sessions") as connection:
+            return [
+                name
+                for name, moment in moments.items()
+                if connection.execute(
+                    "SELECT 1 FROM sessions WHERE session_id = ? AND NOT pinned AND last_used < ?",
+                    (name, moment),
+                ).fetchone()
+            ]
 
     def idle_longest_beyond(self, limit: int) -> list[str]:
         """The ids of at most facts.MAX_SESSIONS to end so that `limit` are left: idle longest, not pinned."""

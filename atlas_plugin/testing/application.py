@@ -14,6 +14,7 @@ from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.request_hooks import HookTable
 from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Response
+from atlas_plugin.metrics.families import Families
 from atlas_plugin.testing.fake_host import FakeHost
 
 
@@ -79,6 +80,14 @@ class Application(application.Application):
         document = json_text.decode(body)
         left = chunk_of(document) if hook == "on_stream_chunk" else document
         return Asked(left, rejected, responded, identity, tuple(failed))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """What a plugin's metric says, all samples of these labels together; of histograms, their counts.
+
+        0 where there are none. Any thread.
+        """
+        families = Families(self.plugins.metrics())
+        return families.total(name, **labels) + families.histogram(name, **labels).count
 
     def __enter__(self) -> Self:
         self.start()

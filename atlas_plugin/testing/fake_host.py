@@ -55,6 +55,8 @@ class FakeHost(HostClient):
         self.hooks: list[dict[str, Any]] = []
         self.tables: list[int] = []
         self.tallies: list[dict[str, Any]] = []
+        self.is_saved_wanted = False
+        """Whether `memory_events` was last asked for what became durable, too."""
         self.pin_problem: str | None = None
         """Why a pin is refused."""
         self._version = 0
@@ -128,8 +130,9 @@ class FakeHost(HostClient):
             "answer": {"type": "object", "properties": {"session_id": session_id}},
         }
 
-    def memory_events(self) -> MemoryEvents:
+    def memory_events(self, *, with_saved: bool = False) -> MemoryEvents:
         """The next of `events`, or none."""
+        self.is_saved_wanted = with_saved
         return self.events.popleft() if self.events else MemoryEvents()
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:

@@ -56,6 +56,7 @@ extern "C" {
  * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, reload, secret, help and,
  *   where there are limits, min and max.
  * MEMORY_EVENTS: takes at most ATLAS_MAX_EVENTS off the queue; an array of atlas_memory_event. One thread at a time.
+ *   argument: empty, or "saved": from now until the next call without it there are SAVED events, too.
  * MEMORY_ORDER: sets priorities. argument: int64_t layer (1 or 2), then an int64_t for each TOUCHED event that the last
  *   MEMORY_EVENTS answered, in that order; an entry that was touched again since keeps what it has. Answers nothing.
  * SESSIONS: argument: {"since": version} or {"ids": [id, ...]}; answers {"version", "sessions": [{"session_id", "version",
@@ -76,7 +77,7 @@ extern "C" {
  *   ...]}]}]}; bounds rise, the last is null (infinity); counts are cumulative. Names are Prometheus's; those of counters
  *   end in _total.
  * REQUESTS: argument: {"since": number}; answers {"last": number of the newest, "requests": [{"number", "request_id", "route",
- *   "outcome", "atlas": bool, "tenant", "session": its hash, "traceparent", "ended": seconds since 1970, "streamed": bool,
+ *   "outcome", "atlas": bool, "tenant", "session": its hash, "session_id", "traceparent", "ended": seconds since 1970, "streamed": bool,
  *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
  *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
  *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in
@@ -157,6 +158,7 @@ extern "C" {
 
 #define ATLAS_EVENT_TOUCHED 0
 #define ATLAS_EVENT_EVICTED 1
+#define ATLAS_EVENT_SAVED   2 /* its file is durable */
 
 #define ATLAS_KIND_BLOCK      0
 #define ATLAS_KIND_TAIL       1
@@ -174,13 +176,14 @@ typedef struct atlas_memory_event {
     uint64_t parent;      /* of the block before it; 0 at a root */
     int64_t  now;
     int64_t  priority;    /* EVICTED: what it had */
-    uint64_t size;        /* bytes, at least 1 */
-    double   saving;      /* TOUCHED: what computing it would cost, in seconds of a model that takes 1 ms a token */
+    uint64_t size;        /* bytes, at least 1; SAVED: of its file */
+    double   seconds;     /* TOUCHED: what computing it would cost, with a model that takes 1 ms a token; SAVED: what
+                           * writing its file took, pauses included */
     uint8_t  what;        /* ATLAS_EVENT_… */
-    uint8_t  layer;       /* EVICTED: 1 or 2 */
+    uint8_t  layer;       /* EVICTED: 1 or 2; SAVED: 2 */
     uint8_t  kind;        /* ATLAS_KIND_… */
     uint8_t  strategy;    /* ATLAS_STRATEGY_… */
-    uint8_t  reserved[4];
+    uint32_t n_tokens;    /* SAVED: those that it adds to its parent's */
 } atlas_memory_event;
 
 typedef struct atlas_slice {

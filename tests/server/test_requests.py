@@ -53,7 +53,7 @@ def test_what_is_told_of_a_request(start_server: StartServer, tmp_path: Path) ->
     times = record["ms"]
     assert 0 < times["prefill"] <= times["first_token"] <= times["total"]
     assert len(record["session"]) == 12
-    assert record.keys().isdisjoint({"tenant", "traceparent"})
+    assert record.keys().isdisjoint({"tenant", "session_id", "traceparent"})
 
     assert complete(server, prompt={"not": "a prompt"}) == 400
     heard: set[str] = set()

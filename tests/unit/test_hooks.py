@@ -3,6 +3,7 @@
 import logging
 import re
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,98 @@ class TestMetrics:
         assert "atlas_plugins" in self.scrape(application, call)
         [problem] = application.plugins.failing
         assert error in problem
+
+
+class TestRegisteredMetrics:
+    def start(self, start_with: StartWith, body: str, **others: str) -> Application:
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        source = f"made = {{}}\n@hookimpl\ndef register_metrics(metrics):\n{lines}"
+        return start_with(a=source, **others)
+
+    def test_counters_gauges_and_histograms_are_exported(self, start_with: StartWith, call: Call) -> None:
+        application = self.start(
+            start_with,
+            "votes = metrics.counter('votes_total', 'Votes.', labels=('vote',))\n"
+            "votes.labels(vote='up').inc()\nvotes.labels('down').inc(2)\n"
+            "metrics.gauge('heat', 'Degrees.').set(-3.5)\n"
+            "size = metrics.histogram('size_bytes', 'Sizes.', labels=['of'], buckets=(10, 20))\n"
+            "for number in (1, 15, 40): size.labels(of='a').observe(number)\nsize.labels(of='b').observe(11)",
+        )
+        text = call(application, "GET", "/v1/atlas/metrics/prometheus").body.decode()
+        lines = text.splitlines()
+        for line in (
+            "# HELP votes_total Votes.",
+            "# TYPE votes_total counter",
+            'votes_total{vote="up"} 1.0',
+            'votes_total{vote="down"} 2.0',
+            "heat -3.5",
+            'size_bytes_bucket{le="10.0",of="a"} 1.0',
+            'size_bytes_bucket{le="20.0",of="a"} 2.0',
+            'size_bytes_bucket{le="+Inf",of="a"} 3.0',
+            'size_bytes_sum{of="a"} 56.0',
+            'size_bytes_count{of="b"} 1.0',
+        ):
+            assert line in lines, text
+        assert "_created" not in text
+        assert application.metric("votes_total") == 3
+        assert application.metric("votes_total", vote="down") == 2
+        assert application.metric("size_bytes", of="a") == 3
+
+    def test_they_count_from_many_threads(self, start_with: StartWith) -> None:
+        application = self.start(start_with, "made['a'] = metrics.counter('a_total', '', labels=('b',))")
+        (plugin,) = (one.module for one in application.plugins._set.plugins if one.info.name == "a")
+
+        def count() -> None:
+            for _ in range(1000):
+                plugin.made["a"].labels(b="c").inc()  # type: ignore[attr-defined]
+
+        threads = [threading.Thread(target=count) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert application.metric("a_total", b="c") == 8000
+
+    @pytest.mark.parametrize(
+        ("call_of", "error"),
+        [
+            ("counter('votes', '')", "ValueError: votes is a counter and does not end in _total"),
+            ("gauge('no name', '')", "ValueError: 'no name' or one of its labels is no name"),
+            ("gauge('a', '', labels=('__b',))", "ValueError: 'a' or one of its labels is no name"),
+            ("gauge('a', '', labels='up')", "ValueError: a: labels is a list of names, not a text"),
+            ("gauge('atlas_plugins', '')", "ValueError: atlas_plugins: names that begin with atlas_ or"),
+            ("gauge('llamacpp:x', '')", "ValueError: llamacpp:x: names that begin with"),
+            ("histogram('h', '', buckets=(2, 1))", "ValueError: Buckets not in sorted order"),
+            ("gauge('a', ''); metrics.gauge('a', '')", "ValueError: a was made already"),
+            ("gauge('votes', '')", "plugin 'b' has a metric votes already"),
+        ],
+    )
+    def test_names_that_cannot_be(self, start_with: StartWith, call_of: str, error: str) -> None:
+        votes = "@hookimpl(tryfirst=False)\ndef register_metrics(metrics): metrics.gauge('votes', '')"
+        source = f"@hookimpl\ndef register_metrics(metrics): metrics.{call_of}"
+        application = start_with(b=votes, c=source)
+        assert error in (info(application, "c").error or "")
+        assert info(application, "c").state == "failed"
+        assert info(application, "b").state == "active"
+
+    def test_nothing_is_made_later(self, start_with: StartWith) -> None:
+        application = self.start(start_with, "made['metrics'] = metrics")
+        (plugin,) = (one.module for one in application.plugins._set.plugins if one.info.name == "a")
+        with pytest.raises(RuntimeError, match="late: metrics are made in register_metrics only"):
+            plugin.made["metrics"].gauge("late", "")  # type: ignore[attr-defined]
+
+    def test_one_that_cannot_be_read_is_left_out(self, start_with: StartWith, call: Call) -> None:
+        application = self.start(
+            start_with,
+            "metrics.gauge('bad', '').set_function(lambda: 1 / 0)\nmetrics.gauge('good', '').set(1)",
+        )
+        for _ in range(2):
+            text = call(application, "GET", "/v1/atlas/metrics/prometheus").body.decode()
+            assert "\ngood 1.0\n" in text
+            assert "\nbad " not in text
+        host = application._host
+        assert isinstance(host, FakeHost)
+        assert host.log_text.count("the metric bad cannot be read") == 1
 
 
 ATTEMPTS = {

@@ -68,6 +68,28 @@ def application(host: FakeHost, write: Write) -> Iterator[Application]:
     application.stop()
 
 
+COUNTING = """
+@hookimpl
+def register_metrics(metrics):
+    metrics.counter("words_total", "Words.", labels=("word",)).labels(WORD).inc({count})
+"""
+
+
+def test_metrics_are_those_of_the_plugins_that_serve(application: Application, write: Write) -> None:
+    write("a", "a1", behind=COUNTING.format(count=7))
+    application.plugins.reload()
+    assert application.metric("words_total", word="a1") == 7
+    write("b", "b2")
+    application.plugins.reload()
+    assert application.metric("words_total", word="a1") == 7
+    write("a", "a3", behind=COUNTING.format(count=1))
+    application.plugins.reload()
+    assert application.metric("words_total") == application.metric("words_total", word="a3") == 1
+    write("a", "a4")
+    application.plugins.reload()
+    assert application.metric("words_total") == 0
+
+
 def said(application: Application, route: str) -> Any:
     answer = application.handle(Request("GET", f"/v1/atlas/x/{route}"))
     return getattr(answer, "body", b"").decode() if answer.status == 200 else answer.status

@@ -25,6 +25,7 @@ def record(number: int, tenant: str = "") -> dict[str, Any]:
         "atlas": True,
         "tenant": tenant,
         "session": "0123456789ab",
+        "session_id": "ada",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "ended": 1764000000.5,
         "streamed": True,
@@ -65,7 +66,9 @@ def test_those_after_a_number(host: FakeHost, ask: Callable[..., Any]) -> None:
     found = ask("4")
     assert (numbers(found), found["data"]["last"]) == ([5, 6], 6)
     assert found["data"]["requests"][0] == {
-        name: value for name, value in record(5).items() if name not in ("tenant", "traceparent")
+        name: value
+        for name, value in record(5).items()
+        if name not in ("tenant", "session_id", "traceparent")
     }
     assert ask("6")["data"] == {"last": 6, "requests": []}
 

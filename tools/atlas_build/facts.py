@@ -29,7 +29,7 @@ _TYPES = {
     "LogFormat": "format",
 }
 # Codes of the module struct, by types of C.
-_CODES = {"uint64_t": "Q", "int64_t": "q", "double": "d", "uint8_t": "B", "uint8_t[4]": "4x"}
+_CODES = {"uint64_t": "Q", "int64_t": "q", "double": "d", "uint32_t": "I", "uint8_t": "B"}
 
 _DEFINE = re.compile(r"^#define ATLAS_(\w+)(\(X\))? +(.+)$", re.MULTILINE)
 _ROW = re.compile(r'X\(((?:"[^"]*"|[^()"])*)\)')
@@ -87,7 +87,7 @@ def event_layout(header: str) -> tuple[str, tuple[str, ...]]:
     ffi = cffi.FFI()
     ffi.cdef(types[1])
     fields = [(name, _CODES[field.type.cname]) for name, field in ffi.typeof("atlas_memory_event").fields]
-    return "=" + "".join(code for _, code in fields), tuple(n for n, code in fields if "x" not in code)
+    return "=" + "".join(code for _, code in fields), tuple(name for name, _ in fields)
 
 
 def text_of(root: Path = REPOSITORY) -> str:

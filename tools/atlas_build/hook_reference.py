@@ -15,6 +15,7 @@ from atlas_plugin.host import hookimpl
 from atlas_plugin.host.hooks import LIFECYCLE
 from atlas_plugin.host.verdicts import step_of
 from atlas_plugin.http import Response
+from atlas_plugin.memory import news
 
 OUTPUT = REPOSITORY / "docs/hooks.md"
 
@@ -40,8 +41,11 @@ _ELSEWHERE = {
     "Host": "plugins.md#hooks",
     "Plugins": "plugins.md#hooks",
     "Routes": "plugins.md#hooks",
+    "Metrics": "plugins.md#metrics",
+    "Typer": "plugins.md#commands",
     "Family": "plugins.md#metrics",
     "Touch": "eviction.md",
+    "Kind": "eviction.md#for-authors-of-plugins",
     "Eviction": "eviction.md",
     "Response": "plugins.md#responses",
     "Headers": "plugins.md#requests",
@@ -82,6 +86,23 @@ _MANNERS: Mapping[str, Manner] = {
     "periodic": Manner(
         "nobody: each plugin's has a thread of its own", "none", "none", _PASSED_OVER, COUNTED
     ),
+    **{
+        hook: Manner(
+            "nobody: a thread beside the requests tells, in order",
+            "none",
+            _LOAD_ORDER,
+            _PASSED_OVER,
+            COUNTED,
+        )
+        for hook in ("on_saved", "on_restored")
+    },
+    "session_ttl": Manner(
+        "nobody: a thread beside the requests asks, about each session every two seconds at most",
+        "none",
+        f"{_LOAD_ORDER}; the first answer that is not `None` counts",
+        _PASSED_OVER,
+        COUNTED,
+    ),
     "reload": Manner("`POST /v1/atlas/config`", "none", _LOAD_ORDER, _PASSED_OVER, COUNTED),
     **{
         hook: Manner(
@@ -98,6 +119,14 @@ _MANNERS: Mapping[str, Manner] = {
 
 def manner_of(hook: str) -> Manner:
     """How it is asked. Raises ValueError for a hook that nothing is said of here."""
+    if hook == "register_commands":
+        return Manner(
+            "the `atlas` command",
+            "none",
+            "load order, plugin by plugin",
+            "its commands are left out, with a warning",
+            (),
+        )
     if hook in LIFECYCLE:
         is_last = hook == "shutdown"
         return Manner(
@@ -203,7 +232,9 @@ def _cell(text: str) -> str:
 
 def _hook(node: ast.FunctionDef, types: Sequence[str]) -> Iterator[str]:
     manner = manner_of(node.name)
-    arguments = [(each.arg, ast.unparse(each.annotation)) for each in node.args.args if each.annotation]
+    arguments = [
+        (each.arg, ast.unparse(each.annotation).strip("'")) for each in node.args.args if each.annotation
+    ]
     returns = ast.unparse(node.returns) if node.returns else "None"
     if node.name in hookspecs.REQUEST_HOOKS:
         answers = ", ".join(verdicts_of(node.name))
@@ -216,7 +247,7 @@ def _hook(node: ast.FunctionDef, types: Sequence[str]) -> Iterator[str]:
         "deadline": manner.deadline,
         "order": manner.order,
         "one that fails": manner.fails,
-        "metrics": ", ".join(f"`{name}`" for name in manner.metrics),
+        "metrics": ", ".join(f"`{name}`" for name in manner.metrics) or "none",
     }
     yield f"### {node.name}"
     yield ""
@@ -247,7 +278,7 @@ def _type(node: ast.ClassDef, types: Sequence[str]) -> Iterator[str]:
 def text_of() -> str:
     """What docs/hooks.md has to be."""
     specs = list(_specs())
-    shapes = [*_classes(completions), *_classes(hookspecs, "StatusReport")]
+    shapes = [*_classes(completions), *_classes(news), *_classes(hookspecs, "StatusReport")]
     types = [node.name for node in shapes]
     (options,) = _classes(hookimpl, "HookOptions")
     lines = [

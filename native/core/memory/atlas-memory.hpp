@@ -282,10 +282,11 @@ class memory_store {
     void preload(const std::vector<std::string> & roots);
 
     // For a policy that runs elsewhere. take_events() takes at most max_events of what happened since the last call; no
-    // event is kept before the first call, and 65,536 at most. set_order() then sets the priorities in a tier, 1 or 2,
+    // event is kept before the first call, and 65,536 at most. SAVED events are made from a call with_saved to one
+    // without. set_order() then sets the priorities in a tier, 1 or 2,
     // of the entries touched in these events, in their order. Until then `lru` and `lfu` have what they promise, and
     // `adaptive` is as `lru`. One thread at a time.
-    std::vector<memory_event> take_events(size_t max_events);
+    std::vector<memory_event> take_events(size_t max_events, bool with_saved = false);
     void                      set_order(int tier, const int64_t * priorities, size_t n_priorities);
 
     // Sessions. Their entries are evicted after all others, those of pinned sessions last. extend_session() makes a key

@@ -147,6 +147,13 @@ bool catalog::start_write() {
     return has_room;
 }
 
+void catalog::note_written(const disk_job & job, uint64_t bytes, double seconds) {
+    const index_node & node = *index.find(job.key); // pending, so it is there
+    if (!node.is_forgotten) {
+        events.written(node, bytes, seconds);
+    }
+}
+
 void catalog::end_write(const disk_job & job, bool is_written) {
     index_node & node = *index.find(job.key); // pending, so it is there
     unstarted_bytes   = 0;

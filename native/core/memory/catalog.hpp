@@ -154,6 +154,8 @@ class catalog {
     // Whether the files of all victims are removed, so that the new file may be written; from then on it counts.
     bool start_write();
     void end_write(const disk_job & job, bool is_written);
+    // Tells that the file of the write that is about to end is there; events.durable() then says that it stays.
+    void note_written(const disk_job & job, uint64_t bytes, double seconds);
     // Evicts at most max_entries that are over a budget, the disk's or the index's. Returns the files to remove.
     std::list<stored_file> trim(size_t max_entries);
     uint64_t               index_bytes() const;

@@ -1,4 +1,4 @@
-// What happened to entries since the last take(), for a policy that runs elsewhere. In RAM only, no locks; the store's
+// What happened to entries since the last take(), for who runs elsewhere: a policy, and those that are told. In RAM only, no locks; the store's
 // mutex guards it.
 #pragma once
 
@@ -18,7 +18,12 @@ class event_log {
     void touched(const index_node & node, uint64_t size, double saving);
     void evicted(const index_node & node, int tier, int64_t priority, int64_t now);
 
-    std::vector<memory_event> take(size_t max_events);
+    // That an entry's file is written, but its directory not yet synced, and that all are. They keep nothing unless the
+    // last take() wanted it.
+    void written(const index_node & node, uint64_t bytes, double seconds) noexcept;
+    void durable() noexcept;
+
+    std::vector<memory_event> take(size_t max_events, bool with_saved = false);
 
     // The entries of the touches that take() last returned, in order, with the time of each.
     struct touch {
@@ -38,12 +43,13 @@ class event_log {
     };
 
     const int64_t      base;
-    bool               is_wanted = false;
+    bool               is_wanted = false, is_saved_wanted = false;
     uint64_t           n_dropped = 0;
     std::deque<record> waiting;
+    std::deque<record> unsynced; // SAVED events that are not true yet
     std::vector<touch> last_taken;
 
-    void push(const index_node & node, const memory_event & event) noexcept;
+    void push(std::deque<record> & to, const index_node & node, const memory_event & event) noexcept;
 };
 
 } // namespace atlas::memory

@@ -33,7 +33,7 @@ struct policy_runner::batch {
                 evictions.at(event.layer).push_back({event.key, event.priority, event.now});
                 continue;
             }
-            touches.push_back({event.key, event.parent, event.now, event.size, event.saving,
+            touches.push_back({event.key, event.parent, event.now, event.size, event.seconds,
                                static_cast<MemoryKind>(event.kind), static_cast<MemoryStrategy>(event.strategy)});
         }
     }

@@ -141,9 +141,9 @@ void memory_store::preload(const std::vector<std::string> & roots) {
     self->state.entries.counters.preload_complete = true;
 }
 
-std::vector<memory_event> memory_store::take_events(size_t max_events) {
+std::vector<memory_event> memory_store::take_events(size_t max_events, bool with_saved) {
     const std::lock_guard<std::mutex> held(self->state.mutex);
-    return self->state.entries.events.take(max_events);
+    return self->state.entries.events.take(max_events, with_saved);
 }
 
 void memory_store::set_order(int tier, const int64_t * priorities, size_t n_priorities) {

@@ -157,13 +157,17 @@ void writer::write(lock & held, const disk_job & job) {
         return;
     }
     uint64_t    n_bytes = 0;
-    auto        began   = clock::now();
+    const auto  start   = clock::now();
+    auto        began   = start;
     std::string problem = unlocked(
         held, [&] { n_bytes = state.files.write(task->header, task->entry->data, [&] { background.pause(); }); },
         [&] {
             rest(clock::now() - began);
             began = clock::now();
         });
+    if (problem.empty()) {
+        entries.note_written(job, n_bytes, std::chrono::duration<double>(clock::now() - start).count());
+    }
     entries.end_write(job, problem.empty());
     if (problem.empty()) {
         entries.counters.written_entries++;
@@ -202,6 +206,7 @@ bool writer::sync(lock & held) {
         return false;
     }
     state.durable = finished;
+    state.entries.events.durable();
     if (state.durable >= state.flush_target) {
         state.hasty_tries = 0;
     }

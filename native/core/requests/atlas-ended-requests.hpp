@@ -20,14 +20,15 @@ struct request_record : metered_request {
     bool        has_atlas_object = false; // the request had an `atlas` object
     std::string tenant;           // 16 hexadecimal digits; empty: none
     std::string session;          // hash_of_session(); empty: none
+    std::string session_id;       // the session's name, TENANT/ID where there are tenants; no log has it
     std::string traceparent;      // W3C Trace Context; empty: none came, or one that is not well formed
     double      ended = 0; // seconds since 1970
     std::string memory_result; // as in atlas_restores_total; empty: the memory was not asked
     int         tier = 0;     // that was restored from; 0: none
     std::string degraded;      // why something could not be had; empty: all was
 
-    // A JSON object; ATLAS_QUERY_REQUESTS in atlas-abi.h lists its members.
-    std::string to_json() const;
+    // A JSON object; ATLAS_QUERY_REQUESTS in atlas-abi.h lists its members. session_id is there with_names only.
+    std::string to_json(bool with_names = false) const;
 };
 
 // Twelve hexadecimal digits that stand for a session where its name is not to be shown.

@@ -15,7 +15,7 @@ namespace atlas {
 
 using json = nlohmann::ordered_json;
 
-std::string request_record::to_json() const {
+std::string request_record::to_json(bool with_names) const {
     const json times = {
         {"total", ms.total},
         {"overhead", ms.overhead},
@@ -26,7 +26,7 @@ std::string request_record::to_json() const {
         {"first_token", ms.first_token},
         {"decode", ms.decode},
     };
-    const json document = {
+    json document = {
         {"number", number},
         {"request_id", request_id},
         {"route", route},
@@ -43,6 +43,9 @@ std::string request_record::to_json() const {
         {"memory", {{"result", memory_result}, {"layer", tier}}},
         {"degraded", degraded},
     };
+    if (with_names) {
+        document["session_id"] = session_id;
+    }
     return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -97,7 +100,7 @@ std::string ended_requests::since_json(uint64_t since) const {
     }
     std::string text = "{\"last\":" + std::to_string(newest) + ",\"requests\":[";
     for (size_t i = 0; i < found.size(); i++) {
-        text += (i > 0 ? "," : "") + found[i].to_json();
+        text += (i > 0 ? "," : "") + found[i].to_json(true);
     }
     return text + "]}";
 }

@@ -82,6 +82,7 @@ request_record request::record() const {
     made.traceparent      = traceparent;
     made.has_atlas_object = has_object;
     made.tenant           = tenant;
+    made.session_id       = session;
     made.session          = session.empty() ? "" : hash_of_session(session);
     made.ended            = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
     made.ms.overhead      = std::chrono::duration<double, std::milli>(overhead()).count();

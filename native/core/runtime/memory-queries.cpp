@@ -12,9 +12,12 @@ namespace atlas {
 
 using json = nlohmann::json;
 
-static std::string take_events(memory_store & store) {
-    const auto events = store.take_events(ATLAS_MAX_EVENTS);
-    return {reinterpret_cast<const char *>(events.data()), events.size() * sizeof(memory_event)};
+static std::optional<std::string> take_events(memory_store & store, std::string_view argument) {
+    if (!argument.empty() && argument != "saved") {
+        return std::nullopt;
+    }
+    const auto events = store.take_events(ATLAS_MAX_EVENTS, !argument.empty());
+    return std::string(reinterpret_cast<const char *>(events.data()), events.size() * sizeof(memory_event));
 }
 
 static std::optional<std::string> set_order(memory_store & store, std::string_view argument) {
@@ -118,7 +121,7 @@ static std::optional<std::string> edit_session(memory_store & store, const json 
 std::optional<std::string> answer_memory_query(memory_store & store, int32_t what, std::string_view argument) {
     try {
         switch (what) {
-            case ATLAS_QUERY_MEMORY_EVENTS: return take_events(store);
+            case ATLAS_QUERY_MEMORY_EVENTS: return take_events(store, argument);
             case ATLAS_QUERY_MEMORY_ORDER:  return set_order(store, argument);
             case ATLAS_QUERY_SESSIONS:      return list_sessions(store, json::parse(argument));
             case ATLAS_QUERY_SESSION_EDIT:  return edit_session(store, json::parse(argument));

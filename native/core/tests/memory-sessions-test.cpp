@@ -185,7 +185,7 @@ CASE(policy_decides_what_goes) {
     const auto other = put(store, entry_kind::block, ROOT, some_tokens(2, BLOCK));
     const auto made  = store.take_events(100);
     CHECK(made.size() == 3 && made[0].parent == 0 && made[1].parent == made[0].key && made[2].now == made[1].now + 1);
-    CHECK(made[0].what == ATLAS_EVENT_TOUCHED && made[0].size == ENTRY && made[0].saving > 0);
+    CHECK(made[0].what == ATLAS_EVENT_TOUCHED && made[0].size == ENTRY && made[0].seconds > 0);
     const std::vector<int64_t> order = {INT64_MAX, 1000000, -5}; // sums must not overflow
     store.set_order(1, order.data(), order.size());
     put(store, entry_kind::block, ROOT, some_tokens(3, BLOCK));
@@ -203,4 +203,34 @@ CASE(policy_decides_what_goes) {
     CHECK(find(store, some_tokens(3, BLOCK)).n_tokens == BLOCK);
     const auto touched = store.take_events(100);
     CHECK(touched[1].key == made[1].key && touched[2].key == made[0].key); // deepest first
+}
+
+CASE(what_became_durable_is_told_where_it_is_wanted) {
+    const auto saved = [](memory_store & store) {
+        std::vector<memory_event> found;
+        for (const memory_event & event : store.take_events(100, true)) {
+            if (event.what == ATLAS_EVENT_SAVED) {
+                CHECK(event.layer == 2 && event.seconds > 0);
+                found.push_back(event);
+            }
+        }
+        return found;
+    };
+    memory_store store(options(dir));
+    wait_indexed(store);
+    store.take_events(100); // whoever takes them does not want those
+    put_all(store, some_tokens(1, BLOCK));
+    flush(store);
+    CHECK(saved(store).empty());
+    put_all(store, some_tokens(2, BLOCK + 3));
+    flush(store);
+    const auto made = saved(store);
+    CHECK(made.size() == 2 && made[1].parent == made[0].key);
+    CHECK(made[0].n_tokens == BLOCK && made[0].kind == ATLAS_KIND_BLOCK && made[1].n_tokens == 3 &&
+          made[1].kind == ATLAS_KIND_TAIL);
+    CHECK(made[0].size + made[1].size == bytes_of(dir) - memory::file_bytes(BLOCK, 1000));
+    store.take_events(100);
+    put_all(store, some_tokens(3, BLOCK));
+    flush(store);
+    CHECK(saved(store).empty());
 }

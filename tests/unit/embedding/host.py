@@ -193,7 +193,7 @@ class Server:
         if what == lib.ATLAS_QUERY_SETTINGS:
             return msgspec.json.encode(fake.entries)
         if what == lib.ATLAS_QUERY_MEMORY_EVENTS:
-            return self._events()
+            return self._events(argument == b"saved")
         if what == lib.ATLAS_QUERY_MEMORY_ORDER:
             layer, *priorities = self.ffi.from_buffer("int64_t[]", argument)
             fake.set_priorities(layer, priorities)
@@ -221,11 +221,16 @@ class Server:
             return msgspec.json.encode({"version": 0, "sessions": fake.sessions(**fields)})
         return msgspec.json.encode(fake.edit_session(**fields))
 
-    def _events(self) -> bytes:
-        touches, evictions = self.fake.memory_events()
+    def _events(self, with_saved: bool) -> bytes:
+        touches, evictions, saved = self.fake.memory_events(with_saved=with_saved)
         records: list[dict[str, Any]] = [
-            {**touch._asdict(), "what": self.lib.ATLAS_EVENT_TOUCHED} for touch in touches
+            {
+                "seconds" if name == "saving" else name: value
+                for name, value in (*touch._asdict().items(), ("what", self.lib.ATLAS_EVENT_TOUCHED))
+            }
+            for touch in touches
         ]
+        records += [{**one._asdict(), "what": self.lib.ATLAS_EVENT_SAVED, "layer": 2} for one in saved]
         for layer, gone in evictions.items():
             records += [
                 {**one._asdict(), "what": self.lib.ATLAS_EVENT_EVICTED, "layer": layer} for one in gone

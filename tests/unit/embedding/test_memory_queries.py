@@ -10,6 +10,7 @@ from atlas_plugin.storage.memory_records import (
     EVENT,
     Conversation,
     MemoryEvents,
+    SavedEntry,
     Session,
     SessionEdit,
 )
@@ -22,6 +23,7 @@ EVENTS = MemoryEvents(
         Touch(7, 0, -4, 1, Kind.BLOCK, Strategy.ADAPTIVE, 1e-9),
     ),
     {1: (Eviction(3, -(2**61), 9),), 2: (Eviction(4, 2**61, 10), Eviction(5, 0, 11))},
+    (SavedEntry(6, 3, 2**33, Kind.TAIL, 0.5, 2**32 - 1),),
 )
 
 
@@ -46,9 +48,11 @@ def test_the_numbers_agree(quiet: Server) -> None:
 
 def test_events_and_their_order(quiet: Server, host: EmbeddedHost) -> None:
     quiet.fake.events.append(EVENTS)
-    events = host.memory_events()
-    assert (events, events.total) == (EVENTS, 5)
+    events = host.memory_events(with_saved=True)
+    assert (events, events.total) == (EVENTS, 6)
+    assert quiet.fake.is_saved_wanted
     assert host.memory_events() == MemoryEvents()
+    assert not quiet.fake.is_saved_wanted
     host.set_priorities(2, [-(2**62) + 1, 2**62 - 1])
     host.set_priorities(1, [])
     assert quiet.fake.orders == {1: [[]], 2: [[-(2**62) + 1, 2**62 - 1]]}

@@ -33,6 +33,7 @@ def test_each_layer_gets_the_order_of_its_policy(
         "batches": 2,
         "events": 6,
         "late": 0,
+        "untold": 0,
         "failures": 0,
         "known_entries": 2 * 5,
     }
@@ -111,7 +112,7 @@ def test_a_server_that_does_not_answer(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail() -> None:
+    def fail(**_: bool) -> None:
         raise ServerError("there is no queue")
 
     host = host_with()

@@ -26,6 +26,7 @@ def record(number: int = 1, **fields: Any) -> dict[str, Any]:
         "atlas": True,
         "tenant": "0123456789abcdef",
         "session": "a1b2c3d4e5f6",
+        "session_id": "",
         "traceparent": "",
         "ended": ENDED,
         "streamed": True,
