@@ -104,13 +104,26 @@ class TestConcurrentConversations:
 class TestOtherSettings:
     @pytest.mark.parametrize(
         "options",
-        [["-ctk", "q8_0"], ["-c", "2048"], ["-np", "1"], ["--rope-freq-base", "10001"], ["-fa", "off"]],
+        [["-ctk", "q8_0"], ["--rope-freq-base", "10001"], ["-fa", "off"]],
         ids=" ".join,
     )
     def test_do_not_mix(self, start_server: StartServer, tmp_path: Path, options: list[str]) -> None:
         ours = start_server(memory_options(tmp_path))
         others = Server([*memory_options(tmp_path), *options], directory=tmp_path)
         self.check(ours, others)
+
+    @pytest.mark.parametrize(
+        "options", [["-c", "2048"], ["-np", "1"], ["-b", "64", "-ub", "32"], ["-kvu"]], ids=" ".join
+    )
+    def test_that_change_no_state(
+        self, start_server: StartServer, tmp_path: Path, options: list[str]
+    ) -> None:
+        ours = start_server(memory_options(tmp_path))
+        told = Conversation(1, n_items=8)
+        first = told.ask(ours)
+        ours.stop()
+        with Server([*memory_options(tmp_path), *options], directory=tmp_path) as others:
+            assert chat(others, told.asking(ASK_CITY)).recalls(first)
 
     def test_control_vector_does_not_mix(self, start_server: StartServer, tmp_path: Path) -> None:
         vector = write_control_vector(tmp_path / "vector.gguf")

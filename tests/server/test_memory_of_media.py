@@ -28,12 +28,18 @@ def turns(*shades: int) -> list[Message]:
     """A chat with a picture in each message of the user's."""
     messages: list[Message] = [{"role": "system", "content": f"Be kind. {FILLER}"}]
     for shade in shades:
-        parts = [{"type": "text", "text": f"Look at this. {FILLER}"}, image(shade), {"type": "text", "text": "So?"}]
+        parts = [
+            {"type": "text", "text": f"Look at this. {FILLER}"},
+            image(shade),
+            {"type": "text", "text": "So?"},
+        ]
         messages += [{"role": "user", "content": parts}, {"role": "assistant", "content": "How nice."}]
     return messages
 
 
-def ask(server: Server, messages: list[Message], question: str = "And now?", **fields: Any) -> tuple[str, int, int]:
+def ask(
+    server: Server, messages: list[Message], question: str = "And now?", **fields: Any
+) -> tuple[str, int, int]:
     """Text of the answer, tokens of the prompt, and how many of these were reused."""
     asked = [*messages, {"role": "user", "content": question}]
     body = {"messages": asked, "temperature": 0, "max_tokens": 8, **fields}
