@@ -22,10 +22,10 @@ struct model_description {
     std::string                                  build; // of llama.cpp
     llama_context_params                         context;
     const std::vector<llama_model_kv_override> & overrides; // of the model's metadata; one without a key ends them
-    std::vector<control_vector>                  vectors       = {};
-    std::vector<std::string>                     adapters      = {}; // files, by the numbers that lineages have
-    std::string                                  weights       = {}; // hash_weights(), where the file is not known
-    int32_t                                      vectors_first = 0, vectors_last = 0; // layers
+    std::vector<control_vector>                  vectors = {};
+    std::vector<std::string> adapters      = {}; // files, by the numbers that lineages have; behind them a projector
+    std::string              weights       = {}; // hash_weights(), where the file is not known
+    int32_t                  vectors_first = 0, vectors_last = 0; // layers
 };
 
 // 32 hexadecimal digits for all tensors of a model, their names and shapes, wherever they are. Reads each byte once, at the

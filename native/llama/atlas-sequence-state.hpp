@@ -27,9 +27,10 @@ struct owned_checkpoint {
 
 // What the owner of a sequence knows of it. Borrowed.
 struct sequence_content {
-    const std::vector<llama_token> & tokens; // of all its cells
-    const std::string &              lineage; // whose they are, and under which adapters they were computed
-    std::vector<owned_checkpoint>    checkpoints;
+    const llama_token *           tokens; // of all its cells
+    size_t                        n_tokens;
+    const std::string &           lineage; // whose they are, and under which adapters they were computed
+    std::vector<owned_checkpoint> checkpoints;
 };
 
 struct capture_limits {

@@ -58,7 +58,7 @@ void sequence_state::add_to_session(size_t n_behind, const std::string & key, si
 
 // Captures the n_tokens tokens behind the last block. Returns false when the sequence has no such state.
 bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens) {
-    const auto  first  = of.tokens.data() + record.n_written_back;
+    const auto  first  = of.tokens + record.n_written_back;
     const auto  parent = parent_key(of);
     std::string key    = memory_store::key_of(kind, parent, first, n_tokens);
 
@@ -93,7 +93,7 @@ std::string sequence_state::capture_checkpoint(const sequence_content & of, size
     entry.kind     = entry_kind::checkpoint;
     entry.parent   = parent_key(of);
     entry.position = record.n_written_back;
-    entry.tokens.assign(of.tokens.begin() + record.n_written_back, of.tokens.begin() + n_tokens);
+    entry.tokens.assign(of.tokens + record.n_written_back, of.tokens + n_tokens);
     entry.data = std::move(data);
     return memory.store.put(std::move(entry), "", record.root->limit(record.access));
 }
@@ -105,7 +105,7 @@ void sequence_state::capture_owned(const sequence_content & of) {
         return;
     }
     const int64_t begin = record.n_written_back;
-    const int64_t end   = std::min(record.n_written_back + memory.store.options().block_tokens, of.tokens.size() + 1);
+    const int64_t end   = std::min(record.n_written_back + memory.store.options().block_tokens, of.n_tokens + 1);
     for (const auto & [n_tokens, pos_max, data, size] : of.checkpoints) {
         const auto & done      = record.checkpoints;
         const bool   is_beyond = pos_max >= n_tokens; // its state
@@ -126,14 +126,14 @@ void sequence_state::capture_tip(const sequence_content & of) {
     const auto  flags = layout.checkpoint_flags();
     state_bytes data(llama_state_seq_get_size_ext(ctx, id, flags));
     if (!data.empty() && llama_state_seq_get_data_ext(ctx, data.data(), data.size(), id, flags) == data.size()) {
-        const size_t n_tokens = of.tokens.size();
+        const size_t n_tokens = of.n_tokens;
         const auto   key      = capture_checkpoint(of, n_tokens, std::move(data));
         add_to_session(record.n_tail > 0 ? 1 : 0, key, n_tokens);
     }
 }
 
 void sequence_state::capture(const sequence_content & of, const capture_limits & limits) {
-    const size_t n_tokens = of.tokens.size();
+    const size_t n_tokens = of.n_tokens;
     follow_root();
     if (!has_more(n_tokens)) {
         return;

@@ -31,10 +31,16 @@ static std::string why_unsupported(const common_params & params, const llama_con
     if (has_draft) {
         return "a draft model is used";
     }
-    if (!params.mmproj.path.empty()) {
-        return "a multimodal projector is loaded";
+    const auto rope = llama_model_rope_type(llama_get_model(ctx));
+    if (!params.mmproj.path.empty() && (rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE)) {
+        return "a multimodal projector is loaded, and the model gives all of an image one position";
     }
     return "";
+}
+
+std::string loaded_memory::encoder() const {
+    const std::string hash = model.root()->hash_of(projector);
+    return hash.empty() ? "" : hash + encoding;
 }
 
 static atlas::model_description describe(const common_params & params) {
@@ -45,6 +51,9 @@ static atlas::model_description describe(const common_params & params) {
     }
     for (const auto & adapter : params.lora_adapters) {
         model.adapters.push_back(adapter.path);
+    }
+    if (!params.mmproj.path.empty()) {
+        model.adapters.push_back(params.mmproj.path);
     }
     model.vectors_first = params.control_vector_layer_start;
     model.vectors_last  = params.control_vector_layer_end;
@@ -109,7 +118,11 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         }
         // without a unified KV cache emptying a slot frees nothing that others could use
         const bool clears_idle = keeps_idle && params.kv_unified;
-        state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed}, clears_idle});
+        state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed},
+                                             clears_idle,
+                                             params.lora_adapters.size(),
+                                             " tokens=" + std::to_string(params.image_min_tokens) + "," +
+                                                 std::to_string(params.image_max_tokens)});
         take_the_place_of_the_prompt_cache(params);
     }
     if (params.model_borrowed != nullptr && params.model.path.empty()) {

@@ -5,11 +5,19 @@
 
 #include "atlas-model-memory.hpp"
 
+#include <cstddef>
+#include <string>
+
 struct common_params;
 
 struct loaded_memory {
     atlas::model_memory model;
     bool                clears_idle = false; // slots, when another gets a task
+    size_t              projector   = 0; // its number behind the adapters, for memory_root::hash_of()
+    std::string         encoding; // settings that its state depends on
+
+    // Names what makes state of images and sound; empty where that is not known yet, or there is none. Any thread.
+    std::string encoder() const;
 };
 
 // Null where the memory takes no part. Set when a model is loaded for the first time, before HTTP threads pass upstream's

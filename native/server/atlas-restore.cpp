@@ -2,6 +2,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
+#include "atlas-prompt-tokens.h"
 #include "atlas-request-admission.hpp"
 #include "atlas-runtime.hpp"
 #include "atlas-sequence-state.hpp"
@@ -29,19 +30,19 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
     auto & lookup = *task.memory;
     if (!task.params.cache_prompt) {
         lookup.result = restore_result::not_wanted;
-    } else if (task.tokens.has_mtmd) {
-        lookup.result = restore_result::media;
     } else if (task.tokens.size() <= MIN_GAIN_TOKENS) {
         lookup.result = restore_result::below_break_even;
+    } else if (const atlas_prompt_tokens tokens(task.tokens, atlas_loaded_memory()->encoder()); tokens.size() == 0) {
+        lookup.result = restore_result::media;
     } else {
         // one token at least is computed, for its logits
-        const auto & tokens  = task.tokens.get_tokens();
         auto &       memory  = atlas_loaded_memory()->model;
         const auto   layout  = memory.layout();
         const auto & root    = *memory.root();
         lookup.access.rewind = layout.rewind();
         lookup.match         = memory.store.find(root.of(lookup.lineage), tokens.data(), tokens.size() - 1,
                                                  layout.needs_checkpoint(), root.limit(lookup.access), patience);
+        lookup.match.cut(tokens.boundary(lookup.match.n_tokens));
         if (lookup.match.is_refused) {
             lookup.result = restore_result::too_many_at_once;
         } else if (lookup.match.is_too_slow) {
@@ -135,10 +136,8 @@ static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
 // Has the prompt say what the slot's state is now.
 static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
                        const atlas::memory_match & match) {
-    const auto & tokens  = task.tokens.get_tokens();
-    const size_t n_known = std::min(prompt.tokens.size(), match.n_tokens);
-    prompt.tokens.keep_first(n_known);
-    prompt.tokens.insert(llama_tokens(tokens.begin() + n_known, tokens.begin() + match.n_tokens));
+    prompt.tokens.keep_first(std::min(prompt.tokens.size(), match.n_tokens));
+    atlas_copy_tokens(prompt.tokens, task.tokens, match.n_tokens);
     prompt.checkpoints.remove_if([&](const auto & other) { return other.n_tokens >= (int64_t) match.n_tokens; });
     if (match.checkpoint && atlas_loaded_memory()->model.layout().parts != state_class::whole_only) {
         const llama_pos last    = (llama_pos) match.n_tokens - 1;

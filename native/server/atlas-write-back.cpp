@@ -1,6 +1,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
+#include "atlas-prompt-tokens.h"
 #include "atlas-runtime.hpp"
 #include "atlas-sequence-state.hpp"
 #include "atlas-slots.h"
@@ -40,7 +41,7 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
     const size_t n_tokens  = prompt.tokens.size();
     const bool   is_asleep = ctx == nullptr; // what was not taken before is gone
     if (is_asleep || !atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
-        prompt.tokens.has_mtmd || n_tokens == 0) {
+        n_tokens == 0) {
         return;
     }
     auto &                memory = atlas_loaded_memory()->model;
@@ -48,7 +49,11 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
     if (!sequence.has_more(n_tokens)) {
         return;
     }
-    atlas::sequence_content of = {prompt.tokens.get_tokens(), prompt.tokens.lineage, {}};
+    const atlas_prompt_tokens tokens(prompt.tokens, atlas_loaded_memory()->encoder());
+    if (tokens.size() == 0) {
+        return;
+    }
+    atlas::sequence_content of = {tokens.data(), n_tokens, prompt.tokens.lineage, {}};
     if (memory.layout().needs_checkpoint()) {
         for (const auto & made : prompt.checkpoints) {
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});

@@ -112,7 +112,7 @@ class Pair:
         self.trace.append(
             f"{step}: {len(prompt)} tokens, reused {reused}, by stock {expects}, {answer['atlas']}"
         )
-        # A slot that computed a short prompt itself still has more of a sliding window than what is kept of it.
+        # A slot that computed a short prompt itself still has more of a sliding window than what is kept.
         self.gained += reused - expects
         assert reused >= expects or (self.is_restored and self.gained >= 0), self.trace
         self.is_restored = self.is_restored or answer["atlas"]["layer"] > 0

@@ -1,6 +1,5 @@
 """What the memory cannot keep is refused by name, and completions are computed as by stock."""
 
-import base64
 import re
 import subprocess
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from tests.server.conversations import (
     memory_options,
     memory_status,
 )
-from tests.server.gguf_files import write_projector
 from tests.server.harness import MODEL, REPOSITORY, STOCK_BINARY, Server
 
 Options = list[str | Path]
@@ -40,13 +38,7 @@ class Refusal:
 
 REFUSALS = {
     "draft-model": Refusal(lambda _: ["-md", MODEL, "--spec-type", "draft-simple"], "draft"),
-    "projector": Refusal(
-        lambda directory: ["--mmproj", write_projector(directory / "mmproj.gguf")], "multimodal projector"
-    ),
 }
-
-PIXELS = bytes(range(192))
-IMAGE = "data:image/x-portable-pixmap;base64," + base64.b64encode(b"P6 8 8 255\n" + PIXELS).decode()
 
 
 @pytest.fixture(params=REFUSALS)
@@ -112,26 +104,6 @@ def test_nothing_kept_before_is_used(refusal: Refusal, start_server: StartServer
     answer = chat(refusing, told.asking(ASK_CITY))
     assert answer == chat(stock, told.asking(ASK_CITY))
     assert answer.reused == 0
-
-
-def test_images_are_seen(start_server: StartServer, tmp_path: Path) -> None:
-    options = REFUSALS["projector"].options(tmp_path)
-    server = start_server([*memory_options(tmp_path), *options])
-    stock = start_stock(start_server, options)
-    told = Conversation(3, n_items=1)
-    image = {"type": "image_url", "image_url": {"url": IMAGE}}
-    content = [{"type": "text", "text": told.messages[0]["content"]}, image]
-    messages = [{"role": "user", "content": content}, *told.asking(ASK_NAME)[1:]]
-
-    def ask(asked: Server) -> tuple[Any, Any]:
-        body = asked.post("/v1/chat/completions", {"messages": messages, **GREEDY}).json()
-        return body["choices"][0]["message"], body["usage"]
-
-    for _ in range(2):
-        assert ask(server) == ask(stock)
-    server.kill()
-    server.start()
-    assert ask(server)[1]["prompt_tokens_details"]["cached_tokens"] == 0
 
 
 def speculation_types(server: Server) -> list[str]:

@@ -33,6 +33,9 @@ class memory_root {
     // the adapters that it was computed under, as " 0:0x1p+0 2:0x1p-1".
     std::string of(const std::string & lineage) const;
 
+    // The hash of an adapter's file; empty where it is not known.
+    std::string hash_of(size_t adapter) const { return adapter < adapters.size() ? adapters[adapter] : ""; }
+
     // The lineages for which of() was called, of a root that is not known.
     std::set<std::string> lineages() const;
 

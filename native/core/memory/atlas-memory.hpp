@@ -93,6 +93,9 @@ struct memory_match {
     bool is_refused  = false; // the disk has more, but the leases of other lookups leave no room to read it
 
     double waited_s = 0; // time that the lookup waited for leases of others to end
+
+    // Has it end after n of its tokens. With a checkpoint, which is of one place, nothing is left then.
+    void cut(size_t n);
 };
 
 // How long find() may wait for leases of other lookups to end.

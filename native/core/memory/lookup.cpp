@@ -4,6 +4,21 @@
 #include <chrono>
 #include <map>
 
+namespace atlas {
+
+void memory_match::cut(size_t n) {
+    if (n >= n_tokens) {
+        return;
+    }
+    n_tokens = checkpoint ? 0 : n;
+    while (!blocks.empty() && blocks.back()->position >= n_tokens) {
+        blocks.pop_back();
+    }
+    checkpoint.reset();
+}
+
+} // namespace atlas
+
 namespace atlas::memory {
 
 // Counts a running lookup as long as it lives; the preloader pauses meanwhile.

@@ -1,0 +1,46 @@
+// The tokens of a prompt as the memory knows them. Where a prompt has an image or sound, upstream has a token that says nothing;
+// the memory's say which it is.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "llama.h"
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+struct server_prompt;
+struct server_tokens;
+
+// A view, valid while what it was made of does not change. Empty where the memory cannot tell the prompt's media from others:
+// what encodes them has no hash yet, or they are too small.
+class atlas_prompt_tokens {
+  public:
+    // encoder: names what makes state of media: a hash of its file, and its settings; empty: not known.
+    atlas_prompt_tokens(const server_tokens & of, const std::string & encoder);
+
+    const llama_token * data() const { return n == 0 || !own.empty() ? own.data() : text; }
+    size_t              size() const { return n; }
+
+    // The last place, from n_tokens backwards, that is within no image or sound.
+    size_t boundary(size_t n_tokens) const;
+
+  private:
+    struct span {
+        size_t begin, end;
+    };
+
+    const llama_token *      text = nullptr;
+    std::vector<llama_token> own; // where there are media
+    std::vector<span>        media;
+    size_t                   n = 0;
+};
+
+bool atlas_has_media(const server_tokens & tokens);
+
+// Makes the first n_tokens of `to` those of `from`, where `to` has the first of them already. What `from` holds of an image or
+// sound to encode it stays there. n_tokens is within none.
+void atlas_copy_tokens(server_tokens & to, const server_tokens & from, size_t n_tokens);
+
+#endif // LLAMA_ATLAS
