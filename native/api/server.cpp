@@ -233,7 +233,8 @@ static std::vector<std::string> take_events(std::string & text) {
 }
 
 json AtlasServer::handle_streaming_request(const json & request, const std::function<bool(const json &)> & on_chunk) {
-    AtlasResponse answer;
+    const open_calls::one call(self->calls); // on_chunk is inside, too, and may call this server
+    AtlasResponse         answer;
     try {
         answer = handle(completion_of(request, true));
     } catch (const error & problem) {

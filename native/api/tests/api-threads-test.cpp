@@ -179,6 +179,24 @@ CASE(a_server_ends_while_threads_are_inside) {
     CHECK(n_wrong == 0);
 }
 
+CASE(the_end_waits_for_who_looks_at_a_piece) {
+    server               on(config_of(dir));
+    atlas::AtlasServer & inside = *on;
+    std::atomic<bool>    is_looking{false}, has_looked{false};
+    std::thread          streaming([&] {
+        inside.handle_streaming_request(endless(), [&](const json &) {
+            is_looking = true;
+            cases::wait_until([&] { return code_of(inside.handle_completion_request(says("x"))) == 503; }); // it ends
+            has_looked = true;
+            return false;
+        });
+    });
+    cases::wait_until([&] { return is_looking.load(); });
+    on.atlas.reset();
+    CHECK(has_looked);
+    streaming.join();
+}
+
 CASE(one_server_ends_while_the_other_works) {
     server            a(config_of(dir + "/a")), b(config_of(dir + "/b"));
     std::thread       in_a([&] {
