@@ -14,6 +14,7 @@
 #include "common.h"
 #include "engine.hpp"
 #include "open-calls.hpp"
+#include "upstream-log.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -103,6 +104,7 @@ struct AtlasServer::impl {
         state->settings.take(config);
         apply_logging(*state->settings.values());
         atlas_use_llama_log();
+        take_upstream_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
         auto how            = engine_options_of(model, config, options);
