@@ -41,18 +41,6 @@ NEED_PYTHON = [
     ("POST", "/v1/atlas/memory/pin"),
     ("POST", "/v1/atlas/memory/unpin"),
 ]
-# Of the library's cases, those that ask for what Python answers.
-CASES_OF_PYTHON = {
-    "a_stream_may_outlive_its_server",
-    "an_answer_gets_what_it_lacks",
-    "arguments_never_end_the_program",
-    "metrics_are_of_one_server",
-    "python_takes_no_events_where_the_program_does",
-    "settings_change_all_or_none",
-    "the_memory_is_asked_by_operation",
-    "the_process_has_one_server_at_a_time",
-    "who_looks_lets_it_sleep",
-}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,8 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for program in ("atlas-unit-test", "atlas-api-test")
             for case in subprocess.check_output([PROGRAMS / program, "--list"], text=True).split()
         ]
-        assert {case for _, case in cases} >= CASES_OF_PYTHON
-        metafunc.parametrize(("program", "case"), [each for each in cases if each[1] not in CASES_OF_PYTHON])
+        metafunc.parametrize(("program", "case"), cases)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 #include "arg.h"
 #include "llama.h"
+#include "upstream-log.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -34,7 +35,8 @@ bool loads_more(const common_params & params) {
 }
 
 // n_parallel is negative where the arguments do not say how many sequences there are.
-common_params parse(llama_model * model, const std::string & model_path, const std::vector<std::string> & arguments) {
+common_params parse(llama_model * model, const AtlasServerConfig & config, const AtlasModelOptions & options) {
+    const auto & arguments = options.arguments;
     std::for_each(arguments.begin(), arguments.end(), refuse_what_ends);
     std::vector<std::string> all = {"atlas"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -44,6 +46,7 @@ common_params parse(llama_model * model, const std::string & model_path, const s
     }
     common_params params;
     params.model_borrowed = model; // so that it throws
+    params.verbosity      = upstream_verbosity(config); // where no argument says
     try {
         common_params_parse((int) pointers.size(), pointers.data(), params, LLAMA_EXAMPLE_SERVER);
     } catch (const std::invalid_argument &) {
@@ -55,13 +58,13 @@ common_params parse(llama_model * model, const std::string & model_path, const s
         throw std::invalid_argument(
             "the argument \"--sleep-idle-seconds\" goes neither with a draft model nor with a projector");
     }
-    params.model.path = model_path;
+    params.model.path = options.model_path;
     params.fit_params = false; // what is loaded does not change any more
     params.warmup     = false;
     if (params.model_alias.empty()) {
         char name[256] = "";
         llama_model_meta_val_str(model, "general.name", name, sizeof(name));
-        params.model_alias.insert(!model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
+        params.model_alias.insert(!options.model_path.empty() ? params.model.get_name() : *name != 0 ? name : "model");
     }
     return params;
 }
@@ -70,11 +73,11 @@ common_params parse(llama_model * model, const std::string & model_path, const s
 
 engine_options engine_options_of(llama_model * model, const AtlasServerConfig & config,
                                  const AtlasModelOptions & options) {
-    auto      params = parse(model, options.model_path, options.arguments);
-    const int n_pool =
-        (int) (config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests);
-    const int n_max      = options.max_contexts;
-    const int n_possible = (int) llama_max_parallel_sequences();
+    auto       params     = parse(model, config, options);
+    const int  n_max      = options.max_contexts;
+    const int  n_possible = (int) llama_max_parallel_sequences();
+    const auto wanted = config.context_pool_size > 0 ? config.context_pool_size : config.max_concurrent_atlas_requests;
+    const int  n_pool = (int) std::min<int64_t>(wanted, n_possible);
     if (n_max != 0 && params.n_parallel >= 0) {
         throw std::invalid_argument(
             "max_contexts: -np among the arguments, or LLAMA_ARG_N_PARALLEL, says already how many "

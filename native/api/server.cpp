@@ -14,6 +14,7 @@
 #include "common.h"
 #include "engine.hpp"
 #include "open-calls.hpp"
+#include "upstream-log.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -103,6 +104,7 @@ struct AtlasServer::impl {
         state->settings.take(config);
         apply_logging(*state->settings.values());
         atlas_use_llama_log();
+        take_upstream_log();
         tenant_options everybody;
         everybody.directory = saving_off(config).empty() ? config.memory_save_path : "";
         auto how            = engine_options_of(model, config, options);
@@ -233,7 +235,8 @@ static std::vector<std::string> take_events(std::string & text) {
 }
 
 json AtlasServer::handle_streaming_request(const json & request, const std::function<bool(const json &)> & on_chunk) {
-    AtlasResponse answer;
+    const open_calls::one call(self->calls); // on_chunk is inside, too, and may call this server
+    AtlasResponse         answer;
     try {
         answer = handle(completion_of(request, true));
     } catch (const error & problem) {

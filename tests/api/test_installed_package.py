@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -186,12 +188,34 @@ def test_snippets_of_the_integration_guide(installed: Installed, examples: Path)
     assert {name: settings[name] for name in expected} == expected
 
 
-def test_an_example_by_cmake(installed: Installed, examples: Path) -> None:
-    memory = installed.directory / "memory"
-    said = run(examples / "atlas-example-desktop", MODEL, memory, "Hello!", cwd=installed.directory)
-    assert said.strip()
+def test_the_desktop_example_goes_on_after_kill_9(installed: Installed, examples: Path) -> None:
+    command: list[str | Path] = [examples / "atlas-example-desktop", MODEL, installed.directory / "memory"]
+    with subprocess.Popen(
+        [*command, "My name is Anna.", *["Tell me a story."] * 1000],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline().strip()  # what it says is durable
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
+    again = subprocess.run(
+        [*command, "What is my name?"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert "Anna" in again.stdout
+    known = re.search(r"^(\d+) of \d+ tokens were known$", again.stderr, re.MULTILINE)
+    assert known is not None
+    assert int(known[1]) > 0
+
+
+def test_the_advanced_example(installed: Installed, examples: Path) -> None:
+    memory = installed.directory / "advanced"
+    said = run(examples / "atlas-example-advanced", MODEL, memory, cwd=installed.directory)
+    whole, pieces, *_ = said.splitlines()
+    assert pieces.replace("|", "") == whole
     assert (memory / "blocks").is_dir()
-    assert (examples / "atlas-example-http").exists()
 
 
 def test_the_example_of_a_memory_policy(installed: Installed, examples: Path) -> None:

@@ -43,7 +43,7 @@ static bool is_busy(atlas::AtlasServer & on) {
     return false;
 }
 
-CASE(plugins_ask_the_model_until_the_server_ends) {
+CASE_OF_PYTHON(plugins_ask_the_model_until_the_server_ends) {
     std::ofstream(dir + "/asking.py") << PLUGIN;
     auto config    = config_of(dir);
     config.plugins = {dir + "/asking.py"};

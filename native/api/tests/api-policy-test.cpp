@@ -84,7 +84,7 @@ CASE(the_programs_policy_alone_is_told) {
     CHECK(told->thread() != std::this_thread::get_id());
 }
 
-CASE(python_takes_no_events_where_the_program_does) {
+CASE_OF_PYTHON(python_takes_no_events_where_the_program_does) {
     server with(config_of(dir + "/a"), "", std::make_shared<listener>()), without(config_of(dir + "/b"));
     CHECK(policy_of(*with)["decided_by"] == "program" && policy_of(*without)["decided_by"] == "plugins");
     // one thread of Python's in this process, for the other

@@ -88,6 +88,23 @@ CASE(what_max_contexts_may_be) {
     CHECK(!thrown_by<std::invalid_argument>([&] { on.resize_pool(5); }).empty());
 }
 
+static int n_slots(const std::vector<std::string> & arguments, const atlas::AtlasServerConfig & config) {
+    server on(config, "", nullptr, 0, arguments);
+    CHECK(text_of(on->handle_completion_request(with_session(says("x"), "me"))) == "x");
+    CHECK(on->pool_size() == (int) get(*on, "/slots").size());
+    CHECK(on->handle_status_request()["data"]["context_pool_size"] == on->pool_size());
+    return on->pool_size();
+}
+
+CASE(a_pool_has_no_more_contexts_than_there_are_sequences) {
+    const int n_possible = (int) llama_max_parallel_sequences();
+    CHECK(n_slots({"-np", "2"}, config_of(dir, 8)) == 2);
+    CHECK(n_slots({}, config_of(dir, n_possible + 1)) == n_possible); // as twice the hardware's threads may be
+    auto config                          = config_of(dir, 0);
+    config.max_concurrent_atlas_requests = n_possible + 1;
+    CHECK(n_slots({}, config) == n_possible);
+}
+
 CASE(a_pool_whose_size_no_setting_says_grows_too) {
     auto config                          = config_of(dir, 0);
     config.max_concurrent_atlas_requests = 3;

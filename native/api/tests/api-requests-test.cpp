@@ -238,7 +238,7 @@ CASE(what_follows_the_path_is_decoded) {
     CHECK(on->handle(slots).status == 200);
 }
 
-CASE(the_memory_is_asked_by_operation) {
+CASE_OF_PYTHON(the_memory_is_asked_by_operation) {
     server on(config_of(dir));
 
     const json saved = on->handle_memory_request("save", {{"context_id", "notes"}, {"state", {{"a", 1}}}});
@@ -255,7 +255,7 @@ CASE(the_memory_is_asked_by_operation) {
     CHECK(code_of(on->handle_memory_request("save", {{"context_id", "\xff"}})) == 400);
 }
 
-CASE(settings_change_all_or_none) {
+CASE_OF_PYTHON(settings_change_all_or_none) {
     server on(config_of(dir));
     CHECK(error_of(on->handle_config_request({{"pool_timeout_ms", 5}})).empty());
     CHECK(contains(on->handle_config_request()["data"].dump(), "\"pool_timeout_ms\""));
@@ -266,7 +266,7 @@ CASE(settings_change_all_or_none) {
     CHECK(code_of(on->handle_config_request(json::array())) == 400);
 }
 
-CASE(metrics_are_of_one_server) {
+CASE_OF_PYTHON(metrics_are_of_one_server) {
     server a(config_of(dir)), b(config_of(""));
     for (int i = 0; i < 3; i++) {
         (void) a->handle_completion_request(says("x"));

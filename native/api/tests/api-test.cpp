@@ -24,10 +24,11 @@ model load_model() {
 
 atlas::AtlasServerConfig config_of(const std::string & memory, int n_pool) {
     atlas::AtlasServerConfig config;
-    config.memory_save_path  = memory;
-    config.context_pool_size = n_pool;
-    config.block_tokens      = 16;
-    config.log_level         = atlas::LogLevel::ERROR;
+    config.memory_save_path   = memory;
+    config.context_pool_size  = n_pool;
+    config.block_tokens       = 16;
+    config.log_level          = atlas::LogLevel::ERROR;
+    config.python_patience_ms = 60000; // on a busy machine, too, the status has what Python adds
     return config;
 }
 

@@ -17,6 +17,22 @@ namespace api {
 using atlas::json;
 using model = std::unique_ptr<llama_model, void (*)(llama_model *)>;
 
+// Whether this build has Python; and the code of what Python answers where it has, and the server where it has not.
+#ifdef API_TESTS_HAVE_PYTHON
+constexpr bool HAS_PYTHON = true;
+#else
+constexpr bool HAS_PYTHON = false;
+#endif
+constexpr int WITH_PYTHON = HAS_PYTHON ? 200 : 503;
+
+// A case that is about what Python answers alone: there is none in a build with -DATLAS_PYTHON=OFF. What is answered there instead,
+// tests/without_python.py asks.
+#ifdef API_TESTS_HAVE_PYTHON
+#define CASE_OF_PYTHON(name) CASE(name)
+#else
+#define CASE_OF_PYTHON(name) [[maybe_unused]] static void name([[maybe_unused]] const std::string & dir)
+#endif
+
 // That of ATLAS_TEST_MODEL.
 std::string model_path();
 model       load_model();

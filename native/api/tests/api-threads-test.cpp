@@ -140,36 +140,61 @@ CASE(the_pool_changes_while_requests_wait) {
 CASE(a_server_ends_while_threads_are_inside) {
     auto config            = config_of(dir, 8);
     config.pool_timeout_ms = 3600000;
-    server           on(config);
-    std::atomic<int> n_waiting{0}, n_wrong{0}, n_ended{0};
-    std::thread      all([&] {
-        in_threads(16, [&](int i) {
-            // half of them are answered, a few of these as a stream; the others wait for a context
-            if (i < 4) {
-                const json end = on->handle_streaming_request(with_session(endless(), "s" + std::to_string(i)),
-                                                              [](const json &) { return true; });
-                n_wrong += code_of(end) != 503;
-            } else {
-                bool                is_first = true;
-                atlas::AtlasRequest request;
-                request.path    = "/v1/completions";
-                request.body    = with_session(endless(), "s" + std::to_string(i)).dump();
-                request.is_gone = [&n_waiting, is_first]() mutable {
-                    n_waiting += is_first;
+    server               on(config);
+    atlas::AtlasServer & inside = *on; // on.atlas is null from its end on
+    std::atomic<int>     n_streamed{0}, n_asked{0}, n_wrong{0};
+    // half of them are answered, a few of these as a stream; the others wait for a context
+    std::thread streaming([&] {
+        in_threads(4, [&](int i) {
+            bool       is_first = true;
+            const json end =
+                inside.handle_streaming_request(with_session(endless(), "s" + std::to_string(i)), [&](const json &) {
+                    n_streamed += is_first;
                     is_first = false;
-                    return false;
-                };
-                n_wrong += on->handle(request).status != 503;
-            }
-            n_ended++;
+                    return true;
+                });
+            n_wrong += code_of(end) != 503;
         });
     });
-    // some that have a context are asked whether they left, too
-    cases::wait_until([&] { return on->pool_in_use() == 8 && n_waiting >= 8; });
+    cases::wait_until([&] { return n_streamed == 4; });
+    std::thread others([&] {
+        in_threads(12, [&](int i) {
+            bool                is_first = true;
+            atlas::AtlasRequest request;
+            request.path    = "/v1/completions";
+            request.body    = with_session(endless(), "t" + std::to_string(i)).dump();
+            request.is_gone = [&] {
+                n_asked += is_first;
+                is_first = false;
+                return false;
+            };
+            n_wrong += inside.handle(request).status != 503;
+        });
+    });
+    // who has a context is asked whether it left, too, so that all are inside
+    cases::wait_until([&] { return n_asked == 12 && inside.pool_in_use() == 8; });
     on.atlas.reset();
-    all.join();
-    CHECK(n_ended == 16);
+    streaming.join();
+    others.join();
     CHECK(n_wrong == 0);
+}
+
+CASE(the_end_waits_for_who_looks_at_a_piece) {
+    server               on(config_of(dir));
+    atlas::AtlasServer & inside = *on;
+    std::atomic<bool>    is_looking{false}, has_looked{false};
+    std::thread          streaming([&] {
+        inside.handle_streaming_request(endless(), [&](const json &) {
+            is_looking = true;
+            cases::wait_until([&] { return code_of(inside.handle_completion_request(says("x"))) == 503; }); // it ends
+            has_looked = true;
+            return false;
+        });
+    });
+    cases::wait_until([&] { return is_looking.load(); });
+    on.atlas.reset();
+    CHECK(has_looked);
+    streaming.join();
 }
 
 CASE(one_server_ends_while_the_other_works) {

@@ -1,6 +1,7 @@
 #include "atlas-request-admission.hpp"
 
 #include "atlas-error.hpp"
+#include "atlas-log.hpp"
 #include "hash/hash.h"
 #include "request-log.hpp"
 
@@ -22,7 +23,11 @@ static bool is_limited(const rate_limits & limits) { return limits.requests_per_
 
 void request_admission::set_slots(int n_slots) {
     const auto configured = all_settings.values()->context_pool_size;
-    slots.set_pool_size(n_slots > 0 && configured > 0 ? configured : n_slots);
+    if (n_slots > 0 && configured > n_slots) {
+        logf(LogLevel::WARN, "context_pool_size is %lld, and there are %d slots: the pool has %d contexts",
+             (long long) configured, n_slots, n_slots);
+    }
+    slots.set_pool_size(configured > 0 ? std::min<int64_t>(configured, n_slots) : n_slots);
 }
 
 // The session that X-Conversation-Id names. Clients of stock send any text; one that is no valid id is replaced by its
