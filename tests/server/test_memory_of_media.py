@@ -38,7 +38,7 @@ def turns(*shades: int) -> list[Message]:
 
 
 def ask(
-    server: Server, messages: list[Message], question: str = "And now?", **fields: Any
+    server: Server, messages: list[Message], question: Any = "And now?", **fields: Any
 ) -> tuple[str, int, int]:
     """Text of the answer, tokens of the prompt, and how many of these were reused."""
     asked = [*messages, {"role": "user", "content": question}]

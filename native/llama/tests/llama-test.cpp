@@ -125,7 +125,7 @@ void capture(kept & in, const context_ptr & ctx, llama_seq_id id, sequence_recor
     static const std::string NOBODY;
     atlas::capture_limits    limits;
     limits.is_whole = is_whole;
-    sequence_state(in.memory, ctx.get(), id, record).capture({what, NOBODY, {}}, limits);
+    sequence_state(in.memory, ctx.get(), id, record).capture({what.data(), what.size(), NOBODY, {}}, limits);
 }
 
 } // namespace
