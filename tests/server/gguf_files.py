@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFValueType, GGUFWriter
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 # Of the demo model.
 WIDTH = 192
@@ -102,9 +102,11 @@ def write_control_vector(path: Path) -> Path:
     return _write(path, "controlvector", {"controlvector.model_hint": "llama"}, {"direction.1": (WIDTH,)})
 
 
-def write_projector(path: Path) -> Path:
-    """A multimodal projector for the demo model, which gives it eyes and understands nothing."""
-    return _write(path, "clip", _PROJECTOR_METADATA, _PROJECTOR_TENSORS)
+def write_projector(path: Path, width: int = WIDTH) -> Path:
+    """A multimodal projector for a model of that width, which gives it eyes and understands nothing."""
+    metadata = _PROJECTOR_METADATA | {"clip.vision.projection_dim": width}
+    tensors = _PROJECTOR_TENSORS | {"mm.input_projection.weight": (width, _TOWER_WIDTH)}
+    return _write(path, "clip", metadata, tensors)
 
 
 def gguf_writer(path: Path, architecture: str, metadata: Mapping[str, Value]) -> GGUFWriter:
@@ -135,8 +137,44 @@ def _write(
     random = np.random.default_rng(1)
     for name, shape in shapes.items():
         writer.add_tensor(name, random.uniform(-1, 1, shape[::-1]).astype(np.float32))
+    _finish(writer)
+    return path
+
+
+def _finish(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+
+
+def copy_with_letters(source: Path, target: Path, context: int) -> int:
+    """A model of 128 tokens that has none of text, with letters for tokens and another context; its width."""
+    reader = GGUFReader(source)
+    architecture = str(reader.fields["general.architecture"].contents())
+    letters = ["<unk>", "<s>", "</s>", "\\u2581", *map(chr, range(33, 127))]
+    tokens = [*letters, "<0x0A>", *(f"<{number}>" for number in range(len(letters) + 1, 128))]
+    kinds = [2, 3, 3, *[1] * 95, 6, *[4] * (127 - len(letters))]
+    new: dict[str, Value] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [-float(number) for number in range(128)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        f"{architecture}.context_length": context,
+    }
+    writer = gguf_writer(target, architecture, new)
+    writer.add_key_value(
+        "tokenizer.ggml.token_type", kinds, GGUFValueType.ARRAY, sub_type=GGUFValueType.INT32
+    )
+    for name, field in reader.fields.items():
+        is_old = name in new or name.startswith(("GGUF.", "tokenizer.")) or name == "general.architecture"
+        value = field.contents()
+        if not is_old and value != []:
+            kind, of = field.types[0], field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(name, value, kind, sub_type=of)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    _finish(writer)
+    return int(reader.fields[f"{architecture}.embedding_length"].contents())
