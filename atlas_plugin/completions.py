@@ -21,6 +21,7 @@ class CompletionRequest:
     tenant: str = ""
     """Whose API key it came with: 16 hexadecimal digits; empty where all see the same, and for the admin."""
     is_admin: bool = False
+    """May do all; so may everybody where no admin's key is set."""
     name: str = ""
     """That of the `Identity` that a plugin gave it in `authenticate`; empty: none did."""
     session_id: str | None = None

@@ -45,10 +45,14 @@ def find(settings: Settings, builtins: Mapping[str, object]) -> Iterator[Candida
     """All plugins in load order, first those given, without loading any."""
     for name, plugin in builtins.items():
         yield Candidate(name, "builtin", type(plugin).__module__, partial(_given, plugin), __version__)
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        version = entry_point.dist.version if entry_point.dist else None
-        yield Candidate(entry_point.name, "entry_point", entry_point.value, entry_point.load, version)
-    for entry in settings.texts("plugins"):
+    wanted = settings.texts("plugins")
+    installed = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name)
+    for entry_point in installed:
+        name, version = entry_point.name, entry_point.dist.version if entry_point.dist else None
+        is_wanted = name in wanted
+        yield Candidate(name, "entry_point", entry_point.value, entry_point.load, version, explicit=is_wanted)
+    named = {entry_point.name for entry_point in installed}
+    for entry in (entry for entry in wanted if entry not in named):
         if entry.endswith(".py"):
             yield _file(Path(entry), explicit=True)
         elif _is_ready_made(entry):

@@ -116,6 +116,14 @@ class Hooks:
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()
         return next((impl.function for impl in impls if impl.plugin is plugin), None)
 
+    def fails_closed(self, plugin: object, hook: str) -> bool:
+        """Whether a plugin has a hook of REQUEST_HOOKS and requests are refused where it fails."""
+        function = self.of_plugin(plugin, hook)
+        if function is None:
+            return False
+        options = options_of(function) or HookOptions()
+        return (options.fails or hookspecs.usual_failing(hook)) == "closed"
+
     def on_path(self, hook: str) -> list[tuple[pluggy.HookImpl, HookOptions]]:
         """The implementations of a hook of REQUEST_HOOKS that can be asked, with what their plugins say."""
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()

@@ -4,19 +4,20 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from atlas_plugin.errors import PluginError
-from atlas_plugin.hookspecs import PluginInfo, Plugins
+from atlas_plugin.hookspecs import REQUEST_HOOKS, PluginInfo, Plugins
 from atlas_plugin.host import discovery, plugin_config
 from atlas_plugin.host.discovery import Candidate
 from atlas_plugin.host.hookimpl import options_of
 from atlas_plugin.host.hooks import Hooks, last_line
 from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
+from atlas_plugin.host.stand_in import refusing
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
@@ -219,7 +220,23 @@ class PluginSet:
             self._shut_down(plugin)
             plugin.info = replace(plugin.info, state="failed", error=last_line(error), hooks=())
             if plugin.module is not None:
+                closed = [hook for hook in REQUEST_HOOKS if self.hooks.fails_closed(plugin.module, hook)]
                 self.hooks.unregister(plugin.module)
+                self._refuse_for(plugin, closed)
+
+    def _refuse_for(self, plugin: LoadedPlugin, closed: Sequence[str]) -> None:
+        """Have the requests refused that the plugin was to allow."""
+        if not closed:
+            return
+        name, error = plugin.info.name, plugin.info.error or ""
+        hooks = self.hooks.register(refusing(closed, error), name)
+        self.hooks.set_ready(name, True)
+        plugin.info = replace(plugin.info, hooks=hooks)
+        log.error(
+            "requests are refused that plugin '%s' was to allow: mend it, or let them through with no:%s",
+            name,
+            name,
+        )
 
     def _shut_down(self, plugin: LoadedPlugin) -> None:
         if plugin.started:

@@ -12,7 +12,7 @@ from typing import Any
 
 from atlas_plugin import json_text
 from atlas_plugin.completions import Caller, CompletionRequest, chunk_of
-from atlas_plugin.hookspecs import REQUEST_HOOKS
+from atlas_plugin.hookspecs import REQUEST_HOOKS, usual_failing
 from atlas_plugin.host.hookimpl import HookOptions
 from atlas_plugin.host.hooks import Hooks
 from atlas_plugin.host.verdicts import FAIL, Step, step_of
@@ -97,7 +97,7 @@ class HookTable:
 
 
 def _fails(one: _Implementation) -> str:
-    return one.options.fails or ("closed" if one.hook == "authenticate" else "open")
+    return one.options.fails or usual_failing(one.hook)
 
 
 def _decoded(hook: str, body: bytes) -> Any:

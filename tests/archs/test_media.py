@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def prompt(*shades: int, end: str = "") -> dict[str, Any]:
     """Texts with a picture of one colour behind each."""
-    pictures = [b"P6 16 16 255\\n" + bytes([shade]) * (16 * 16 * 3) for shade in shades]
+    pictures = [b"P6 16 16 255\n" + bytes([shade]) * (16 * 16 * 3) for shade in shades]
     return {
         "prompt_string": "".join(f"{shade} {TEXT}<__media__>" for shade in shades) + TEXT + end,
         "multimodal_data": [base64.b64encode(picture).decode() for picture in pictures],
@@ -46,7 +46,7 @@ def ask(server: Server, asked: dict[str, Any]) -> dict[str, Any]:
 def test_comes_back(name: str, models: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     width = copy_with_letters(models / f"{name}.gguf", model, CONTEXT)
-    options = [*SERVER, "--mmproj", write_projector(tmp_path / "mmproj.gguf", width)]
+    options: list[str | Path] = [*SERVER, "--mmproj", write_projector(tmp_path / "mmproj.gguf", width)]
     memory: list[str | Path] = ["--atlas-memory-path", tmp_path / "memory", *NO_PRELOADING]
     with Server([*options, *memory], directory=tmp_path, model=model) as server:
         if name in REFUSED:

@@ -152,7 +152,7 @@ def copy_with_letters(source: Path, target: Path, context: int) -> int:
     """A model of 128 tokens that has none of text, with letters for tokens and another context; its width."""
     reader = GGUFReader(source)
     architecture = str(reader.fields["general.architecture"].contents())
-    letters = ["<unk>", "<s>", "</s>", "\\u2581", *map(chr, range(33, 127))]
+    letters = ["<unk>", "<s>", "</s>", "\u2581", *map(chr, range(33, 127))]
     tokens = [*letters, "<0x0A>", *(f"<{number}>" for number in range(len(letters) + 1, 128))]
     kinds = [2, 3, 3, *[1] * 95, 6, *[4] * (127 - len(letters))]
     new: dict[str, Value] = {

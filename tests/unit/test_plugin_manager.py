@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 import atlas_plugin
-from atlas_plugin import PluginError, PluginInfo, Request, Response
+from atlas_plugin import Caller, CompletionRequest, PluginError, PluginInfo, Request, Response
 from atlas_plugin import plugins as ready_made
+from atlas_plugin.http import Headers
 from atlas_plugin.testing import Application, FakeHost
 from tests.builtins import BUILTIN
 
@@ -129,6 +130,10 @@ class TestSources:
             "3.1",
         )
         assert packaged.state == "active"
+        assert not packaged.explicit
+        # Naming it says that it is wanted, and is no second one.
+        named = info(start(FakeHost(plugins=["packaged"])), "packaged")
+        assert (named.state, named.source, named.explicit) == ("active", "entry_point", True)
         del sys.modules["atlas_test_package"]
 
     def test_a_directory(self, write: Write, start: Start, tmp_path: Path) -> None:
@@ -382,3 +387,41 @@ def test_ready_made(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         found = info(first, "atlas_hello")
     assert (found.source, found.location) == ("module", "atlas_plugin.plugins.atlas_hello")
     assert found.description == "Says hello."
+
+
+GUARD = """
+    from atlas_plugin import hookimpl
+
+    @hookimpl
+    def startup():
+        raise OSError("no rules")
+
+    @hookimpl({options})
+    def {hook}():
+        return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "options", "is_refused"),
+    [
+        ("on_request", 'fails="closed"', True),
+        ("on_request", "", False),
+        ("on_response", 'fails="closed"', True),
+        ("authenticate", "", True),
+        ("authenticate", 'fails="open"', False),
+    ],
+)
+def test_what_protects_and_cannot_start_refuses(
+    write: Write, start: Start, hook: str, options: str, is_refused: bool
+) -> None:
+    source = GUARD.replace("{hook}", hook).replace("{options}", options)
+    host = FakeHost(plugins=[write("guard.py", source)])
+    application = start(host)
+    assert info(application, "guard").state == "failed"
+    about = Caller("", "GET", "/", Headers(())) if hook == "authenticate" else CompletionRequest("/", "r")
+    asked = application.ask(hook, about)
+    assert (asked.rejected is not None) == is_refused
+    assert ("no:guard" in host.log_text) == is_refused
+    if is_refused:
+        assert asked.failed == ("guard: RuntimeError: it could not be started: OSError: no rules",)

@@ -44,7 +44,7 @@ std::string random_request_id();
 class ended_requests {
   public:
     // Numbers the record.
-    void add(request_record && record);
+    uint64_t add(request_record record);
 
     // {"last": number of the newest, "requests": [...]}: those after `since`, oldest first, at most ATLAS_MAX_REQUESTS.
     std::string since_json(uint64_t since) const;

@@ -78,13 +78,14 @@ std::string random_request_id() {
     return text;
 }
 
-void ended_requests::add(request_record && record) {
+uint64_t ended_requests::add(request_record record) {
     const std::lock_guard<std::mutex> lock(mutex);
     record.number = ++last;
     records.push_back(std::move(record));
     if (records.size() > MAX_KEPT) {
         records.pop_front();
     }
+    return last;
 }
 
 std::string ended_requests::since_json(uint64_t since) const {

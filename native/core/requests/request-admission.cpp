@@ -201,10 +201,10 @@ void request_admission::end(const request & request) {
     auto record = request.record();
     log_ended(request, record, *all_settings.values());
     n_breaches += record.ms.overhead > all_settings.values()->api_latency_budget_ms ? 1 : 0;
+    record.number = all_ended.add(record);
     if (request.hooks) {
         request.hooks->end(record.outcome == "ok" ? hook::finished : hook::failed, record.to_json());
     }
-    all_ended.add(std::move(record));
     n_open--;
 }
 

@@ -110,8 +110,19 @@ void settings::set(size_t index, const std::string & text, setting_origin origin
     if (origin < current->origins.at(index)) {
         return;
     }
-    auto next = std::make_shared<state>(*current);
-    with_field(next->config, index, [&](auto & value) { parse(value, text, table()[index]); });
+    auto       next     = std::make_shared<state>(*current);
+    const bool is_again = origin == setting_origin::flag && current->origins[index] == origin;
+    with_field(next->config, index, [&](auto & value) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(value)>, string_list>) {
+            if (is_again) { // of several such flags none is lost
+                string_list more;
+                parse(more, text, table()[index]);
+                value.insert(value.end(), more.begin(), more.end());
+                return;
+            }
+        }
+        parse(value, text, table()[index]);
+    });
     next->origins[index] = origin;
     current              = std::move(next);
 }

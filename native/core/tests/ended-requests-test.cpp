@@ -13,7 +13,7 @@ CASE(the_newest_requests_are_kept_and_told_in_pieces) {
     for (int i = 1; i <= 1100; i++) {
         atlas::request_record record;
         record.request_id = std::to_string(i);
-        ended.add(std::move(record));
+        CHECK(ended.add(std::move(record)) > 0);
     }
     const auto numbers = [&](uint64_t since) {
         const json answer = json::parse(ended.since_json(since));

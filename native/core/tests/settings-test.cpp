@@ -215,3 +215,17 @@ CASE(settings_readers_never_see_half_of_a_change) {
         reader.join();
     }
 }
+
+CASE(a_list_that_is_given_twice_has_both) {
+    atlas::settings settings;
+    const size_t    plugins = index_of("plugins");
+    settings.set(plugins, "from-environment", setting_origin::environment);
+    settings.set(plugins, "audit", setting_origin::flag);
+    CHECK(row(settings, "plugins").at("value") == json({"audit"}));
+    settings.set(plugins, "guard,no:x", setting_origin::flag);
+    CHECK(row(settings, "plugins").at("value") == json({"audit", "guard", "no:x"}));
+    const size_t path = index_of("memory_save_path");
+    settings.set(path, "a", setting_origin::flag);
+    settings.set(path, "b", setting_origin::flag);
+    CHECK(row(settings, "memory_save_path").at("value") == "b");
+}

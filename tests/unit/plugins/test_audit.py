@@ -82,6 +82,7 @@ def test_a_line(path: Path, configured: Configure) -> None:
             "who": {
                 "tenant": "ab" * 8,
                 "is_admin": True,
+                "name": None,
                 "session": "s1",
                 "user": "u1",
                 "headers": {"user-agent": "curl", "x-none": None},
