@@ -6,10 +6,6 @@ _PREFIX = "Bearer "
 
 
 def presented_key(headers: Headers) -> str:
-    """What the server takes for the key of a request with these headers; empty: there is none.
-
-    A header that came twice may give another one than the server took: compare with `Caller.key` where that
-    matters.
-    """
+    """What the server takes for the key of a request with these headers; empty: there is none."""
     text = headers.get("authorization") or headers.get("x-api-key", "")
     return text.removeprefix(_PREFIX)

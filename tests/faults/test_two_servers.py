@@ -83,7 +83,7 @@ def test_a_session_with_two_models(start_server: StartServer, tmp_path: Path) ->
     atlas = {"session_id": "ada", "history": "server"}
     message = {"role": "user", "content": "My name is Ada."}
     large = start_server(memory_options(tmp_path))
-    small = start_server([*memory_options(tmp_path), "-c", "1024"])
+    small = start_server([*memory_options(tmp_path), "-ctk", "q8_0"])
     chat(large, [{**message, "content": f"My name is Ada. {filler(100)}"}], atlas={"session_id": "ada"})
     flush(large)
     before = session_bytes(large)

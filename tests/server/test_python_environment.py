@@ -12,7 +12,7 @@ from tests.builtins import BUILTIN
 from tests.server.conftest import StartServer
 from tests.server.harness import REPOSITORY, Server, write_plugin
 
-NEEDED = ("pluggy", "msgspec", "cffi", "_cffi_backend")
+NEEDED = ("pluggy", "msgspec", "cffi", "_cffi_backend", "prometheus_client")
 MakeEnvironment = Callable[..., Path]
 
 PROBE = """

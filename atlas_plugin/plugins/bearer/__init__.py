@@ -77,9 +77,6 @@ class Plugin:
 
     @hookimpl(deadline_ms=_DEADLINE_MS)
     def authenticate(self, caller: Caller) -> Identity | Reject | None:
-        # on_request goes by the headers; both must mean the same.
-        if presented_key(caller.headers) != caller.key:
-            return self._refuse(400, "malformed", "send one header Authorization or X-Api-Key")
         if self._config.also_api_keys and not self._tokens.is_token(caller.key):
             return None
         if not caller.key:

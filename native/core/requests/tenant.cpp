@@ -14,6 +14,7 @@
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -114,14 +115,14 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
     }
 }
 
-static const std::string NAMED("\0name:", 6); // begins what no key can be, as headers have no zero bytes
+static constexpr std::string_view NAMED("\0name:", 6); // begins what no key can be, as headers have no zero bytes
 
 std::string tenants::name_of(const std::string & account) {
     return account.compare(0, NAMED.size(), NAMED) == 0 ? account.substr(NAMED.size()) : "";
 }
 
 identity tenants::named(const std::string & name, bool is_admin) const {
-    const std::string account = NAMED + name;
+    const std::string account = std::string(NAMED) + name;
     return {hmac_sha256_hex(secret, account).substr(0, ATLAS_TENANT_DIGITS), is_admin, account, false};
 }
 
