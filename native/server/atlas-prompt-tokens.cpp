@@ -1,10 +1,12 @@
 #include "atlas-prompt-tokens.h"
 
+#include "atlas-memory-setup.h"
 #include "hash/hash.h"
 #include "server-common.h"
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 // Each token of an image or sound has 31 bits of its digest. Fewer tokens than these are too few to tell it from others.
 static const size_t N_WORDS    = 8;
@@ -39,7 +41,7 @@ static bool add_media(std::vector<llama_token> & to, const mtmd_input_chunk * ch
     return true;
 }
 
-atlas_prompt_tokens::atlas_prompt_tokens(const server_tokens & of, const std::string & encoder) : n(of.size()) {
+atlas_prompt_tokens::atlas_prompt_tokens(const server_tokens & of, const loaded_memory & memory) : n(of.size()) {
     if (of.empty()) {
         return;
     }
@@ -47,6 +49,7 @@ atlas_prompt_tokens::atlas_prompt_tokens(const server_tokens & of, const std::st
     if (!atlas_has_media(of)) {
         return;
     }
+    const std::string encoder = memory.encoder();
     own.reserve(n);
     while (own.size() < n) {
         const size_t begin = own.size();

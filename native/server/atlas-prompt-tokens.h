@@ -7,18 +7,17 @@
 #include "llama.h"
 
 #include <cstddef>
-#include <string>
 #include <vector>
 
-struct server_prompt;
+struct loaded_memory;
 struct server_tokens;
 
 // A view, valid while what it was made of does not change. Empty where the memory cannot tell the prompt's media from others:
 // what encodes them has no hash yet, or they are too small.
 class atlas_prompt_tokens {
   public:
-    // encoder: names what makes state of media: a hash of its file, and its settings; empty: not known.
-    atlas_prompt_tokens(const server_tokens & of, const std::string & encoder);
+    // memory: tells what makes state of media, and is only asked where there are some.
+    atlas_prompt_tokens(const server_tokens & of, const loaded_memory & memory);
 
     const llama_token * data() const { return n == 0 || !own.empty() ? own.data() : text; }
     size_t              size() const { return n; }

@@ -32,7 +32,7 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         lookup.result = restore_result::not_wanted;
     } else if (task.tokens.size() <= MIN_GAIN_TOKENS) {
         lookup.result = restore_result::below_break_even;
-    } else if (const atlas_prompt_tokens tokens(task.tokens, atlas_loaded_memory()->encoder()); tokens.size() == 0) {
+    } else if (const atlas_prompt_tokens tokens(task.tokens, *atlas_loaded_memory()); tokens.size() == 0) {
         lookup.result = restore_result::media;
     } else {
         // one token at least is computed, for its logits

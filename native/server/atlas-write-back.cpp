@@ -49,7 +49,7 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
     if (!sequence.has_more(n_tokens)) {
         return;
     }
-    const atlas_prompt_tokens tokens(prompt.tokens, atlas_loaded_memory()->encoder());
+    const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory());
     if (tokens.size() == 0) {
         return;
     }

@@ -26,7 +26,7 @@ class own_routes {
     void open(route_call call);
 
     // Waits for a turn where max_at_once calls go on, then for the answer, but not beyond the deadline: 503 then, and where
-    // there is no model yet, or no longer. Never throws what `call` throws as a catch of its own would answer it: with 500.
+    // there is no model yet, or no longer. What `call` throws is answered with 500.
     http_response call(const http_request & request, clock::time_point deadline, int64_t max_at_once);
 
     // Lets no more in, and returns when those inside have left; what they wait for has to end by itself.

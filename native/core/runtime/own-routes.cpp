@@ -49,6 +49,10 @@ http_response own_routes::call(const http_request & request, clock::time_point d
     if (auto refusal = enter(deadline, max_at_once)) {
         return std::move(*refusal);
     }
+    struct visit {
+        own_routes & of;
+        ~visit() { of.leave(); }
+    } const inside{*this}; // also where there is no memory left for an answer
     http_response answer;
     const auto    is_late = [deadline] { return clock::now() >= deadline; };
     try {
@@ -61,7 +65,6 @@ http_response own_routes::call(const http_request & request, clock::time_point d
     if (answer.body.empty() && is_late()) { // who no longer waits gets nothing from upstream's handlers
         answer = not_in_time();
     }
-    leave();
     return answer;
 }
 
