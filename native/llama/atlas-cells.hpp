@@ -14,10 +14,7 @@ namespace atlas {
 // Whether the sequences of a context share the cells of one KV cache.
 bool has_shared_cells(llama_context * ctx);
 
-// Whether n_tokens fit into the sequence in place of what it holds, beside what the others hold.
-bool has_room(llama_context * ctx, llama_seq_id id, size_t n_tokens);
-
-// What sequences at work will need in the end.
+// What sequences hold, and what those at work will need in the end.
 class cell_reservations {
   public:
     // Of n_prompt tokens and n_answers continuations of n_predict each; negative: until they end. No answer is taken to have
@@ -28,12 +25,28 @@ class cell_reservations {
     // Whether so many fit beside what is reserved. True where no cells are shared.
     bool suffice(llama_context * ctx, size_t n_needed) const;
 
+    // Whether n_tokens fit into the sequence in place of what it holds, beside what the others hold.
+    bool has_room(llama_context * ctx, llama_seq_id id, size_t n_tokens) const;
+
     // The sequence works from now on, or does not.
-    void take(llama_seq_id id, size_t n_needed);
-    void give_back(llama_seq_id id);
+    void take(llama_seq_id id, size_t n_needed) { of(id).reserved = n_needed; }
+
+    void give_back(llama_seq_id id) { take(id, 0); }
+
+    // The sequence has so many tokens now. Who does not say it has as many counted as there are positions: with M-RoPE the
+    // tokens of an image have fewer than cells.
+    void hold(llama_seq_id id, size_t n_tokens) { of(id).held = n_tokens; }
 
   private:
-    std::vector<size_t> taken; // by sequence; 0: it does not work
+    struct cells {
+        size_t reserved = 0; // 0: the sequence does not work
+        size_t held     = 0;
+    };
+
+    std::vector<cells> all; // by sequence
+
+    cells & of(llama_seq_id id);
+    size_t  count(llama_context * ctx, llama_seq_id id) const;
 };
 
 } // namespace atlas

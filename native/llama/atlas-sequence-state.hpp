@@ -4,6 +4,7 @@
 #pragma once
 
 #include "atlas-memory.hpp"
+#include "atlas-positions.hpp"
 #include "atlas-sequence-record.hpp"
 #include "llama.h"
 
@@ -27,10 +28,14 @@ struct owned_checkpoint {
 
 // What the owner of a sequence knows of it. Borrowed.
 struct sequence_content {
-    const llama_token *           tokens; // of all its cells
-    size_t                        n_tokens;
+    const llama_token *           tokens; // of its cells, from `first` on
+    size_t                        n_tokens; // of all its cells
     const std::string &           lineage; // whose they are, and under which adapters they were computed
     std::vector<owned_checkpoint> checkpoints;
+    std::vector<media_span>       media = {}; // of all its tokens, in order
+    size_t                        first = 0; // of the tokens that are known: at most what begin_of_rest() says
+
+    const llama_token * from(size_t token) const { return tokens + (token - first); }
 };
 
 struct capture_limits {
@@ -53,6 +58,9 @@ class sequence_state {
     // Whether capture() would look at the state of a sequence of n_tokens.
     bool has_more(size_t n_tokens) const;
 
+    // The first token that capture() will look at.
+    size_t begin_of_rest() const;
+
     // Puts what the sequence computed since the last call into the store. Does nothing where its cells are not those of the
     // tokens, as after a batch that failed. Throws std::bad_alloc.
     void capture(const sequence_content & of, const capture_limits & limits);
@@ -61,9 +69,9 @@ class sequence_state {
     // cannot be rolled back to there.
     static double count_bytes(const memory_match & match, bool is_begun);
 
-    // Makes the state of the sequence exactly that after match.n_tokens tokens. It has to be empty, unless is_begun. Returns
-    // false, with the sequence in any state, where that did not succeed.
-    bool restore(const memory_match & match, bool is_begun);
+    // Makes the state of the sequence exactly that after match.n_tokens tokens, of which the last has the position `last`.
+    // It has to be empty, unless is_begun. Returns false, with the sequence in any state, where that did not succeed.
+    bool restore(const memory_match & match, llama_pos last, bool is_begun);
 
   private:
     model_memory &    memory;
@@ -72,7 +80,7 @@ class sequence_state {
     sequence_record & record;
 
     void        follow_root();
-    bool        read_range(size_t begin, size_t end, state_bytes & data) const;
+    bool        read_range(const llama_cell_range & range, state_bytes & data) const;
     std::string parent_key(const sequence_content & of) const;
     void        add_to_session(size_t n_behind, const std::string & key, size_t n_tokens);
     bool        capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens);
@@ -80,7 +88,7 @@ class sequence_state {
     void        capture_owned(const sequence_content & of);
     void        capture_tip(const sequence_content & of);
     bool        append_blocks(const memory_match & match);
-    bool        go_to_end(const memory_match & match);
+    bool        go_to_end(const memory_match & match, llama_pos last);
 };
 
 } // namespace atlas

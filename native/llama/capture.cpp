@@ -11,6 +11,8 @@ bool sequence_state::has_more(size_t n_tokens) const {
     return record.root != memory.root() || record.n_written_back + record.n_tail != n_tokens;
 }
 
+size_t sequence_state::begin_of_rest() const { return record.root == memory.root() ? record.n_written_back : 0; }
+
 bool is_kept(const model_memory & memory, const sequence_record & record, size_t n_tokens) {
     const size_t kept = record.n_written_back + record.n_tail;
     return record.root == memory.root() && kept > 0 && kept == n_tokens &&
@@ -30,17 +32,16 @@ void sequence_state::follow_root() {
     record.root = now;
 }
 
-// The state of tokens [begin, end); empty when the memory has no such part. Returns false when cells are missing.
-bool sequence_state::read_range(size_t begin, size_t end, state_bytes & data) const {
+// The state of these cells; empty when the memory has no such part. Returns false when cells are missing.
+bool sequence_state::read_range(const llama_cell_range & range, state_bytes & data) const {
     data.clear();
     if (!memory.layout().has_ranges()) {
         return true;
     }
-    const auto   p0 = (llama_pos) begin, p1 = (llama_pos) end;
     const auto   flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL;
-    const size_t size  = llama_state_seq_get_data_range(ctx, nullptr, 0, id, p0, p1, flags);
+    const size_t size  = llama_state_seq_get_data_range(ctx, nullptr, 0, id, range, flags);
     data.resize(size);
-    return size > 0 && llama_state_seq_get_data_range(ctx, data.data(), size, id, p0, p1, flags) == size;
+    return size > 0 && llama_state_seq_get_data_range(ctx, data.data(), size, id, range, flags) == size;
 }
 
 // What the next entry is chained to.
@@ -58,7 +59,7 @@ void sequence_state::add_to_session(size_t n_behind, const std::string & key, si
 
 // Captures the n_tokens tokens behind the last block. Returns false when the sequence has no such state.
 bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens) {
-    const auto  first  = of.tokens + record.n_written_back;
+    const auto  first  = of.from(record.n_written_back);
     const auto  parent = parent_key(of);
     std::string key    = memory_store::key_of(kind, parent, first, n_tokens);
 
@@ -68,7 +69,7 @@ bool sequence_state::capture_range(const sequence_content & of, entry_kind kind,
         entry.parent   = parent;
         entry.position = record.n_written_back;
         entry.tokens.assign(first, first + n_tokens);
-        if (!read_range(record.n_written_back, record.n_written_back + n_tokens, entry.data)) {
+        if (!read_range(cells_of(of.media, record.n_written_back, record.n_written_back + n_tokens), entry.data)) {
             record.is_inexact = true;
             return false;
         }
@@ -93,7 +94,7 @@ std::string sequence_state::capture_checkpoint(const sequence_content & of, size
     entry.kind     = entry_kind::checkpoint;
     entry.parent   = parent_key(of);
     entry.position = record.n_written_back;
-    entry.tokens.assign(of.tokens + record.n_written_back, of.tokens + n_tokens);
+    entry.tokens.assign(of.from(record.n_written_back), of.from(n_tokens));
     entry.data = std::move(data);
     return memory.store.put(std::move(entry), "", record.root->limit(record.access));
 }
@@ -108,7 +109,7 @@ void sequence_state::capture_owned(const sequence_content & of) {
     const int64_t end   = std::min(record.n_written_back + memory.store.options().block_tokens, of.n_tokens + 1);
     for (const auto & [n_tokens, pos_max, data, size] : of.checkpoints) {
         const auto & done      = record.checkpoints;
-        const bool   is_beyond = pos_max >= n_tokens; // its state
+        const bool   is_beyond = pos_max >= position_of(of.media, (size_t) n_tokens); // its state
         if (n_tokens >= begin && n_tokens < end && !is_beyond && size > 0 &&
             std::find(done.begin(), done.end(), n_tokens) == done.end()) {
             capture_checkpoint(of, n_tokens, {data, data + size});
@@ -135,11 +136,11 @@ void sequence_state::capture_tip(const sequence_content & of) {
 void sequence_state::capture(const sequence_content & of, const capture_limits & limits) {
     const size_t n_tokens = of.n_tokens;
     follow_root();
-    if (!has_more(n_tokens)) {
+    if (!has_more(n_tokens) || record.n_written_back < of.first) { // the root was replaced just now
         return;
     }
     // after a failed batch the owner names tokens that have no cells
-    if (llama_memory_seq_pos_max(llama_get_memory(ctx), id) != (llama_pos) n_tokens - 1) {
+    if (llama_memory_seq_pos_max(llama_get_memory(ctx), id) != position_of(of.media, n_tokens - 1)) {
         return;
     }
     const size_t block_tokens = memory.store.options().block_tokens;

@@ -24,10 +24,9 @@ bool sequence_state::append_blocks(const memory_match & match) {
 }
 
 // Makes the state of a sequence that has the blocks of the match exactly that after match.n_tokens tokens.
-bool sequence_state::go_to_end(const memory_match & match) {
-    const auto      layout = memory.layout();
-    const auto      cache  = llama_get_memory(ctx);
-    const llama_pos end    = match.n_tokens;
+bool sequence_state::go_to_end(const memory_match & match, llama_pos last) {
+    const auto layout = memory.layout();
+    const auto cache  = llama_get_memory(ctx);
     if (match.checkpoint) {
         const auto & data = match.checkpoint->data;
         if (llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id, layout.checkpoint_flags()) != data.size()) {
@@ -35,12 +34,12 @@ bool sequence_state::go_to_end(const memory_match & match) {
         }
     }
     // only now: recurrent state refuses to be cut before its end
-    return (layout.parts == state_class::whole_only || llama_memory_seq_rm(cache, id, end, -1)) &&
-           llama_memory_seq_pos_max(cache, id) == end - 1;
+    return (layout.parts == state_class::whole_only || llama_memory_seq_rm(cache, id, last + 1, -1)) &&
+           llama_memory_seq_pos_max(cache, id) == last;
 }
 
-bool sequence_state::restore(const memory_match & match, bool is_begun) {
-    if ((!is_begun && !append_blocks(match)) || !go_to_end(match)) {
+bool sequence_state::restore(const memory_match & match, llama_pos last, bool is_begun) {
+    if ((!is_begun && !append_blocks(match)) || !go_to_end(match, last)) {
         return false;
     }
     record.restored_at = (int64_t) match.n_tokens;

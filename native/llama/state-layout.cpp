@@ -13,8 +13,9 @@ std::optional<probed_state> probe_state(llama_context * ctx, bool is_swa_full) {
     if (llama_decode(ctx, llama_batch_get_one(&token, 1)) != 0) {
         return std::nullopt;
     }
-    const size_t all    = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, 0, 1, LLAMA_STATE_SEQ_FLAGS_NONE);
-    const size_t ranges = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, 0, 1, LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL);
+    const llama_cell_range first = {0, 1, 0, 1};
+    const size_t           all = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, first, LLAMA_STATE_SEQ_FLAGS_NONE);
+    const size_t ranges = llama_state_seq_get_data_range(ctx, nullptr, 0, 0, first, LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL);
 
     probed_state found;
     found.token_bytes  = ranges;

@@ -31,10 +31,6 @@ static std::string why_unsupported(const common_params & params, const llama_con
     if (has_draft) {
         return "a draft model is used";
     }
-    const auto rope = llama_model_rope_type(llama_get_model(ctx));
-    if (!params.mmproj.path.empty() && (rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE)) {
-        return "a multimodal projector is loaded, and the model gives all of an image one position";
-    }
     return "";
 }
 

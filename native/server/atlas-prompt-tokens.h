@@ -4,6 +4,7 @@
 
 #ifdef LLAMA_ATLAS
 
+#include "atlas-positions.hpp"
 #include "llama.h"
 
 #include <cstddef>
@@ -16,27 +17,27 @@ struct server_tokens;
 // what encodes them has no hash yet, or they are too small.
 class atlas_prompt_tokens {
   public:
-    // memory: tells what makes state of media, and is only asked where there are some.
-    atlas_prompt_tokens(const server_tokens & of, const loaded_memory & memory);
+    // memory: tells what makes state of media, and is only asked where there are some. first: the tokens before it are of no
+    // interest, and data() begins with it; at most as many as there are.
+    atlas_prompt_tokens(const server_tokens & of, const loaded_memory & memory, size_t first = 0);
 
     const llama_token * data() const { return n == 0 || !own.empty() ? own.data() : text; }
-    size_t              size() const { return n; }
+    size_t              size() const { return n; } // of all the prompt
 
     // The last place, from n_tokens backwards, that is within no image or sound.
     size_t boundary(size_t n_tokens) const;
 
-  private:
-    struct span {
-        size_t begin, end;
-    };
+    const std::vector<atlas::media_span> & spans() const { return media; }
 
-    const llama_token *      text = nullptr;
-    std::vector<llama_token> own; // where there are media
-    std::vector<span>        media;
-    size_t                   n = 0;
+  private:
+    const llama_token *            text = nullptr;
+    std::vector<llama_token>       own; // where there are media
+    std::vector<atlas::media_span> media;
+    size_t                         n = 0;
 };
 
-bool atlas_has_media(const server_tokens & tokens);
+// In order.
+std::vector<atlas::media_span> atlas_media_of(const server_tokens & tokens);
 
 // Makes the first n_tokens of `to` those of `from`, where `to` has the first of them already. What `from` holds of an image or
 // sound to encode it stays there. n_tokens is within none.

@@ -114,8 +114,8 @@ bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, i
         !atlas::is_kept(loaded->model, prompt.atlas, prompt.tokens.size())) {
         return false;
     }
-    const bool may =
-        loaded->clears_idle || (atlas::has_shared_cells(ctx) && !atlas::has_room(ctx, id_slot, task.tokens.size()));
+    const bool may = loaded->clears_idle ||
+                     (atlas::has_shared_cells(ctx) && !loaded->model.cells.has_room(ctx, id_slot, task.tokens.size()));
     if (may) { // upstream's tests look for the words
         SRV_DBG("%s", "__TEST_TAG_CACHE_IDLE_SLOT__\n");
     }
@@ -133,14 +133,13 @@ static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
     begin_anew(prompt);
 }
 
-// Has the prompt say what the slot's state is now.
+// Has the prompt say what the slot's state is now. last: the position of its last token.
 static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
-                       const atlas::memory_match & match) {
+                       const atlas::memory_match & match, llama_pos last) {
     prompt.tokens.keep_first(std::min(prompt.tokens.size(), match.n_tokens));
     atlas_copy_tokens(prompt.tokens, task.tokens, match.n_tokens);
     prompt.checkpoints.remove_if([&](const auto & other) { return other.n_tokens >= (int64_t) match.n_tokens; });
     if (match.checkpoint && atlas_loaded_memory()->model.layout().parts != state_class::whole_only) {
-        const llama_pos last    = (llama_pos) match.n_tokens - 1;
         const llama_pos pos_min = llama_memory_seq_pos_min(llama_get_memory(ctx), id_slot);
         auto &          made    = prompt.checkpoints.emplace_back();
         // A window is all there is to have at this place, but upstream wants to see more than that; 0 is enough for it.
@@ -159,10 +158,12 @@ static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, c
         if (!is_begun) {
             forget(ctx, id_slot, prompt);
         }
-        if (!sequence_state(atlas_loaded_memory()->model, ctx, id_slot, prompt.atlas).restore(match, is_begun)) {
+        const llama_pos last = atlas::position_of(atlas_media_of(task.tokens), match.n_tokens - 1);
+        sequence_state  sequence(atlas_loaded_memory()->model, ctx, id_slot, prompt.atlas);
+        if (!sequence.restore(match, last, is_begun)) {
             return false;
         }
-        set_prompt(ctx, id_slot, prompt, task, match);
+        set_prompt(ctx, id_slot, prompt, task, match, last);
         return true;
     } catch (const std::bad_alloc &) {
         return false;
@@ -204,7 +205,7 @@ static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_p
         }
     } else if (memory.copying.is_too_slow(bytes, n_gain * lookup.access.seconds_per_token)) {
         how.result = restore_result::below_break_even;
-    } else if (!is_begun && !atlas::has_room(ctx, id_slot, match.n_tokens)) {
+    } else if (!is_begun && !memory.cells.has_room(ctx, id_slot, match.n_tokens)) {
         // a failed restore may leave a context that only a restart repairs, so it is not tried
         how.result = restore_result::no_room;
     } else if (put_back(ctx, id_slot, prompt, task, match, is_begun)) {
@@ -224,7 +225,8 @@ static void cut_checkpoints(server_prompt & prompt, size_t common) {
         const bool is_beyond    = checkpoint.n_tokens > (int64_t) common;
         const bool is_recurrent = checkpoint.pos_min == checkpoint.pos_max;
         checkpoint.n_tokens     = std::min<int64_t>(checkpoint.n_tokens, common);
-        return is_beyond && (is_recurrent || common == 0 || checkpoint.pos_max > (llama_pos) common);
+        return is_beyond &&
+               (is_recurrent || common == 0 || checkpoint.pos_max > prompt.tokens.pos_next((int64_t) common));
     });
 }
 

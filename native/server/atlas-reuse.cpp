@@ -37,6 +37,12 @@ size_t atlas_cells_needed(llama_context * ctx, const server_task & task) {
     return atlas::cell_reservations::needed(ctx, task.tokens.size(), task.params.n_predict, task.params.n_cmpl);
 }
 
+void atlas_note_cells(int id_slot, const server_prompt & prompt) {
+    if (auto * loaded = atlas_loaded_memory()) {
+        loaded->model.cells.hold(id_slot, prompt.tokens.size());
+    }
+}
+
 bool atlas_chooses_slot(const server_task & task) { return atlas_memory_active() && task.id_slot == -1; }
 
 double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & prompt, int64_t last_used,

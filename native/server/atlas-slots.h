@@ -73,9 +73,20 @@ double atlas_slot_cost(llama_context * ctx, int id_slot, const server_prompt & p
 // those cells; and where the task would not find enough free ones.
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task);
 
-// server-context.cpp has all types of these templates. The idle slot where the task costs least; null: all are busy.
+// The slot holds these tokens now. Said of all slots before one is chosen or launched, as it is not known when they change.
+void atlas_note_cells(int id_slot, const server_prompt & prompt);
+
+// server-context.cpp has all types of these templates.
+template <typename slot> void atlas_note_all_cells(const std::vector<slot> & slots) {
+    for (const slot & each : slots) {
+        atlas_note_cells(each.id, each.prompt);
+    }
+}
+
+// The idle slot where the task costs least; null: all are busy.
 template <typename slot>
 slot * atlas_cheapest_slot(llama_context * ctx, std::vector<slot> & slots, const server_task & task) {
+    atlas_note_all_cells(slots);
     slot * best      = nullptr;
     double best_cost = std::numeric_limits<double>::infinity();
     for (slot & each : slots) {
@@ -101,9 +112,11 @@ slot * atlas_choose_slot(llama_context * ctx, std::vector<slot> & slots, server_
 template <typename slot>
 void atlas_before_launch(llama_context * ctx, std::vector<slot> & slots, slot & chosen, server_task & task,
                          const std::vector<common_adapter_lora_info> & loaded) {
+    atlas_note_all_cells(slots);
     for (slot & other : slots) {
         if (&other != &chosen && !other.is_processing() && atlas_memory_may_clear(ctx, other.prompt, chosen.id, task)) {
             other.prompt_clear();
+            atlas_note_cells(other.id, other.prompt);
         }
     }
     atlas_memory_restore(ctx, chosen.id, chosen.prompt, task);

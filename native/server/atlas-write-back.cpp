@@ -49,11 +49,12 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
     if (!sequence.has_more(n_tokens)) {
         return;
     }
-    const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory());
+    const size_t              first = sequence.begin_of_rest();
+    const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory(), first);
     if (tokens.size() == 0) {
         return;
     }
-    atlas::sequence_content of = {tokens.data(), n_tokens, prompt.tokens.lineage, {}};
+    atlas::sequence_content of = {tokens.data(), n_tokens, prompt.tokens.lineage, {}, tokens.spans(), first};
     if (memory.layout().needs_checkpoint()) {
         for (const auto & made : prompt.checkpoints) {
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});

@@ -51,6 +51,17 @@ MANY_REUSED = [
     "qwen3next-moe",
     "smallthinker-moe",
 ]
+# Whose images have rows and columns (M-RoPE).
+PLANAR = [
+    "paddleocr-moe",
+    "qwen2vl-dense",
+    "qwen35-dense",
+    "qwen35moe-moe",
+    "qwen3vl-dense",
+    "qwen3vlmoe-moe",
+    "qwen4exp-moe",
+]
+FEW_MEDIA = [*FEW_REUSED, "llama-dense", "qwen2vl-dense"]
 # Having no V, these refuse a type for it that is not K's.
 ONE_TYPE = {"deepseek2-moe", "deepseek4-moe"}
 
@@ -86,7 +97,7 @@ def models(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("models")
     command: list[str | Path] = [GENERATOR, "--seed", "1", "--out", directory]
     if not wants_all(pytestconfig):
-        names = "|".join(re.escape(name.rpartition("-")[0]) for name in FEW_MODELS)
+        names = "|".join(re.escape(name.rpartition("-")[0]) for name in {*FEW_MODELS, *FEW_MEDIA})
         command += ["--arch", f"^({names})$"]
     subprocess.run(command, check=True, capture_output=True)
     yield directory

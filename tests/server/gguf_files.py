@@ -49,6 +49,27 @@ _PROJECTOR_TENSORS: dict[str, tuple[int, ...]] = {
     "mm.soft_emb_norm.weight": (_TOWER_WIDTH,),
 }
 
+# Qwen2-VL's tower of one layer, which takes images of any size: a token for each so many pixels both ways.
+PIXELS_OF_A_TOKEN = _PATCH * _MERGED
+_PLANAR_METADATA: dict[str, Value] = {
+    **{
+        key: value
+        for key, value in _PROJECTOR_METADATA.items()
+        if key != "clip.vision.projector.scale_factor"
+    },
+    "clip.projector_type": "qwen2vl_merger",
+}
+_PLANAR_TENSORS: dict[str, tuple[int, ...]] = {
+    **{
+        name: shape for name, shape in _PROJECTOR_TENSORS.items() if name.startswith(("v.blk.", "v.post_ln."))
+    },
+    "v.patch_embd.weight": (_PATCH, _PATCH, 3, _TOWER_WIDTH),
+    "v.patch_embd.weight.1": (_PATCH, _PATCH, 3, _TOWER_WIDTH),
+    **{f"v.blk.0.attn_{name}.bias": (_TOWER_WIDTH,) for name in ("q", "k", "v", "out")},
+    "mm.0.weight": (_TOWER_WIDTH * _MERGED**2, _TOWER_FEED_FORWARD),
+    "mm.0.bias": (_TOWER_FEED_FORWARD,),
+}
+
 
 def write_lora(path: Path, *, layer: int = 1, begins_at: Sequence[int] = ()) -> Path:
     """A LoRA adapter of the demo model, strong enough to change its answers.
@@ -106,6 +127,13 @@ def write_projector(path: Path, width: int = WIDTH) -> Path:
     """A multimodal projector for a model of that width, which gives it eyes and understands nothing."""
     metadata = _PROJECTOR_METADATA | {"clip.vision.projection_dim": width}
     tensors = _PROJECTOR_TENSORS | {"mm.input_projection.weight": (width, _TOWER_WIDTH)}
+    return _write(path, "clip", metadata, tensors)
+
+
+def write_planar_projector(path: Path, width: int) -> Path:
+    """One for models with M-RoPE: an image has as many tokens as its size says, and fewer positions."""
+    metadata = _PLANAR_METADATA | {"clip.vision.projection_dim": width}
+    tensors = _PLANAR_TENSORS | {"mm.2.weight": (_TOWER_FEED_FORWARD, width), "mm.2.bias": (width,)}
     return _write(path, "clip", metadata, tensors)
 
 

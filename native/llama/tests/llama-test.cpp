@@ -1,4 +1,5 @@
 // The state of sequences, with llama.cpp's library and a small model that ATLAS_TEST_MODEL names.
+#include "atlas-cell-range.hpp"
 #include "atlas-fingerprint.hpp"
 #include "atlas-model-memory.hpp"
 #include "atlas-sequence-state.hpp"
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <stdexcept>
 
 using atlas::memory_match;
 using atlas::model_memory;
@@ -144,7 +146,7 @@ CASE(what_was_captured_goes_on_in_another_context) {
     const auto match = memory.find(said);
     CHECK(match.n_tokens == said.size() && match.blocks.size() == 6);
     sequence_record fresh;
-    CHECK(sequence_state(memory.memory, there.get(), 2, fresh).restore(match, false));
+    CHECK(sequence_state(memory.memory, there.get(), 2, fresh).restore(match, (llama_pos) match.n_tokens - 1, false));
     CHECK(fresh.restored_at == (int64_t) said.size());
 
     const auto expected = decode(here, 1, next);
@@ -168,7 +170,7 @@ CASE(a_shorter_match_cuts_the_sequence) {
     const tokens begin(said.begin(), said.begin() + BLOCK + 5);
     const auto   match = memory.find(begin);
     CHECK(match.n_tokens == begin.size() && match.blocks.size() == 2); // of the second a part
-    CHECK(sequence_state(memory.memory, there.get(), 0, fresh).restore(match, false));
+    CHECK(sequence_state(memory.memory, there.get(), 0, fresh).restore(match, (llama_pos) match.n_tokens - 1, false));
     CHECK(llama_memory_seq_pos_max(llama_get_memory(there.get()), 0) == (llama_pos) begin.size() - 1);
 }
 
@@ -185,6 +187,28 @@ CASE(while_a_sequence_works_only_whole_blocks_are_captured) {
     capture(memory, ctx, 0, record, said, true);
     CHECK(record.n_written_back == 2 * BLOCK && record.n_tail == 7);
     CHECK(is_kept(memory.memory, record, said.size()));
+}
+
+CASE(of_what_was_captured_no_tokens_are_needed) {
+    static const std::string NOBODY;
+    const auto               model = load();
+    const auto               ctx   = make(model);
+    kept                     memory(ctx, dir);
+    const tokens             said = some_tokens(4 * BLOCK + 3, 1), rest(said.begin() + BLOCK, said.end());
+    sequence_record          record, other;
+    sequence_state           sequence(memory.memory, ctx.get(), 0, record);
+    decode(ctx, 0, {said.begin(), said.begin() + BLOCK});
+    capture(memory, ctx, 0, record, {said.begin(), said.begin() + BLOCK}, false);
+    CHECK(sequence.begin_of_rest() == BLOCK);
+
+    decode(ctx, 0, rest);
+    const atlas::sequence_content of = {rest.data(), said.size(), NOBODY, {}, {}, BLOCK};
+    sequence_state(memory.memory, ctx.get(), 0, other)
+        .capture(of, {true}); // as if the root had been replaced meanwhile
+    CHECK(other.n_written_back == 0 && other.n_tail == 0);
+    sequence.capture(of, {true});
+    CHECK(is_kept(memory.memory, record, said.size()));
+    CHECK(memory.find(said).n_tokens == said.size());
 }
 
 CASE(what_has_no_cells_is_not_captured) {
@@ -237,11 +261,62 @@ CASE(cells_are_reserved_where_sequences_share_them) {
     CHECK(cells.suffice(alone.get(), 1024));
     decode(shared, 3, some_tokens(700, 1)); // more than it was to need
     CHECK(cells.suffice(shared.get(), 324) && !cells.suffice(shared.get(), 325));
-    CHECK(atlas::has_room(shared.get(), 0, 324) && !atlas::has_room(shared.get(), 0, 325));
-    CHECK(atlas::has_room(shared.get(), 3, 1024));
+    CHECK(cells.has_room(shared.get(), 0, 324) && !cells.has_room(shared.get(), 0, 325));
+    CHECK(cells.has_room(shared.get(), 3, 1024));
+    cells.hold(3, 800); // tokens, of which some have one position
+    CHECK(cells.suffice(shared.get(), 224) && !cells.suffice(shared.get(), 225));
+    CHECK(cells.has_room(shared.get(), 0, 224) && !cells.has_room(shared.get(), 0, 225));
     cells.give_back(3);
+    CHECK(!cells.has_room(shared.get(), 0, 225));
     cells.give_back(17);
     CHECK(cells.suffice(shared.get(), 1024));
+}
+
+CASE(an_image_has_one_position_and_leaves_out_some) {
+    // two texts, an image of 3 by 2, a sound, an image right behind it, a text
+    const std::vector<atlas::media_span> media = {{2, 8, 3, true}, {8, 12, 4, false}, {12, 14, 2, true}};
+
+    std::vector<llama_pos> positions;
+    for (size_t token = 0; token < 16; token++) {
+        positions.push_back(atlas::position_of(media, token));
+    }
+    CHECK((positions == std::vector<llama_pos>{0, 1, 2, 2, 2, 2, 2, 2, 5, 6, 7, 8, 9, 9, 11, 12}));
+    const auto is = [&](size_t begin, size_t end, llama_pos p0, llama_pos p1, uint32_t skip) {
+        const llama_cell_range range = atlas::cells_of(media, begin, end);
+        return range.p0 == p0 && range.p1 == p1 && range.skip == skip && range.n == end - begin;
+    };
+    CHECK(is(0, 2, 0, 2, 0) && is(0, 5, 0, 3, 0) && is(5, 6, 2, 3, 3) && is(5, 10, 2, 7, 3) && is(13, 16, 9, 13, 1));
+    CHECK(atlas::position_of({}, 7) == 7);
+}
+
+CASE(cells_are_taken_in_the_order_of_their_tokens) {
+    struct place {
+        llama_pos pos, y, x;
+    };
+    struct {
+        std::vector<place> all;
+        llama_pos          pos_get(uint32_t i) const { return all[i].pos; }
+        const place &      ext_get(uint32_t i) const { return all[i]; }
+    } const cells       = {{{4, 5, 4}, {4, 5, 5}, {7, 7, 7}, {1, 1, 1}, {3, 3, 3}, {4, 4, 4}, {4, 4, 5}}};
+    using ranges        = std::vector<std::pair<uint32_t, uint32_t>>;
+    const ranges all    = {{0, 3}, {4, 7}};
+    const auto   choose = [&](uint32_t skip, uint32_t n) {
+        ranges found = all;
+        CHECK(atlas::choose_cells(found, cells, {3, 8, skip, n}) == n);
+        return found;
+    };
+    CHECK(choose(0, 6) == all);
+    CHECK((choose(0, 3) == ranges{{4, 7}}));
+    CHECK((choose(2, 3) == ranges{{6, 7}, {0, 2}}));
+    CHECK((choose(5, 1) == ranges{{2, 3}}));
+    for (const auto & [skip, n] : ranges{{0, 7}, {6, 1}, {1, UINT32_MAX}, {UINT32_MAX, 2}, {UINT32_MAX, UINT32_MAX}}) {
+        ranges found = all;
+        try {
+            atlas::choose_cells(found, cells, {3, 8, skip, n});
+            CHECK(!"more than there are");
+        } catch (const std::runtime_error &) {
+        }
+    }
 }
 
 CASE(the_fingerprint_has_what_kv_depends_on) {
