@@ -1,4 +1,4 @@
-// What makes KV of one server useless to another: the model's files, and settings.
+// What makes KV of one server useless to another: the model's files, settings, and maybe by what it is computed.
 #pragma once
 
 #include "atlas-state-layout.hpp"
@@ -35,10 +35,14 @@ std::string hash_weights(const llama_model * model);
 // The files of which every byte matters: all parts of the model, control vectors, and behind these the adapters.
 std::vector<std::string> fingerprint_files(const model_description & model);
 
-// All the rest, as a text: RoPE and attention settings, overrides of metadata, the types of K and V, the block size, what
-// the state's layout depends on, the build of llama.cpp and the format of the memory. The size of the context is none of
-// these, but where the model computes otherwise in a long one, or its state cannot be cut.
+// What else decides what state means, as a text of words: RoPE and attention settings, overrides of metadata, the types of K
+// and V, the block size, what the state's layout depends on, and the format of the memory. The size of the context is none
+// of these, but where the model computes otherwise in a long one, or its state cannot be cut.
 std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
                                  const state_layout & layout);
+
+// By what state is computed, as a text of words: the build of llama.cpp, which backends have the layers, and whether by flash
+// attention. Two that compute the same may differ by rounding, or by more.
+std::string fingerprint_environment(const model_description & model, const llama_context * ctx);
 
 } // namespace atlas

@@ -15,6 +15,7 @@
 namespace atlas {
 
 struct model_description;
+struct proof_context;
 
 // Fewer tokens than this are sooner computed than looked up.
 constexpr size_t MIN_GAIN_TOKENS = 16;
@@ -27,9 +28,13 @@ class model_memory {
     model_memory(memory_store & kept, root_status & status, const probed_state & probed);
 
     // The model was loaded, for the first time or another in its place: settles the root, now or once the model's files
-    // are hashed. lineages: of all who may ask; what they used last is read back into RAM. The thread that loads the model.
+    // are hashed and state of other builds and devices was tried. lineages: of all who may ask; what they used last is read
+    // back into RAM. to_try: its model must live until stop_proving(). The thread that loads the model.
     void settle_root(const model_description & model, const llama_context * ctx,
-                     const std::vector<std::string> & lineages);
+                     const std::vector<std::string> & lineages, const proof_context & to_try);
+
+    // Before the model is unloaded; by the thread that loads it.
+    void stop_proving() { roots.stop_proving(); }
 
     // After another model, or the same with other settings, took the place of the one before.
     void set_layout(const state_layout & now) { parts.store(now, std::memory_order_release); }

@@ -1,5 +1,6 @@
 #include "atlas-fingerprint.hpp"
 
+#include "src/llama-context.h"
 #include "src/llama-model.h"
 
 #include <algorithm>
@@ -79,12 +80,14 @@ static bool has_long_factors(const llama_context * ctx) {
     return has_factors && llama_n_ctx_seq(ctx) > model.hparams.n_ctx_orig_yarn;
 }
 
+static const llama_cparams & parameters(const llama_context * ctx) { return ctx->get_cparams(); }
+
 std::string fingerprint_settings(const model_description & model, const llama_context * ctx, size_t block_tokens,
                                  const state_layout & layout) {
     const llama_context_params & with = model.context;
     std::ostringstream           text;
     text.precision(17);
-    text << "format=" << MEMORY_FORMAT << " build=" << model.build << " block=" << block_tokens;
+    text << "format=" << MEMORY_FORMAT << " block=" << block_tokens;
     if (layout.needs_checkpoint()) {
         // blocks fit any number of sequences, checkpoints carry the number of streams
         text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << with.kv_unified;
@@ -92,11 +95,11 @@ std::string fingerprint_settings(const model_description & model, const llama_co
     if (layout.parts == state_class::whole_only) {
         text << " n_ctx=" << llama_n_ctx_seq(ctx);
     }
-    text << " long=" << has_long_factors(ctx) << " k=" << with.type_k << " v=" << with.type_v
-         << " fa=" << with.flash_attn_type << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type << ","
-         << with.rope_freq_base << "," << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << ","
-         << with.yarn_attn_factor << "," << with.yarn_beta_fast << "," << with.yarn_beta_slow << ","
-         << with.yarn_orig_ctx;
+    text << " long=" << has_long_factors(ctx) << " k=" << ggml_type_name(with.type_k)
+         << " v=" << ggml_type_name(with.type_v)
+         << (layout.has_ranges() && !parameters(ctx).flash_attn ? ",transposed" : "") << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type << "," << with.rope_freq_base << ","
+         << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << "," << with.yarn_attn_factor << ","
+         << with.yarn_beta_fast << "," << with.yarn_beta_slow << "," << with.yarn_orig_ctx;
 
     for (const auto & [key, value] : effective(model.overrides)) {
         text << " override=" << std::quoted(key) << std::quoted(value);
@@ -114,6 +117,30 @@ std::string fingerprint_settings(const model_description & model, const llama_co
     }
     text << " layers=" << model.vectors_first << "," << model.vectors_last;
     return text.str();
+}
+
+// Which backends have how many of the model's layers, in the order of these.
+static std::string devices_of(const llama_model & model) {
+    std::ostringstream text;
+    std::string        before;
+    int                n = 0;
+    for (int layer = 0; layer <= (int) model.hparams.n_layer(); layer++) {
+        const bool        is_end = layer == (int) model.hparams.n_layer();
+        const std::string name   = is_end ? "" : ggml_backend_reg_name(ggml_backend_dev_backend_reg(model.dev_layer(layer)));
+        if (name != before && n > 0) {
+            text << (text.tellp() > 0 ? "," : "") << before << "*" << n;
+            n = 0;
+        }
+        before = name;
+        n++;
+    }
+    return text.str();
+}
+
+std::string fingerprint_environment(const model_description & model, const llama_context * ctx) {
+    const llama_cparams & with = parameters(ctx);
+    return "build=" + model.build + " devices=" + devices_of(*llama_get_model(ctx)) +
+           " offload_kqv=" + std::to_string(with.offload_kqv) + " flash_attn=" + std::to_string(with.flash_attn);
 }
 
 } // namespace atlas

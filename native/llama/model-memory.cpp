@@ -1,5 +1,6 @@
 #include "atlas-fingerprint.hpp"
 #include "atlas-model-memory.hpp"
+#include "atlas-state-proof.hpp"
 
 namespace atlas {
 
@@ -9,10 +10,13 @@ model_memory::model_memory(memory_store & kept, root_status & status, const prob
 }
 
 void model_memory::settle_root(const model_description & model, const llama_context * ctx,
-                               const std::vector<std::string> & lineages) {
-    auto & files = status.hash_files(fingerprint_files(model));
-    roots.settle(files, fingerprint_settings(model, ctx, store.options().block_tokens, layout()), lineages,
-                 model.adapters.size());
+                               const std::vector<std::string> & lineages, const proof_context & to_try) {
+    auto &     files = status.hash_files(fingerprint_files(model));
+    const auto name  = model.file.substr(model.file.rfind('/') + 1);
+    roots.settle(files,
+                 {fingerprint_settings(model, ctx, store.options().block_tokens, layout()),
+                  fingerprint_environment(model, ctx), name},
+                 lineages, model.adapters.size(), make_prover(*this, to_try));
 }
 
 } // namespace atlas

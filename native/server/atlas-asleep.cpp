@@ -32,7 +32,12 @@ bool atlas_wakes(const std::deque<server_task> & tasks) {
     });
 }
 
-void atlas_set_asleep(bool is_so, const common_json & slots) { atlas_state().sleep.set(is_so, slots); }
+void atlas_set_asleep(bool is_so, const common_json & slots) {
+    atlas_state().sleep.set(is_so, slots);
+    if (is_so && atlas_memory_active()) {
+        atlas_loaded_memory()->model.stop_proving(); // the model is unloaded next
+    }
+}
 
 atlas_handler atlas_with_slots_asleep(const atlas_sleep & sleep, const atlas_handler & stock) {
     return [&sleep, stock](const server_http_req & req) {

@@ -6,6 +6,7 @@
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
+#include "atlas-state-proof.hpp"
 #include "build-info.h"
 #include "common.h"
 #include "server-common.h"
@@ -72,6 +73,29 @@ static void take_the_place_of_the_prompt_cache(common_params & params) {
     params.cache_idle_slots = false;
 }
 
+// What state of those who name no adapters was computed under besides the model, as llama-server puts it in force.
+static bool put_in_force(llama_context * ctx, const common_params & params) {
+    if (!params.control_vectors.empty()) {
+        const auto all = common_control_vector_load(params.control_vectors);
+        if (all.n_embd < 0 ||
+            llama_set_adapter_cvec(ctx, all.data.data(), all.data.size(), all.n_embd, params.control_vector_layer_start,
+                                   params.control_vector_layer_end) != 0) {
+            return false;
+        }
+    }
+    auto adapters = params.lora_adapters;
+    for (auto & each : adapters) { // one that begins in the middle of a prompt has no part in what comes before
+        each.scale = llama_adapter_get_alora_n_invocation_tokens(each.ptr) > 0 ? 0 : each.scale;
+    }
+    common_set_adapter_lora(ctx, adapters);
+    return true;
+}
+
+static atlas::proof_context context_to_try(const common_params & params, const llama_context * ctx) {
+    return {const_cast<llama_model *>(llama_get_model(ctx)), common_context_params_to_llama(params),
+            llama_n_ctx_seq(ctx), [params](llama_context * made) { return put_in_force(made, params); }};
+}
+
 void atlas_begin_hashing(const common_params & params) {
     if (atlas_active()->memory() && !params.model.path.empty()) {
         atlas_active()->root().hash_files(atlas::fingerprint_files(describe(params)));
@@ -89,7 +113,9 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {
         take_the_place_of_the_prompt_cache(params);
-        if (params.model_borrowed != nullptr || runtime->root().has_hashed(atlas::fingerprint_files(model))) {
+        const auto * root = state.memory->model.root();
+        if (root && root->is_known &&
+            (params.model_borrowed != nullptr || runtime->root().has_hashed(atlas::fingerprint_files(model)))) {
             return; // and the model is the same
         }
     }
@@ -124,5 +150,5 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     if (params.model_borrowed != nullptr && params.model.path.empty()) {
         model.weights = atlas::hash_weights(params.model_borrowed); // not before it is sure that there is a memory
     }
-    state.memory->model.settle_root(model, ctx, all_lineages(state, params));
+    state.memory->model.settle_root(model, ctx, all_lineages(state, params), context_to_try(params, ctx));
 }

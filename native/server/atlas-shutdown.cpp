@@ -2,6 +2,7 @@
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
+#include "atlas-memory-setup.h"
 #include "atlas-request-admission.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
@@ -51,6 +52,9 @@ void atlas_at_end(std::function<void()> write_back) { atlas_state().ending.write
 void atlas_end_loop() {
     if (const auto write_back = std::exchange(atlas_state().ending.write_back, nullptr)) {
         write_back();
+    }
+    if (atlas_memory_active()) {
+        atlas_loaded_memory()->model.stop_proving(); // the model is unloaded next
     }
 }
 

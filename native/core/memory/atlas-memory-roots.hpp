@@ -5,12 +5,16 @@
 #pragma once
 
 #include "atlas-memory.hpp"
+#include "atlas-root-records.hpp"
 
 #include <atomic>
+#include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -49,13 +53,42 @@ class memory_root {
     mutable std::set<std::string> asked;
 };
 
+// What decides under which root state is kept, besides the hashes of files.
+struct root_settings {
+    std::string identity; // what decides what state means: state of another identity never fits
+    std::string environment; // by what it is computed: state of another environment may fit
+    std::string model; // the name of its file, for people
+};
+
+enum class proof_verdict { agrees, differs, unknown };
+
+struct proof {
+    proof_verdict verdict = proof_verdict::unknown;
+    std::string   why; // for people: how far it is off, or why that cannot be told
+};
+
+// Tries whether state that others computed is that which this process would compute.
+struct root_prover {
+    size_t max_tokens      = 0; // of a beginning that it wants to have
+    bool   need_checkpoint = false;
+
+    // Gets the beginnings of conversations that are kept under the root of a lineage. In a thread of its own; ends soon after
+    // is_unwanted() says so. Empty: nothing is tried, and such state is left alone.
+    std::function<proof(const std::string & root, const std::vector<memory_tokens> & beginnings,
+                        const std::function<bool()> & is_unwanted)>
+        prove;
+};
+
 // The root that is in force, and those that it replaced: they live as long as this object, so that any thread may go on
 // with one that another has just replaced. A start makes two at most, and so does a model whose files were changed
 // while the server slept.
+//
+// The memory's directory has a record of each root. A root whose record names this environment is ours. Where there are only
+// such of other environments, state is kept under a provisional root until it was tried whether theirs fits.
 class memory_roots {
   public:
     // Both must live as long as this object.
-    memory_roots(memory_store & store, root_status & status) : store(store), status(status) {}
+    memory_roots(memory_store & store, root_status & status);
 
     // Ends hashing: a root that is not known yet never will be.
     ~memory_roots();
@@ -69,25 +102,44 @@ class memory_roots {
     // To be called by the thread that loads the model, when it was loaded: sets now(), at once or when its files are
     // hashed, and tells `status`. Then what these lineages used last is read back into RAM. settings: what KV depends on
     // besides the files. The last n_adapters of the files are adapters, of which only those count that a lineage names.
-    // `files` has to live until the next call.
-    void settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & lineages,
-                size_t n_adapters = 0);
+    // `files` has to live until the next call. A root that was not known yet is settled anew.
+    void settle(file_hashing & files, const root_settings & settings, const std::vector<std::string> & lineages,
+                size_t n_adapters = 0, const root_prover & prover = {});
+
+    // Has no use of the prover any more when it returns. To be called by the thread that loads the model, before it unloads
+    // it.
+    void stop_proving();
 
   private:
+    struct found; // what is known once the files are hashed
+
     memory_store & store;
     root_status &  status;
+    root_records   records;
 
     std::atomic<const memory_root *> current{nullptr};
 
     std::mutex                                mutex;
+    std::condition_variable                   proven;
     std::vector<std::unique_ptr<memory_root>> made; // guarded by mutex
     std::once_flag                            preloaded; // the store does it once
     int                                       n_provisional = 0; // the loading thread's
 
+    std::thread       looking; // at state of other roots; guarded by mutex, as the next two
+    bool              is_proving  = false;
+    int               n_settled   = 0; // calls of settle()
+    std::atomic<bool> is_unwanted = false; // what `looking` does
+
     const memory_root & set(std::unique_ptr<memory_root> root);
-    const memory_root & set_known(const std::string & settings, std::vector<std::string> hashes, size_t n_adapters);
+    void                set_provisional();
+    void                become(const found & what, const std::string & root);
+    int                 begin_to_settle();
+    void                decide(std::shared_ptr<found> what, int settled);
+    void                look_around(std::shared_ptr<const found> what, int settled);
+    proof               try_root(const found & what, const std::string & root);
+    void                prove(const found & what);
+    void                tell_of_others(const found & what);
     void                replace(const memory_root & before, const memory_root & root);
-    void                preload(const memory_root & root, const std::vector<std::string> & lineages);
 };
 
 } // namespace atlas

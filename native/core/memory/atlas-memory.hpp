@@ -222,6 +222,14 @@ struct flush_result {
     uint64_t entries = 0, bytes = 0; // made durable while the call waited
 };
 
+// What there is below a root.
+struct kept_below {
+    uint64_t entries = 0, conversations = 0; // a conversation that others continue counts as theirs
+
+    // The beginnings of some conversations, those used last, each up to a place at which an entry ends.
+    std::vector<memory_tokens> beginnings;
+};
+
 // Every member may be called from any thread, except where it says otherwise; none throws after construction, other
 // than std::bad_alloc.
 class memory_store {
@@ -270,6 +278,14 @@ class memory_store {
     // sessions get the new keys. It takes the lock in steps and long, so it is for a thread of its own. Entries that
     // are put under `from` meanwhile may stay there.
     void adopt(const std::string & from, const std::string & to);
+
+    // Waits until all files are in the index. Returns false when is_unwanted() says so, which is asked every 50 ms, or when
+    // the store is being closed.
+    bool wait_for_index(const std::function<bool()> & is_unwanted) const;
+
+    // Looks at all entries below a root, in steps. The beginnings are n at most, of 1 to max_tokens tokens; with
+    // need_checkpoint they end at a checkpoint.
+    kept_below look_below(const std::string & root, size_t n, size_t max_tokens, bool need_checkpoint);
 
     // Tells whether a slot generates now: the writer then works slowly. Never waits.
     void set_busy(bool is_busy);

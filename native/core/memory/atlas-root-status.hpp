@@ -31,13 +31,22 @@ class root_status {
     // the files are hashed, and until then state is kept in RAM only.
     void set(const std::string & root, const std::string & problem);
 
+    // The files are hashed, and until set() it is tried whether state of another root fits.
+    void set_trying();
+
+    // Tells of state of other roots, as sentences: what became of trying it, and that nothing but such state is there.
+    void set_proof(const std::string & text);
+    void set_others(const std::string & text);
+
     // Ends hashing, and all waiting for it.
     void give_up();
 
     struct facts {
         bool                            is_settled = false; // a model was loaded; before that the others say nothing
         std::string                     root, problem;
-        std::optional<hashing_progress> hashing; // while the root is not known
+        std::optional<hashing_progress> hashing; // while the root is not known for want of hashes
+        bool                            is_trying = false;
+        std::string                     proof, others;
 
         // Why state stays in RAM, as a sentence; empty where it may go to disk, or where none is kept.
         std::string why_not_on_disk() const;

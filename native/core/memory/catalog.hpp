@@ -34,6 +34,18 @@ struct held_entry {
     memory_access    access;
 };
 
+// A look at all that is below a root. It is done in steps, and ends early where the entry at which it stopped has gone.
+struct survey {
+    digest root            = {};
+    size_t n_beginnings    = 0;
+    size_t max_tokens      = 0;
+    bool   need_checkpoint = false;
+
+    kept_below                              found;
+    std::optional<digest>                   cursor; // looked at last
+    std::vector<std::pair<int64_t, digest>> latest; // ends of beginnings, by their last use
+};
+
 enum class preload_step { go_on, skip, end };
 
 struct match_plan {
@@ -111,6 +123,9 @@ class catalog {
     // before it is read, and again before preload(), which keeps in RAM what was read.
     preload_step next_step(const match_piece & piece, uint64_t max_bytes);
     void         preload(const match_piece & piece);
+
+    // Looks at some max_entries more. Returns false when all were seen: then the beginnings are filled in.
+    bool look_on(survey & survey, size_t max_entries);
 
     // For adopt(): at most max_entries children of a key that are in RAM. drop_held() drops one of them.
     std::vector<held_entry> held_below(const digest & parent, size_t max_entries) const;

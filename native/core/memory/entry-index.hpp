@@ -134,6 +134,11 @@ class entry_index {
         }
     }
 
+    // The node that comes behind this one on such a walk through all that is below `top`; null at its end.
+    static index_node * next(index_node & node, const index_node & top) {
+        return node.children.empty() ? next_beside(&node, top) : *node.children.begin();
+    }
+
     // The block of exactly these tokens.
     index_node * block(const index_node & parent, const int32_t * tokens, size_t n_tokens) const;
 

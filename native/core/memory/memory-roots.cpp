@@ -5,7 +5,10 @@
 #include "hash/hash.h"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
+#include <sstream>
+#include <system_error>
 #include <utility>
 
 namespace atlas {
@@ -14,16 +17,13 @@ namespace atlas {
 // and without the hash conversations would stay in RAM at first.
 static const uint64_t WAITED_BYTES = 64 << 20;
 
-static std::string sha256_of(const std::string & text) { return hash_sha256_hex(text.data(), text.size()); }
+// So long the start waits until it was tried whether state of another build or device fits: small models need less, and then
+// the first request finds what was kept.
+static constexpr std::chrono::seconds WAITED_FOR_PROOF{2};
 
-// The root of every chain of a model. hashes: of its files, in their order.
-static std::string root_of(const std::string & settings, const std::vector<std::string> & hashes) {
-    std::string all = settings;
-    for (const std::string & hash : hashes) {
-        all += " file=" + hash;
-    }
-    return sha256_of(all);
-}
+static constexpr size_t N_BEGINNINGS = 3; // of conversations that are tried
+
+static std::string sha256_of(const std::string & text) { return hash_sha256_hex(text.data(), text.size()); }
 
 // The lineage with what stands for its adapters in the place of their numbers, which are those of one start.
 static std::string named(const std::string & lineage, const std::vector<std::string> & adapters) {
@@ -57,7 +57,59 @@ memory_access memory_root::limit(memory_access access) const {
     return access;
 }
 
-memory_roots::~memory_roots() { status.give_up(); }
+//
+// the choice of a root
+//
+
+struct memory_roots::found {
+    root_settings            settings;
+    std::vector<std::string> lineages;
+    std::vector<std::string> adapters; // hashes of their files
+    root_prover              prover;
+    root_record              record; // of the root that this identity and environment have by themselves
+    std::vector<root_record> candidates; // of this identity, but computed in other environments
+    std::vector<root_record> others;
+
+    found(const root_settings & given, const std::vector<std::string> & lineages, std::vector<std::string> hashes,
+          size_t n_adapters, root_prover prover)
+        : settings(given), lineages(lineages), prover(std::move(prover)) {
+        const auto first = hashes.end() - (std::ptrdiff_t) n_adapters;
+        adapters.assign(first, hashes.end());
+        hashes.erase(first, hashes.end());
+        std::string files;
+        for (const std::string & hash : hashes) {
+            files += " file=" + hash;
+        }
+        record.files        = sha256_of(files);
+        record.identity     = sha256_of(settings.identity + files);
+        record.root         = sha256_of(settings.identity + files + " " + settings.environment);
+        record.model        = settings.model;
+        record.settings     = settings.identity;
+        record.environments = {settings.environment};
+    }
+
+    std::unique_ptr<memory_root> make(const std::string & root) const {
+        return std::make_unique<memory_root>(root, true, adapters);
+    }
+    // Under which state of all lineages is kept, with such a root.
+    std::vector<std::string> roots_below(const std::string & root) const {
+        const auto               made = make(root);
+        std::vector<std::string> roots;
+        for (const std::string & lineage : lineages) {
+            roots.push_back(made->of(lineage));
+        }
+        return roots;
+    }
+    std::string all_settings() const { return settings.identity + " " + settings.environment; }
+};
+
+memory_roots::memory_roots(memory_store & store, root_status & status)
+    : store(store), status(status), records(store.options().path) {}
+
+memory_roots::~memory_roots() {
+    stop_proving();
+    status.give_up();
+}
 
 const memory_root & memory_roots::set(std::unique_ptr<memory_root> root) {
     const std::lock_guard<std::mutex> held(mutex);
@@ -66,20 +118,10 @@ const memory_root & memory_roots::set(std::unique_ptr<memory_root> root) {
     return *made.back();
 }
 
-const memory_root & memory_roots::set_known(const std::string & settings, std::vector<std::string> hashes,
-                                            size_t n_adapters) {
-    const auto               first = hashes.end() - (std::ptrdiff_t) n_adapters;
-    std::vector<std::string> adapters(first, hashes.end());
-    hashes.erase(first, hashes.end());
-    return set(std::make_unique<memory_root>(root_of(settings, hashes), true, std::move(adapters)));
-}
-
-void memory_roots::preload(const memory_root & root, const std::vector<std::string> & lineages) {
-    std::vector<std::string> roots;
-    for (const std::string & lineage : lineages) {
-        roots.push_back(root.of(lineage));
+void memory_roots::set_provisional() {
+    if (!now() || now()->is_known) {
+        set(std::make_unique<memory_root>(sha256_of("provisional " + std::to_string(n_provisional++)), false));
     }
-    std::call_once(preloaded, [&] { store.preload(roots); });
 }
 
 // Moves to the root what was kept under the one before. What sequences hold need not be moved: they capture it again.
@@ -89,34 +131,213 @@ void memory_roots::replace(const memory_root & before, const memory_root & root)
             store.adopt(before.of(lineage), root.of(lineage));
         }
     } catch (const std::bad_alloc &) {
-        log(LogLevel::WARN, "no memory to keep all that was computed before the model's files were hashed");
+        log(LogLevel::WARN, "no memory to keep all that was computed before the root was known");
     }
 }
 
-void memory_roots::settle(file_hashing & files, const std::string & settings, const std::vector<std::string> & lineages,
-                          size_t n_adapters) {
+void memory_roots::become(const found & what, const std::string & root) {
+    const memory_root * before = now();
+    const memory_root & now    = set(what.make(root));
+    if (before && !before->is_known) {
+        replace(*before, now);
+    }
+    std::call_once(preloaded, [&] { store.preload(what.roots_below(root)); });
+    status.set(root, "");
+}
+
+int memory_roots::begin_to_settle() {
+    const std::lock_guard<std::mutex> held(mutex);
+    is_unwanted = false;
+    return ++n_settled;
+}
+
+void memory_roots::settle(file_hashing & files, const root_settings & settings,
+                          const std::vector<std::string> & lineages, size_t n_adapters, const root_prover & prover) {
+    stop_proving();
+    const int settled = begin_to_settle();
     files.wait(WAITED_BYTES);
     const auto now = files.progress();
     if (now.is_done && now.problem.empty()) {
-        const memory_root & root = set_known(settings, files.hashes(), n_adapters);
-        preload(root, lineages);
-        status.set(root.text, "");
+        decide(std::make_shared<found>(settings, lineages, files.hashes(), n_adapters, prover), settled);
+        std::unique_lock<std::mutex> held(mutex);
+        proven.wait_for(held, WAITED_FOR_PROOF, [this] { return !is_proving; });
         return;
     }
-    const memory_root & provisional =
-        set(std::make_unique<memory_root>(sha256_of("provisional " + std::to_string(n_provisional++)), false));
+    set_provisional();
     status.set("", "");
-    files.then([this, &files, &provisional, settings, lineages, n_adapters] {
+    files.then([this, &files, settings, lineages, n_adapters, prover, settled] {
         const auto hashes = files.hashes();
         if (hashes.empty()) {
             status.set("", ""); // there will be no root: this has the reason logged
             return;
         }
-        const memory_root & root = set_known(settings, hashes, n_adapters);
-        replace(provisional, root);
-        preload(root, lineages);
-        status.set(root.text, "");
+        decide(std::make_shared<found>(settings, lineages, hashes, n_adapters, prover), settled);
     });
+}
+
+// By the thread that loads the model, or the one that hashes.
+void memory_roots::decide(std::shared_ptr<found> what, int settled) {
+    for (root_record & known : records.read()) {
+        const auto & all = known.environments;
+        if (known.identity != what->record.identity) {
+            what->others.push_back(std::move(known));
+        } else if (std::find(all.begin(), all.end(), what->settings.environment) == all.end()) {
+            what->candidates.push_back(std::move(known));
+        } else if (!now() || !now()->is_known) {
+            become(*what, known.root);
+        }
+    }
+    const bool is_known = now() && now()->is_known;
+    if (!is_known && (what->candidates.empty() || !what->prover.prove)) {
+        records.add(what->record);
+        become(*what, what->record.root);
+    } else if (!is_known) {
+        set_provisional();
+        status.set_trying();
+    }
+    look_around(std::move(what), settled);
+}
+
+// Nothing is done for a model that was unloaded meanwhile: it is settled anew.
+void memory_roots::look_around(std::shared_ptr<const found> what, int settled) {
+    try {
+        const std::lock_guard<std::mutex> held(mutex);
+        if (settled == n_settled && !is_unwanted) {
+            is_proving = !now()->is_known;
+            looking    = std::thread([this, what] {
+                if (!now()->is_known) {
+                    prove(*what);
+                }
+                {
+                    const std::lock_guard<std::mutex> held(mutex);
+                    is_proving = false;
+                }
+                proven.notify_all();
+                tell_of_others(*what);
+            });
+        }
+        return;
+    } catch (const std::system_error & error) {
+        logf(LogLevel::WARN, "there is no thread to try state of other roots: %s", error.what());
+    }
+    if (!now()->is_known) {
+        become(*what, what->record.root);
+    }
+}
+
+void memory_roots::stop_proving() {
+    std::thread ending;
+    {
+        const std::lock_guard<std::mutex> held(mutex);
+        is_unwanted = true;
+        ending.swap(looking);
+    }
+    if (ending.joinable()) {
+        ending.join();
+    }
+}
+
+proof memory_roots::try_root(const found & what, const std::string & root) {
+    proof result = {proof_verdict::differs, ""}; // where there is nothing
+    for (const std::string & below : what.roots_below(root)) {
+        const auto & prover = what.prover;
+        const auto   kept   = store.look_below(below, N_BEGINNINGS, prover.max_tokens, prover.need_checkpoint);
+        if (!kept.beginnings.empty()) {
+            return prover.prove(below, kept.beginnings, [this] { return is_unwanted.load(); });
+        }
+        if (kept.entries > 0) {
+            result = {proof_verdict::unknown, "it has no conversation that is short enough to be computed again"};
+        }
+    }
+    return result;
+}
+
+// Where nothing can be told of a root, the next start tries it again.
+void memory_roots::prove(const found & what) {
+    if (!store.wait_for_index([this] { return is_unwanted.load(); })) {
+        return;
+    }
+    bool        all_told = true;
+    std::string said;
+    for (const root_record & other : what.candidates) {
+        const proof       result = try_root(what, other.root);
+        const std::string by     = other.environments.empty() ? "" : other.environments.front();
+        if (is_unwanted) {
+            return;
+        }
+        if (result.verdict == proof_verdict::agrees) {
+            said = "State that was computed by " + by + " is used: " + result.why;
+            log(LogLevel::INFO, said);
+            status.set_proof(said);
+            root_record joined = what.record;
+            joined.root        = other.root;
+            records.add(joined);
+            become(what, other.root);
+            return;
+        }
+        all_told = all_told && result.verdict == proof_verdict::differs;
+        if (!result.why.empty()) {
+            said += (said.empty() ? "" : "; ") + std::string("State that was computed by ") + by + " is left alone: " +
+                    result.why;
+        }
+    }
+    if (!said.empty()) {
+        log(LogLevel::WARN, said);
+        status.set_proof(said);
+    }
+    if (all_told) {
+        records.add(what.record);
+    }
+    become(what, what.record.root);
+}
+
+// Whether a word of these settings is no word of those.
+static std::string difference(const std::string & settings, const std::string & from) {
+    std::set<std::string> words;
+    std::istringstream    known(from), read(settings);
+    std::string           word, text;
+    while (known >> word) {
+        words.insert(word);
+    }
+    while (read >> word) {
+        text += words.count(word) > 0 ? "" : (text.empty() ? "" : " ") + word;
+    }
+    return text;
+}
+
+void memory_roots::tell_of_others(const found & what) {
+    constexpr size_t MAX_TOLD = 4; // kinds
+    const auto       unwanted = [this] { return is_unwanted.load(); };
+    const auto       count    = [&](const std::string & root) {
+        uint64_t n = 0;
+        for (const std::string & below : what.roots_below(root)) {
+            n += unwanted() ? 0 : store.look_below(below, 0, 0, false).conversations;
+        }
+        return n;
+    };
+    if (!store.wait_for_index(unwanted) || !now()->is_known || count(now()->text) > 0) {
+        return;
+    }
+    std::vector<std::string> kinds;
+    for (const auto * records : {&what.candidates, &what.others}) {
+        for (const root_record & other : *records) {
+            const uint64_t n = kinds.size() < MAX_TOLD ? count(other.root) : 0;
+            if (n > 0) {
+                const bool is_same = other.files == what.record.files;
+                const auto apart   = difference(other.settings + " " + other.environment(), what.all_settings());
+                kinds.push_back(std::to_string(n) + (n == 1 ? " conversation" : " conversations") + " of " +
+                                (is_same ? "this model with " + apart : other.model));
+            }
+        }
+    }
+    if (!kinds.empty() && !unwanted()) {
+        std::string text = "The memory has nothing of this model with these settings yet, but";
+        for (size_t i = 0; i < kinds.size(); i++) {
+            text += (i == 0 ? " " : ", ") + kinds[i];
+        }
+        log(LogLevel::INFO, text);
+        status.set_others(text);
+    }
 }
 
 } // namespace atlas

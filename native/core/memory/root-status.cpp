@@ -21,6 +21,7 @@ void root_status::set(const std::string & root, const std::string & problem) {
     {
         const std::lock_guard<std::mutex> held(mutex);
         told.is_settled = true;
+        told.is_trying  = false;
         told.root       = root;
         told.problem    = problem;
     }
@@ -35,6 +36,25 @@ void root_status::set(const std::string & root, const std::string & problem) {
     changed.notify_all();
 }
 
+void root_status::set_trying() {
+    {
+        const std::lock_guard<std::mutex> held(mutex);
+        told.is_settled = true;
+        told.is_trying  = true;
+    }
+    log(LogLevel::INFO, now().why_not_on_disk());
+}
+
+void root_status::set_proof(const std::string & text) {
+    const std::lock_guard<std::mutex> held(mutex);
+    told.proof = text;
+}
+
+void root_status::set_others(const std::string & text) {
+    const std::lock_guard<std::mutex> held(mutex);
+    told.others = text;
+}
+
 void root_status::give_up() {
     if (files) {
         files->give_up();
@@ -44,7 +64,7 @@ void root_status::give_up() {
 
 root_status::facts root_status::look() const {
     facts found = told;
-    if (found.is_settled && found.root.empty() && found.problem.empty()) {
+    if (found.is_settled && found.root.empty() && found.problem.empty() && !found.is_trying) {
         found.hashing = files->progress();
     }
     return found;
@@ -59,12 +79,15 @@ root_status::facts root_status::wait(double timeout_s) const {
     std::unique_lock<std::mutex> held(mutex);
     changed.wait_for(held, std::chrono::duration<double>(timeout_s), [this] {
         const auto found = look();
-        return !found.hashing || !found.hashing->problem.empty();
+        return !found.is_trying && (!found.hashing || !found.hashing->problem.empty());
     });
     return look();
 }
 
 std::string root_status::facts::why_not_on_disk() const {
+    if (is_trying) {
+        return "Conversations are kept in RAM only while it is tried whether state of another build or device fits";
+    }
     if (!hashing) {
         return "";
     }

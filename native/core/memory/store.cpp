@@ -107,6 +107,21 @@ void memory_store::adopt(const std::string & from, const std::string & to) {
     memory::adopt(*this, self->state, digest_from_hex(from).value(), digest_from_hex(to).value());
 }
 
+bool memory_store::wait_for_index(const std::function<bool()> & is_unwanted) const {
+    shared_state &               state = self->state;
+    std::unique_lock<std::mutex> held(state.mutex);
+    while (!state.is_stopping && !state.entries.counters.index_complete && !is_unwanted()) {
+        state.progress.wait_for(held, std::chrono::milliseconds(50));
+    }
+    return !state.is_stopping && state.entries.counters.index_complete && !is_unwanted();
+}
+
+kept_below memory_store::look_below(const std::string & root, size_t n, size_t max_tokens, bool need_checkpoint) {
+    survey look = {digest_from_hex(root).value(), n, max_tokens, need_checkpoint, {}, {}, {}};
+    self->state.in_steps([&] { return !self->state.is_stopping && self->state.entries.look_on(look, AT_ONCE); });
+    return std::move(look.found);
+}
+
 void memory_store::end_waiting() { self->state.entries.leases->close(); }
 
 void memory_store::set_busy(bool is_busy) { self->state.is_busy = is_busy; }

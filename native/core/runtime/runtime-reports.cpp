@@ -90,13 +90,18 @@ std::string runtime::status_json() {
         memory["path"]    = store->options().path;
         memory["root"]    = known.root.empty() ? json() : json(known.root);
         memory["hashing"] = known.hashing ? hashing_json(*known.hashing) : json();
+        memory["state_of_others"] = {{"is_tried", known.is_trying},
+                                     {"proof", known.proof.empty() ? json() : json(known.proof)},
+                                     {"only", known.others.empty() ? json() : json(known.others)}};
         memory["results"] = json::object();
         for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
             memory["results"][RESTORE_RESULT_NAMES[i]] =
                 std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
         }
-        if (known.hashing) {
-            notices.push_back(known.why_not_on_disk());
+        for (const std::string & notice : {known.why_not_on_disk(), known.proof, known.others}) {
+            if (!notice.empty()) {
+                notices.push_back(notice);
+            }
         }
     } else if (!known.problem.empty()) {
         memory = {{"problem", known.problem}};

@@ -3,6 +3,7 @@
 #include "atlas-fingerprint.hpp"
 #include "atlas-model-memory.hpp"
 #include "atlas-sequence-state.hpp"
+#include "atlas-state-proof.hpp"
 #include "cases.hpp"
 
 #include <algorithm>
@@ -89,11 +90,11 @@ double distance(const std::vector<float> & one, const std::vector<float> & other
 
 // All that a server has for one model.
 struct kept {
-    explicit kept(const context_ptr & ctx, const std::string & dir)
+    explicit kept(const context_ptr & ctx, const std::string & dir, const std::string & build = "a build")
         : status(dir), store(options(dir)), memory(store, status, probe(ctx)) {
         const std::vector<llama_model_kv_override> none;
-        memory.settle_root({std::getenv("ATLAS_TEST_MODEL"), "a build", four_sequences(false), none, {}}, ctx.get(),
-                           {""});
+        memory.settle_root({std::getenv("ATLAS_TEST_MODEL"), build, four_sequences(false), none, {}}, ctx.get(), {""},
+                           {const_cast<llama_model *>(llama_get_model(ctx.get())), four_sequences(false), 256});
         CHECK(memory.root()->is_known);
     }
 
