@@ -165,7 +165,7 @@ measured measure(model_memory & memory, trial & in, const memory_match & match, 
     const rows without = next();
     in.clear();
     sequence_record record;
-    if (!sequence_state(memory, in.get(), 0, record).restore(match, false)) {
+    if (!sequence_state(memory, in.get(), 0, record).restore(match, (llama_pos) match.n_tokens - 1, false)) {
         return {};
     }
     return {true, distance(large, small), distance(large, without), distance(large, next())};
