@@ -9,6 +9,9 @@
 #include <iomanip>
 #include <map>
 #include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace atlas {
 
@@ -97,9 +100,10 @@ std::string fingerprint_settings(const model_description & model, const llama_co
     }
     text << " long=" << has_long_factors(ctx) << " k=" << ggml_type_name(with.type_k)
          << " v=" << ggml_type_name(with.type_v)
-         << (layout.has_ranges() && !parameters(ctx).flash_attn ? ",transposed" : "") << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type << "," << with.rope_freq_base << ","
-         << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << "," << with.yarn_attn_factor << ","
-         << with.yarn_beta_fast << "," << with.yarn_beta_slow << "," << with.yarn_orig_ctx;
+         << (layout.has_ranges() && !parameters(ctx).flash_attn ? ",transposed" : "") << " swa_full=" << with.swa_full
+         << " rope=" << with.rope_scaling_type << "," << with.rope_freq_base << "," << with.rope_freq_scale
+         << " yarn=" << with.yarn_ext_factor << "," << with.yarn_attn_factor << "," << with.yarn_beta_fast << ","
+         << with.yarn_beta_slow << "," << with.yarn_orig_ctx;
 
     for (const auto & [key, value] : effective(model.overrides)) {
         text << " override=" << std::quoted(key) << std::quoted(value);
@@ -121,20 +125,19 @@ std::string fingerprint_settings(const model_description & model, const llama_co
 
 // Which backends have how many of the model's layers, in the order of these.
 static std::string devices_of(const llama_model & model) {
-    std::ostringstream text;
-    std::string        before;
-    int                n = 0;
-    for (int layer = 0; layer <= (int) model.hparams.n_layer(); layer++) {
-        const bool        is_end = layer == (int) model.hparams.n_layer();
-        const std::string name   = is_end ? "" : ggml_backend_reg_name(ggml_backend_dev_backend_reg(model.dev_layer(layer)));
-        if (name != before && n > 0) {
-            text << (text.tellp() > 0 ? "," : "") << before << "*" << n;
-            n = 0;
+    std::vector<std::pair<std::string, int>> runs;
+    for (size_t i = 0; i < model.layers.size(); i++) {
+        const std::string name = ggml_backend_reg_name(ggml_backend_dev_backend_reg(model.dev_layer((int) i)));
+        if (runs.empty() || runs.back().first != name) {
+            runs.emplace_back(name, 0);
         }
-        before = name;
-        n++;
+        runs.back().second++;
     }
-    return text.str();
+    std::string text;
+    for (const auto & [name, n] : runs) {
+        text += (text.empty() ? "" : ",") + name + "*" + std::to_string(n);
+    }
+    return text;
 }
 
 std::string fingerprint_environment(const model_description & model, const llama_context * ctx) {

@@ -74,7 +74,8 @@ class trial {
         if (!ctx || (of.prepare && !of.prepare(ctx.get()))) {
             throw unable{"no context could be made to try it in"};
         }
-        llama_set_abort_callback(ctx.get(), [](void * self) { return static_cast<trial *>(self)->is_unwanted(); }, this);
+        llama_set_abort_callback(
+            ctx.get(), [](void * self) { return static_cast<trial *>(self)->is_unwanted(); }, this);
     }
 
     llama_context * get() const { return ctx.get(); }
@@ -108,17 +109,17 @@ class trial {
         with.n_batch       = LARGE_BATCH;
         with.n_ubatch      = std::min<uint32_t>(with.n_ubatch, LARGE_BATCH);
         with.n_outputs_max = with.n_outputs_max_per_seq = N_NEXT;
-        with.no_perf       = true;
-        with.cb_eval       = nullptr;
+        with.no_perf                                    = true;
+        with.cb_eval                                    = nullptr;
         return llama_init_from_model(of.model, with);
     }
 
     void decode(const int32_t * tokens, size_t n, llama_pos pos, bool all, rows & found) {
-        const std::unique_ptr<llama_batch, void (*)(llama_batch *)> batch(new llama_batch(llama_batch_init((int32_t) n, 0, 1)),
-                                                                          [](llama_batch * made) {
-                                                                              llama_batch_free(*made);
-                                                                              delete made;
-                                                                          });
+        const std::unique_ptr<llama_batch, void (*)(llama_batch *)> batch(
+            new llama_batch(llama_batch_init((int32_t) n, 0, 1)), [](llama_batch * made) {
+                llama_batch_free(*made);
+                delete made;
+            });
         batch->n_tokens = (int32_t) n;
         for (size_t i = 0; i < n; i++) {
             batch->token[i]     = tokens[i];
@@ -150,7 +151,8 @@ struct measured {
 
 // How far a prompt can be computed again: images and sound have tokens below zero.
 size_t count_text(const memory_tokens & tokens) {
-    return (size_t) (std::find_if(tokens.begin(), tokens.end(), [](int32_t token) { return token < 0; }) - tokens.begin());
+    return (size_t) (std::find_if(tokens.begin(), tokens.end(), [](int32_t token) { return token < 0; }) -
+                     tokens.begin());
 }
 
 measured measure(model_memory & memory, trial & in, const memory_match & match, const memory_tokens & tokens) {
@@ -234,10 +236,10 @@ root_prover make_prover(model_memory & memory, const proof_context & context) {
     prover.need_checkpoint = layout.needs_checkpoint();
     prover.max_tokens      = prover.need_checkpoint ? MAX_TOKENS : memory.store.options().block_tokens;
     prover.prove           = [&memory, context](const std::string & root, const std::vector<memory_tokens> & beginnings,
-                                      const std::function<bool()> & is_unwanted) {
+                                                const std::function<bool()> & is_unwanted) {
         return memory.layout().parts == state_class::whole_only
-                             ? proof{proof_verdict::unknown, "state of this model can only be put back as a whole"}
-                             : try_state(memory, context, root, beginnings, is_unwanted);
+                   ? proof{proof_verdict::unknown, "state of this model can only be put back as a whole"}
+                   : try_state(memory, context, root, beginnings, is_unwanted);
     };
     return prover;
 }

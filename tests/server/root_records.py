@@ -15,9 +15,7 @@ def rename(record: Path, kind: str, old: str, new: str) -> None:
     """Have the record say something else."""
     text = record.read_text(encoding="utf-8")
     assert f"\n{kind} " in text
-    lines = [
-        line.replace(old, new) if line.startswith(f"{kind} ") else line for line in text.splitlines()
-    ]
+    lines = [line.replace(old, new) if line.startswith(f"{kind} ") else line for line in text.splitlines()]
     record.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Whether state that another build or device computed is used after a start, and only where it is what this one would compute."""
+"""Whether state of another build is used after a start, and only where it is what this one would compute."""
 
 import shutil
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_a_restart_after_an_upgrade_is_as_any(start_server: StartServer, tmp_pat
 
 
 def test_state_that_is_not_the_same_is_left_alone(start_server: StartServer, tmp_path: Path) -> None:
-    """A model of nearly the same weights stands for a build that computes otherwise: its state has the same shape."""
+    """A model of nearly the same weights stands for a build that computes otherwise."""
     told, identities = Conversation(0), []
     for model in (MODEL, nearly_the_same(tmp_path / "model.gguf")):
         server = start_server(memory_options(tmp_path), model=model)

@@ -15,7 +15,9 @@ SOURCES = {
 # the field of the `atlas` object, the members of atlas-abi.h's structs, llama.cpp's own names.
 WIRE = re.compile(r"memory_layers|llama_\w+|\w*control_vector\w*|ATLAS_\w*LAYER\w*")
 ABI = "atlas-abi.h"
-ABI_FIELD = re.compile(r"what, layer, kind, strategy;|\b(?:event|evicted\[\d\])\.layer\b|\bmodel\.layers\b")
+ABI_FIELD = re.compile(
+    r"what, layer, kind, strategy;|\b(?:event|evicted\[\d\])\.layer\b|\bmodel\.(?:layers|dev_layer)\b"
+)
 # Python's hooks give the number of a tier as `layer`, since plugins take it by that name, and its numbers of
 # slots go by the names that they have in answers.
 PYTHON_RETIRES = {"publish", "ticket", "gateway", "tainted", "doomed", "condemned", "ContextStore"}

@@ -69,6 +69,7 @@ struct memory_roots::found {
     root_record              record; // of the root that this identity and environment have by themselves
     std::vector<root_record> candidates; // of this identity, but computed in other environments
     std::vector<root_record> others;
+    bool                     is_chosen = false; // the root, without trying any
 
     found(const root_settings & given, const std::vector<std::string> & lineages, std::vector<std::string> hashes,
           size_t n_adapters, root_prover prover)
@@ -183,15 +184,15 @@ void memory_roots::decide(std::shared_ptr<found> what, int settled) {
             what->others.push_back(std::move(known));
         } else if (std::find(all.begin(), all.end(), what->settings.environment) == all.end()) {
             what->candidates.push_back(std::move(known));
-        } else if (!now() || !now()->is_known) {
+        } else if (!std::exchange(what->is_chosen, true)) {
             become(*what, known.root);
         }
     }
-    const bool is_known = now() && now()->is_known;
-    if (!is_known && (what->candidates.empty() || !what->prover.prove)) {
+    if (!what->is_chosen && (what->candidates.empty() || !what->prover.prove)) {
+        what->is_chosen = true;
         records.add(what->record);
         become(*what, what->record.root);
-    } else if (!is_known) {
+    } else if (!what->is_chosen) {
         set_provisional();
         status.set_trying();
     }
@@ -203,9 +204,9 @@ void memory_roots::look_around(std::shared_ptr<const found> what, int settled) {
     try {
         const std::lock_guard<std::mutex> held(mutex);
         if (settled == n_settled && !is_unwanted) {
-            is_proving = !now()->is_known;
+            is_proving = !what->is_chosen;
             looking    = std::thread([this, what] {
-                if (!now()->is_known) {
+                if (!what->is_chosen) {
                     prove(*what);
                 }
                 {
@@ -220,7 +221,7 @@ void memory_roots::look_around(std::shared_ptr<const found> what, int settled) {
     } catch (const std::system_error & error) {
         logf(LogLevel::WARN, "there is no thread to try state of other roots: %s", error.what());
     }
-    if (!now()->is_known) {
+    if (!what->is_chosen) {
         become(*what, what->record.root);
     }
 }
@@ -277,8 +278,8 @@ void memory_roots::prove(const found & what) {
         }
         all_told = all_told && result.verdict == proof_verdict::differs;
         if (!result.why.empty()) {
-            said += (said.empty() ? "" : "; ") + std::string("State that was computed by ") + by + " is left alone: " +
-                    result.why;
+            said += (said.empty() ? "" : "; ") + std::string("State that was computed by ") + by +
+                    " is left alone: " + result.why;
         }
     }
     if (!said.empty()) {

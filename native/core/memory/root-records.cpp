@@ -25,8 +25,7 @@ static bool is_root(const std::string & name) { return memory::digest_from_hex(n
 
 // On one line, whatever a file is called.
 static std::string line_of(const char * kind, std::string text) {
-    std::replace_if(
-        text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 127; }, '?');
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 127; }, '?');
     return std::string(kind) + " " + text + "\n";
 }
 

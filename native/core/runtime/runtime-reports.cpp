@@ -86,14 +86,14 @@ std::string runtime::status_json() {
     json                                notices = json::array();
     json                                memory;
     if (store && known.is_settled && known.problem.empty()) {
-        memory            = stats_json(store->stats(), store->options());
-        memory["path"]    = store->options().path;
-        memory["root"]    = known.root.empty() ? json() : json(known.root);
-        memory["hashing"] = known.hashing ? hashing_json(*known.hashing) : json();
+        memory                    = stats_json(store->stats(), store->options());
+        memory["path"]            = store->options().path;
+        memory["root"]            = known.root.empty() ? json() : json(known.root);
+        memory["hashing"]         = known.hashing ? hashing_json(*known.hashing) : json();
         memory["state_of_others"] = {{"is_tried", known.is_trying},
                                      {"proof", known.proof.empty() ? json() : json(known.proof)},
                                      {"only", known.others.empty() ? json() : json(known.others)}};
-        memory["results"] = json::object();
+        memory["results"]         = json::object();
         for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
             memory["results"][RESTORE_RESULT_NAMES[i]] =
                 std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});

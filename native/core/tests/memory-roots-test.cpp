@@ -21,7 +21,7 @@ struct start {
           const std::string & identity = "format=1 k=f16")
         : status(dir), store(options(dir)), roots(store, status), settings({identity, environment, "a.gguf"}) {
         prover.max_tokens = BLOCK;
-        prover.prove      = [this, verdict, waits](const std::string & root, const std::vector<memory_tokens> & beginnings,
+        prover.prove = [this, verdict, waits](const std::string & root, const std::vector<memory_tokens> & beginnings,
                                               const std::function<bool()> & is_unwanted) {
             tried.push_back(root);
             for (const auto & tokens : beginnings) {
@@ -103,7 +103,7 @@ CASE(state_that_agrees_is_adopted_once_and_for_all) {
 }
 
 CASE(state_that_differs_is_left_alone_once_and_for_all) {
-    const auto root = keep(dir, "build=1");
+    const auto  root = keep(dir, "build=1");
     std::string own;
     {
         start two(dir, "build=2", proof_verdict::differs);
