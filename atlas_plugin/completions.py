@@ -84,17 +84,21 @@ class Modify:
 class Reject:
     """Refuse the request. The client gets `message`, so it must hold no secrets.
 
-    Raises ValueError for a status that is none of an error.
+    `headers` are the answer's, as `Retry-After` in seconds with 429, or `WWW-Authenticate` with 401; a stream
+    that has begun has none. Raises ValueError for a status that is none of an error, and for headers that are
+    malformed or the server's own.
     """
 
     status: int
     message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or not 400 <= self.status <= 599:
             raise ValueError(f"status {self.status!r} is not within 400 to 599")
         if not isinstance(self.message, str):
             raise TypeError(f"message is {type(self.message).__name__}, not str")
+        Response(status=self.status, headers=self.headers)
 
 
 @dataclass(frozen=True)

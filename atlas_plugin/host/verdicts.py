@@ -63,7 +63,7 @@ def step_of(hook: str, verdict: Any, body: bytes) -> Step:
         who = {"name": verdict.name, "is_admin": bool(verdict.is_admin)}
         return Step(facts.STEP_RESPOND, Response(body=who))
     if hook in _REFUSING and isinstance(verdict, Reject):
-        return Step(facts.STEP_REJECT, Response(status=verdict.status, body=verdict.message))
+        return Step(facts.STEP_REJECT, Response(verdict.status, verdict.message, headers=verdict.headers))
     if hook in _MODIFIED:
         if isinstance(verdict, Modify):
             value = json_text.encode_strictly(_MODIFIED[hook](verdict.value, body))

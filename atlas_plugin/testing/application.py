@@ -70,7 +70,8 @@ class Application(application.Application):
             elif step.number == facts.STEP_MODIFY:
                 body = _response(step).body
             elif step.number == facts.STEP_REJECT:
-                rejected = Reject(_response(step).status, _response(step).body.decode())
+                refusal = _response(step)
+                rejected = Reject(refusal.status, refusal.body.decode(), refusal.headers)
             elif step.number == facts.STEP_RESPOND and hook == "authenticate":
                 identity = Identity(**json_text.decode(_response(step).body))
             elif step.number == facts.STEP_RESPOND:

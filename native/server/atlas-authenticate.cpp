@@ -98,7 +98,11 @@ bool atlas_explain_refusal(httplib::Response & response) {
     if (!refusal) {
         return false;
     }
-    response.status = refusal->code;
-    response.set_content(atlas::error_body(refusal->code, refusal->what()), "application/json; charset=utf-8");
+    const auto answer = atlas::error_response(*refusal);
+    response.status   = answer.status;
+    response.set_content(answer.body, answer.content_type);
+    for (const auto & [name, value] : answer.headers) {
+        response.set_header(name, value);
+    }
     return true;
 }

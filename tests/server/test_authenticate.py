@@ -24,7 +24,7 @@ def authenticate(caller):
         return Identity(rest, is_admin=True)
     if kind == "refuse":
         where = [rest, "at", caller.method, caller.path, caller.headers.get("x-test", "")]
-        return Reject(403, " ".join(where))
+        return Reject(403, " ".join(where), {"X-Why": "where"})
     if kind == "raise":
         raise ValueError(rest)
     if kind == "nonsense":
@@ -95,6 +95,7 @@ def test_a_refusal_is_the_plugins(server: Server) -> None:
         server, "refuse:expired", "/v1/completions", BODIES["/v1/completions"], **{"X-Test": "sees headers"}
     )
     assert answer.status_code == 403
+    assert answer.headers["X-Why"] == "where"
     assert answer.json()["error"]["message"] == "expired at POST /v1/completions sees headers"
     answer = get(server, "refuse:expired", "/v1/atlas/status")
     assert answer.json()["error"]["message"] == "expired at GET /v1/atlas/status "

@@ -106,6 +106,7 @@ def test_a_bad_token_does_not(server: LiveServer, issuer: Issuer, why: str) -> N
     token = BAD[why](issuer)  # type: ignore[no-untyped-call]
     answer = chat(server, token)
     assert (answer.status, message(answer)) == (401, why)
+    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     headers = {} if token is None else bearer(token)
     assert server.get("/v1/models", headers).status == 401
     assert server.get("/v1/atlas/status", headers).status == 401
@@ -225,6 +226,7 @@ def test_quotas_outlive_the_server(atlas_server: StartServer, issuer: Issuer, tm
     assert used()["tokens"] > 4
     refused = chat(server, ada)
     assert refused.status == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 24 * 60 * 60
     assert message(refused) == (
         f"the quota of 2 requests a day is used up; it starts anew at {used()['starts_anew']}"
     )

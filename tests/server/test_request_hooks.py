@@ -30,7 +30,7 @@ def decide(wish, modified):
     if wish.endswith("modify"):
         return Modify(modified())
     if wish.endswith("reject"):
-        return Reject(418, "a plugin said no")
+        return Reject(418, "a plugin said no", headers={"Retry-After": "7", "X-By": "a plugin"})
     if wish.endswith("respond"):
         return Respond(Response(202, {"by": "a plugin"}, headers={"X-By": "plugin"}))
     if wish.endswith("raise"):
@@ -153,6 +153,7 @@ class TestEveryRoute:
         answer = asking.post(path)
         assert answer.status_code == 418
         assert answer.json()["error"]["message"] == "a plugin said no"
+        assert (answer.headers["Retry-After"], answer.headers["X-By"]) == ("7", "a plugin")
         assert asking.last()["hook"] == "on_failed"
         assert asking.last()["value"]["outcome"] == "refused"
 

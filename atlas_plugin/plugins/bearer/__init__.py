@@ -5,7 +5,9 @@ import sqlite3
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from atlas_plugin.completions import Caller, CompletionRequest, Identity, Reject
@@ -102,7 +104,8 @@ class Plugin:
             return None
         request.state[_NAME] = bearer.name
         if self._quotas is not None and (problem := self._used_up(self._quotas.used(bearer.name))):
-            return self._refuse(429, "quota", f"{problem}; it starts anew at {self._quotas.starts_anew()}")
+            message = f"{problem}; it starts anew at {self._quotas.starts_anew()}"
+            return self._refuse(429, "quota", message, {"Retry-After": str(self._quotas.seconds_left())})
         return None
 
     @hookimpl(deadline_ms=_COUNTING_MS)
@@ -191,9 +194,13 @@ class Plugin:
             "starts_anew": self._quotas.starts_anew(),
         }
 
-    def _refuse(self, status: int, reason: str, message: str) -> Reject:
+    def _refuse(
+        self, status: int, reason: str, message: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Reject:
         self._count(reason)
-        return Reject(status, message)
+        if status == 401:
+            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"', **headers}
+        return Reject(status, message, headers)
 
     def _count(self, result: str) -> None:
         with self._lock:

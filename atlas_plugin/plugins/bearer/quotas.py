@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 
 from atlas_plugin.storage import private_sqlite
@@ -61,8 +62,16 @@ class Quotas:
 
     def starts_anew(self) -> str:
         """When the day ends, as text for people and programs."""
-        midnight = self._today().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        return midnight.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._midnight(self._today()).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def seconds_left(self) -> int:
+        """Until then, 1 at least."""
+        now = self._today()
+        return max(1, ceil((self._midnight(now) - now).total_seconds()))
+
+    @staticmethod
+    def _midnight(day: datetime) -> datetime:
+        return day.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
     def add(self, subject: str, requests: int, tokens: int) -> None:
         """Count what was used just now. Raises sqlite3.Error where it can only be counted until a restart."""

@@ -4,17 +4,22 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace atlas {
 
 // An error that the client sees. Thrown on HTTP threads, before a task is posted.
 struct error : std::runtime_error {
-    // code is the HTTP status: 400, 401, 403, 404, 413, 429, 500 or 503
-    error(int code, const std::string & message, int retry_after_s = 0)
-        : std::runtime_error(message), code(code), retry_after_s(retry_after_s) {}
+    using http_headers = std::vector<std::pair<std::string, std::string>>;
+
+    // code is the HTTP status: 400, 401, 403, 404, 413, 429, 500 or 503; of a plugin's refusal any from 400 to 599
+    error(int code, const std::string & message, int retry_after_s = 0, http_headers headers = {})
+        : std::runtime_error(message), code(code), retry_after_s(retry_after_s), headers(std::move(headers)) {}
 
     int code;
     int retry_after_s; // seconds after which trying again may help, as the client is told; 0: it is told nothing
+    http_headers headers; // further ones of the answer
 };
 
 // 400 in the form "Validation error in field 'atlas.memory_layers': value must be between 1 and 10".

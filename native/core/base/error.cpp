@@ -43,6 +43,7 @@ http_response error_response(int status, const std::string & message) {
 
 http_response error_response(const error & error) {
     http_response response = error_response(error.code, error.what());
+    response.headers       = error.headers;
     if (error.retry_after_s > 0) {
         response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
     }

@@ -356,7 +356,7 @@ std::optional<size_t> hook_calls::settle(call & what, hook_step how, http_respon
             what.go_to(what.at + 1);
             break;
         case hook_step::reject:
-            what.refusal = error(with.status, with.body);
+            what.refusal = error(with.status, with.body, 0, std::move(with.headers));
             what.is_done = true;
             break;
         case hook_step::respond:
