@@ -99,11 +99,10 @@ std::string fingerprint_settings(const model_description & model, const llama_co
         text << " n_ctx=" << llama_n_ctx_seq(ctx);
     }
     text << " long=" << has_long_factors(ctx) << " k=" << ggml_type_name(with.type_k)
-         << " v=" << ggml_type_name(with.type_v)
-         << (layout.has_ranges() && !parameters(ctx).flash_attn ? ",transposed" : "") << " swa_full=" << with.swa_full
-         << " rope=" << with.rope_scaling_type << "," << with.rope_freq_base << "," << with.rope_freq_scale
-         << " yarn=" << with.yarn_ext_factor << "," << with.yarn_attn_factor << "," << with.yarn_beta_fast << ","
-         << with.yarn_beta_slow << "," << with.yarn_orig_ctx;
+         << " v=" << ggml_type_name(with.type_v) << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type
+         << "," << with.rope_freq_base << "," << with.rope_freq_scale << " yarn=" << with.yarn_ext_factor << ","
+         << with.yarn_attn_factor << "," << with.yarn_beta_fast << "," << with.yarn_beta_slow << ","
+         << with.yarn_orig_ctx;
 
     for (const auto & [key, value] : effective(model.overrides)) {
         text << " override=" << std::quoted(key) << std::quoted(value);
