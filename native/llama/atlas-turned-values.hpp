@@ -2,8 +2,8 @@
 // dimensions. A patch uses this inside libllama.
 #pragma once
 
-#include "ggml-backend.h"
 #include "llama-io.h"
+#include "llama.h"
 
 #include <cstdint>
 #include <cstring>
