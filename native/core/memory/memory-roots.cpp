@@ -21,7 +21,7 @@ static const uint64_t WAITED_BYTES = 64 << 20;
 // the first request finds what was kept.
 static constexpr std::chrono::seconds WAITED_FOR_PROOF{2};
 
-static constexpr size_t N_BEGINNINGS = 3; // of conversations that are tried
+static constexpr size_t N_BEGINNINGS = 2; // of conversations that are tried
 
 static std::string sha256_of(const std::string & text) { return hash_sha256_hex(text.data(), text.size()); }
 
