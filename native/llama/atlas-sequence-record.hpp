@@ -26,12 +26,12 @@ struct sequence_record {
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
     int64_t restored_at = -1;
 
-    // May hold what a fresh prefill would not give: not written back. So is all that upstream puts into a sequence
-    // (shifted positions, a copied sequence, a slot file); only who sees a slot empty can say otherwise.
-    bool is_inexact = true;
+    // Holds what a fresh prefill of its tokens would not give: not written back.
+    bool is_inexact = false;
 
-    // The present task asked for no caching. Its state is exact all the same, and the next task may write it back.
-    bool is_unwanted = false;
+    // Nobody asked for it to be kept: the present task wants no caching, or there was none since the owner put the state
+    // there. It may be exact all the same, and the next task writes it back.
+    bool is_unwanted = true;
 
     // Of the present task, or of the last.
     memory_access access;

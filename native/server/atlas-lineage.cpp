@@ -73,8 +73,12 @@ void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora
     if (task.memory && task.memory->lineage != task.tokens.lineage) {
         task.memory->match = {}; // the scales were changed after it was looked up
     }
+}
+
+bool atlas_begins_later(const server_task & task) {
+    auto adapters = atlas_state().adapters.now();
     set_scales(adapters, task.params.lora);
-    task.tokens.has_moved = begins_later(adapters);
+    return begins_later(adapters);
 }
 
 void atlas_apply_adapters(std::vector<common_adapter_lora_info> & to, const server_task & task,
@@ -87,11 +91,5 @@ void atlas_apply_adapters(std::vector<common_adapter_lora_info> & to, const serv
     to = loaded;
     for (size_t i = 0; i < to.size(); i++) {
         to[i].scale = adapters[i].scale;
-    }
-}
-
-void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded) {
-    if (atlas_active()) {
-        prompt.tokens.lineage = atlas_lineage_of("", atlas_adapters_of(loaded), {});
     }
 }

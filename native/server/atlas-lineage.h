@@ -9,6 +9,7 @@
 #include <vector>
 
 struct common_adapter_lora_info;
+struct server_task;
 
 struct atlas_adapter {
     float scale    = 0;
@@ -33,5 +34,9 @@ std::vector<atlas_adapter> atlas_adapters_of(const std::vector<common_adapter_lo
 // memory_root::of().
 std::string atlas_lineage_of(const std::string & tenant, std::vector<atlas_adapter> adapters,
                              const std::map<int, float> & scales);
+
+// Whether what is in force for the task leaves a prompt as it is up to the tokens where it begins: what a slot computes from
+// there on is not the lineage's. The loop thread, after atlas_set_lineage().
+bool atlas_begins_later(const server_task & task);
 
 #endif // LLAMA_ATLAS

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 struct common_params;
 
@@ -15,6 +16,11 @@ struct loaded_memory {
     bool                clears_idle = false; // slots, when another gets a task
     size_t              projector   = 0; // its number behind the adapters, for memory_root::hash_of()
     std::string         encoding; // settings that its state depends on
+
+    // The loop's: which slots, by number, hold what is not kept, as of the last pass; and what the slot file that was read
+    // last says of its state.
+    std::vector<bool> inexact_slots   = {};
+    std::string       slot_file_proof = {};
 
     // Names what makes state of images and sound; empty where that is not known yet, or there is none. Any thread.
     std::string encoder() const;

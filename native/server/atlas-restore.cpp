@@ -122,9 +122,15 @@ bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, i
     return may;
 }
 
+// Whether the first n_tokens of what the slot holds are what a fresh prefill would give.
+static bool is_exact_to(const server_prompt & prompt, size_t n_tokens) {
+    return !prompt.atlas.is_inexact && prompt.tokens.n_prefilled >= n_tokens;
+}
+
 static void begin_anew(server_prompt & prompt) {
-    prompt.atlas.is_inexact = false;
-    prompt.tokens.has_moved = false;
+    prompt.atlas.is_inexact   = false;
+    prompt.atlas.is_unwanted  = false;
+    prompt.tokens.n_prefilled = SIZE_MAX;
 }
 
 static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
@@ -189,21 +195,24 @@ static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n
 // Puts the match into the slot where that gains something over what the slot has.
 static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_prompt & prompt,
                                       const server_task & task, const atlas::memory_match & match, size_t common) {
-    const auto &  lookup = *task.memory;
-    auto &        memory = atlas_loaded_memory()->model;
-    const int64_t began  = ggml_time_us();
-    const size_t  has    = atlas_count_reusable(ctx, id_slot, prompt, task);
-    const double  n_gain = (double) match.n_tokens - (double) has;
-    const bool    is_begun =
-        match.n_tokens <= common && atlas_is_prefill_exact(prompt) && memory.layout().parts != state_class::whole_only;
-    const double bytes = sequence_state::count_bytes(match, is_begun);
+    const auto &  lookup   = *task.memory;
+    auto &        memory   = atlas_loaded_memory()->model;
+    const int64_t began    = ggml_time_us();
+    const size_t  has      = atlas_count_reusable(ctx, id_slot, prompt, task);
+    const double  n_gain   = (double) match.n_tokens - (double) has;
+    const bool    is_begun = match.n_tokens <= common && is_exact_to(prompt, match.n_tokens) &&
+                             memory.layout().parts != state_class::whole_only;
+    const double  bytes    = sequence_state::count_bytes(match, is_begun);
+    // state of the memory takes the place of as much that is not exact: what is computed behind it can be kept
+    const bool   heals   = !is_exact_to(prompt, has);
+    const double n_saved = heals ? (double) match.n_tokens : n_gain;
 
     atlas::restore_outcome how = {lookup.result, 0, 0};
-    if (n_gain < MIN_GAIN_TOKENS) {
+    if (n_gain < (heals ? 0 : MIN_GAIN_TOKENS) || match.n_tokens < MIN_GAIN_TOKENS) {
         if (has >= MIN_GAIN_TOKENS && (match.n_tokens >= MIN_GAIN_TOKENS || how.result == restore_result::no_match)) {
             how.result = restore_result::slot_has_it;
         }
-    } else if (memory.copying.is_too_slow(bytes, n_gain * lookup.access.seconds_per_token)) {
+    } else if (memory.copying.is_too_slow(bytes, n_saved * lookup.access.seconds_per_token)) {
         how.result = restore_result::below_break_even;
     } else if (!is_begun && !memory.cells.has_room(ctx, id_slot, match.n_tokens)) {
         // a failed restore may leave a context that only a restart repairs, so it is not tried
@@ -252,7 +261,7 @@ static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, se
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
     if (prompt.tokens.empty()) {
         begin_anew(prompt);
-    } else if (!atlas_is_prefill_exact(prompt) && common < MIN_GAIN_TOKENS) {
+    } else if (!is_exact_to(prompt, common) && common < MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }
@@ -278,6 +287,6 @@ static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, se
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
     if (atlas_active()) {
         prepare(ctx, id_slot, prompt, task);
-        prompt.atlas.is_inexact |= task.tokens.has_moved;
+        prompt.atlas.is_inexact |= atlas_begins_later(task);
     }
 }

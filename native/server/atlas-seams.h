@@ -20,7 +20,9 @@ using atlas_prompt_state = atlas::sequence_record;
 
 // Slot files are read and written by ours wherever llama-server does it.
 #define llama_state_seq_load_file atlas_load_slot_file
-#define llama_state_seq_save_file atlas_save_slot_file
+// The slot is at hand where it is saved.
+#define llama_state_seq_save_file(ctx, path, seq_id, tokens, n_tokens)                                                 \
+    atlas_save_slot_file(ctx, path, seq_id, tokens, n_tokens, slot->prompt)
 
 #else
 

@@ -1,8 +1,15 @@
 #include "atlas-slot-files.h"
 
+#include "atlas-lineage.h"
+#include "atlas-llama-server.h"
 #include "atlas-log.hpp"
+#include "atlas-memory-setup.h"
+#include "atlas-prompt-tokens.h"
+#include "atlas-runtime.hpp"
+#include "atlas-slots.h"
 #include "hash/xxhash/xxhash.h"
 #include "server-common.h"
+#include "server-task.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -16,6 +23,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #undef llama_state_seq_save_file // llama.cpp's own writes its part
@@ -26,14 +34,17 @@ namespace {
 
 using bytes = std::vector<char>;
 
+// What the memory calls the state by, in a file that may be kept: before the trailer.
+constexpr size_t PROOF_BYTES = 64;
+
 constexpr char MAGIC[8] = {'A', 'T', 'L', 'A', 'S', 'S', 'L', '1'};
 
 // The end of a file of ours, in the machine's byte order, as llama.cpp's part.
 struct trailer {
     char     magic[sizeof(MAGIC)];
     uint64_t model;    // model_of()
-    uint64_t n_bytes;  // before the trailer
-    uint64_t checksum; // of those, and of the trailer up to here
+    uint64_t n_bytes;  // of llama.cpp's part
+    uint64_t checksum; // of all before
 };
 
 // The beginning of llama.cpp's part; tokens and state follow.
@@ -87,8 +98,9 @@ header header_of(const bytes & content, size_t n_bytes) {
     return head;
 }
 
-// How long llama.cpp's part is, of a file whose trailer is right, or that has none.
-size_t check_trailer(const bytes & content, llama_context * ctx) {
+// How long llama.cpp's part is, of a file whose trailer is right, or that has none. Sets the proof that the file has, or none.
+size_t check_trailer(const bytes & content, llama_context * ctx, std::string & proof) {
+    proof.clear();
     trailer end;
     if (content.size() < sizeof(end)) {
         return content.size();
@@ -98,13 +110,17 @@ size_t check_trailer(const bytes & content, llama_context * ctx) {
     if (std::memcmp(end.magic, MAGIC, sizeof(MAGIC)) != 0) {
         return content.size();
     }
-    if (end.n_bytes != n_before || end.checksum != checksum_of(content, content.size() - sizeof(end.checksum))) {
+    const size_t n_proof = n_before - std::min<size_t>(n_before, end.n_bytes);
+    const bool   is_long = n_proof == PROOF_BYTES;
+    if (!(end.n_bytes == n_before || is_long) ||
+        end.checksum != checksum_of(content, content.size() - sizeof(end.checksum))) {
         throw std::runtime_error("the file is damaged: its checksum is wrong");
     }
     if (end.model != model_of(ctx)) {
         throw std::runtime_error("the file was saved from another model");
     }
-    return n_before;
+    proof.assign(content.data() + end.n_bytes, n_proof);
+    return end.n_bytes;
 }
 
 // The state as llama_state_seq_set_data takes it: behind what it writes first, which is in no file.
@@ -123,6 +139,17 @@ void set_state(llama_context * ctx, llama_seq_id seq_id, const char * state, siz
     }
 }
 
+// Names exactly this state: what the tokens stand for, under the root of the memory. Empty where that is not known.
+std::string proof_of(const server_tokens & tokens) {
+    auto * memory = atlas_loaded_memory();
+    if (memory == nullptr || !memory->model.root()->is_known) {
+        return "";
+    }
+    const atlas_prompt_tokens all(tokens, *memory);
+    const std::string         root = memory->model.root()->of(tokens.lineage);
+    return all.size() == 0 ? "" : atlas::memory_store::key_of(atlas::entry_kind::tail, root, all.data(), all.size());
+}
+
 } // namespace
 
 size_t atlas_load_slot_file(llama_context * ctx, const char * path, llama_seq_id seq_id, llama_token * tokens,
@@ -133,7 +160,8 @@ size_t atlas_load_slot_file(llama_context * ctx, const char * path, llama_seq_id
         return sizeof(header);
     }
     const bytes  content = read_file(path);
-    const size_t n_bytes = check_trailer(content, ctx);
+    std::string  proof;
+    const size_t n_bytes = check_trailer(content, ctx, proof);
     const header head    = header_of(content, n_bytes);
     const size_t n_first = sizeof(head) + head.n_tokens * sizeof(llama_token);
     if (head.n_tokens > capacity) {
@@ -146,12 +174,15 @@ size_t atlas_load_slot_file(llama_context * ctx, const char * path, llama_seq_id
     if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) + 1 != prompt.pos_next()) {
         throw std::runtime_error("the file is damaged: its tokens are not those of its state");
     }
+    if (auto * memory = atlas_loaded_memory()) {
+        memory->slot_file_proof = proof;
+    }
     *n_tokens = head.n_tokens;
     return n_bytes;
 }
 
 size_t atlas_save_slot_file(llama_context * ctx, const char * path, llama_seq_id seq_id, const llama_token * tokens,
-                            size_t n_tokens) {
+                            size_t n_tokens, const server_prompt & prompt) {
     const fs::path name = path;
     const fs::path temporary =
         name.parent_path() / (".slot-" + std::to_string(::getpid()) + "-" + std::to_string(seq_id) + ".tmp");
@@ -163,14 +194,17 @@ size_t atlas_save_slot_file(llama_context * ctx, const char * path, llama_seq_id
         bytes   content = read_file(temporary);
         trailer end{};
         std::memcpy(end.magic, MAGIC, sizeof(MAGIC));
-        end.model         = model_of(ctx);
-        end.n_bytes       = content.size();
+        end.model        = model_of(ctx);
+        end.n_bytes      = content.size();
+        const auto proof = atlas_is_prefill_exact(prompt) ? proof_of(prompt.tokens) : "";
+        content.insert(content.end(), proof.begin(), proof.end());
         const char * from = reinterpret_cast<const char *>(&end);
         content.insert(content.end(), from, from + sizeof(end) - sizeof(end.checksum));
         end.checksum = checksum_of(content, content.size());
 
         std::ofstream file(temporary, std::ios::binary | std::ios::app);
-        if (!file.write(from, sizeof(end)) || !file.flush()) {
+        if (!file.write(proof.data(), (std::streamsize) proof.size()) || !file.write(from, sizeof(end)) ||
+            !file.flush()) {
             throw std::runtime_error("the file cannot be written");
         }
         fs::rename(temporary, name);
@@ -180,6 +214,23 @@ size_t atlas_save_slot_file(llama_context * ctx, const char * path, llama_seq_id
         std::error_code ignored;
         fs::remove(temporary, ignored);
         return 0;
+    }
+}
+
+void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded) {
+    if (!atlas_active()) {
+        return;
+    }
+    prompt.tokens.lineage = atlas_lineage_of("", atlas_adapters_of(loaded), {});
+    auto * memory         = atlas_loaded_memory();
+    if (memory == nullptr) {
+        return;
+    }
+    const std::string proof = std::exchange(memory->slot_file_proof, "");
+    if (!proof.empty() && proof == proof_of(prompt.tokens)) {
+        prompt.tokens.n_prefilled = SIZE_MAX;
+        prompt.atlas.is_unwanted  = false;
+        atlas_active()->write_backs().on_launch(); // a flush waits for it
     }
 }
 

@@ -34,18 +34,13 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
 
 // Before a slot is chosen: sets task.tokens.lineage, so that tokens of another tenant, or computed under other adapters or
 // scales, have nothing in common with the task's, and drops what was looked up under another. loaded: the adapters, with the
-// scales of tasks that name none. Sets task.tokens.has_moved where an adapter begins within the prompt: what a slot computes from
-// there on is not the lineage's.
+// scales of tasks that name none.
 void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora_info> & loaded);
 
 // Before a task that names adapters is launched: gives the slot these. Upstream would do so itself, and empty the slot of what has
 // just been put back for them.
 void atlas_apply_adapters(std::vector<common_adapter_lora_info> & to, const server_task & task,
                           const std::vector<common_adapter_lora_info> & loaded);
-
-// A slot file was loaded into the slot: it does not say what it was computed under, which is taken to be what the server
-// has set now. It is nobody's of several tenants.
-void atlas_adopt(server_prompt & prompt, const std::vector<common_adapter_lora_info> & loaded);
 
 // Before a task is launched on an idle slot: writes back what the slot holds, then, when the memory has more of the
 // task's prompt than the slot can reuse, puts that state into the slot: what cannot be rolled back to where the memory

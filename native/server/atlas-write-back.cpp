@@ -8,6 +8,7 @@
 #include "server-common.h"
 #include "server-task.h"
 
+#include <algorithm>
 #include <limits>
 #include <new>
 
@@ -22,7 +23,7 @@ static const size_t STOCK_BEFORE_END = 4;
 static const int64_t NO_DEADLINE = std::numeric_limits<int64_t>::max();
 
 bool atlas_is_prefill_exact(const server_prompt & prompt) {
-    return !prompt.atlas.is_inexact && !prompt.tokens.has_moved;
+    return !prompt.atlas.is_inexact && prompt.tokens.n_prefilled >= prompt.tokens.size();
 }
 
 bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
@@ -101,13 +102,31 @@ atlas_write_back_pass::~atlas_write_back_pass() {
     }
 }
 
+// Says which slots compute what is not kept, once each time.
+static void note_exactness(loaded_memory & memory, int id_slot, const server_prompt & prompt) {
+    auto &     known      = memory.inexact_slots;
+    const bool is_inexact = !prompt.tokens.empty() && !atlas_is_prefill_exact(prompt);
+    known.resize(std::max(known.size(), (size_t) id_slot + 1));
+    if (known[id_slot] != is_inexact) {
+        known[id_slot] = is_inexact;
+        atlas_active()->write_backs().set_inexact(std::count(known.begin(), known.end(), true));
+        atlas::logf(atlas::LogLevel::INFO, "slot %d: %s", id_slot,
+                    is_inexact ? "its state was not computed from the beginning as it is now: it is not kept until a "
+                                 "prompt goes on from before that"
+                               : "its state is kept again");
+    }
+}
+
 void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_prompt & prompt,
                                        size_t n_prompt) const {
     const bool    is_idle    = n_prompt == 0;
     const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
     const size_t  n_finished = prompt.atlas.n_written_back + prompt.atlas.n_tail;
-    if (is_idle && atlas_memory_active()) {
-        atlas_loaded_memory()->model.cells.give_back(id_slot);
+    if (atlas_memory_active()) {
+        note_exactness(*atlas_loaded_memory(), id_slot, prompt);
+        if (is_idle) {
+            atlas_loaded_memory()->model.cells.give_back(id_slot);
+        }
     }
     write_back_until(ctx, id_slot, prompt, n_prompt, until_us);
     is_behind |=

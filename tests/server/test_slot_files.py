@@ -13,7 +13,7 @@ from tests.server.harness import MODEL, STOCK_BINARY, Server
 
 LAYOUTS = {"unified": ["-kvu"], "streams": ["-no-kvu"]}
 PROMPT = "garden river stone yellow green " * 40
-TRAILER_BYTES = 32
+TRAILER_BYTES = 64 + 32  # with what the memory calls the state by
 
 
 def completion(server: Server, prompt: str = PROMPT) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 
@@ -13,7 +14,7 @@ namespace atlas {
 // other passes end when their time is over. A pass that leaves all slots idle has written back everything.
 class write_back_passes {
   public:
-    // The loop: a slot was given a task.
+    // The loop: a slot was given a task, or state that is to be kept.
     void on_launch() { all_idle = false; }
 
     // The loop: the number of the last request that the pass which now begins answers, for end_pass.
@@ -27,6 +28,10 @@ class write_back_passes {
         }
         all_idle = is_idle;
     }
+
+    // The loop: how many slots hold state that is not what a prefill would give, and is not kept. Any thread may ask.
+    void   set_inexact(size_t n_slots) { inexact = n_slots; }
+    size_t count_inexact() const { return inexact; }
 
     // Any other thread: waits until what slots had finished before the call is written back. Without is_urgent it waits
     // for passes that keep to their time, so that no generation is held up for it. Returns false when timeout_s seconds
@@ -50,6 +55,7 @@ class write_back_passes {
     std::atomic<uint64_t> urgent{0}; // the last request that was urgent
     std::atomic<uint64_t> answered{0};
     std::atomic<bool>     all_idle{true};
+    std::atomic<size_t>   inexact{0};
 };
 
 } // namespace atlas

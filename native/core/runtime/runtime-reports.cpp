@@ -78,6 +78,13 @@ static json policy_json(const policy_runner & policy) {
             {"failures", stats.failures}, {"problem", stats.problem.empty() ? json() : json(stats.problem)}};
 }
 
+static std::string why_not_kept(size_t n_slots) {
+    return n_slots == 0 ? ""
+                        : "What " + std::to_string(n_slots) +
+                              " slot(s) compute is not kept: they go on from what was loaded or moved there, until a "
+                              "prompt goes on from before that";
+}
+
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
@@ -98,7 +105,10 @@ std::string runtime::status_json() {
             memory["results"][RESTORE_RESULT_NAMES[i]] =
                 std::accumulate(restores[i].begin(), restores[i].end(), uint64_t{0});
         }
-        for (const std::string & notice : {known.why_not_on_disk(), known.proof, known.others}) {
+        const size_t n_inexact  = loop_write_backs.count_inexact();
+        memory["inexact_slots"] = n_inexact;
+        for (const std::string & notice :
+             {known.why_not_on_disk(), known.proof, known.others, why_not_kept(n_inexact)}) {
             if (!notice.empty()) {
                 notices.push_back(notice);
             }

@@ -224,7 +224,6 @@ CASE(what_has_no_cells_is_not_captured) {
     CHECK(short_of_cells.n_written_back == 0);
 
     sequence_record gap;
-    gap.is_inexact = false;
     decode(ctx, 1, said);
     CHECK(llama_memory_seq_rm(llama_get_memory(ctx.get()), 1, BLOCK + 2, BLOCK + 5));
     capture(memory, ctx, 1, gap, said);
