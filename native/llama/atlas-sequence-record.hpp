@@ -23,6 +23,9 @@ struct sequence_record {
 
     std::vector<int64_t> checkpoints; // of the owner's checkpoints those that were written back, by their tokens
 
+    // Another prompt was seen to part from the present task's after so many tokens, where the state cannot be rolled back to.
+    size_t parts_at = 0;
+
     // The state is exactly that after this many tokens, as it was restored there: no roll-back is needed to go on.
     int64_t restored_at = -1;
 

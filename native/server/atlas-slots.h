@@ -124,8 +124,9 @@ bool atlas_is_restored_at(const server_prompt & prompt, int64_t n_tokens);
 // Whether what the slot holds is what a fresh prefill would give. Otherwise it is not written back.
 bool atlas_is_prefill_exact(const server_prompt & prompt);
 
-// Whether a batch should end after n_tokens of a prompt of n_prompt, so that what cannot be rolled back is kept there.
-bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens);
+// Whether a batch should end where the tokens of a slot do, of a prompt of n_prompt, so that what cannot be rolled back is kept
+// there: near the prompt's end, along a long one, and where another one parts from it.
+bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt);
 
 // One pass over all slots between two batches: writes back what they computed since the last. While something generates
 // it takes about ATLAS_WRITE_BACK_BUDGET_US, what is left over comes in the next pass.

@@ -12,10 +12,13 @@
 #include <limits>
 #include <new>
 
-// Where checkpoints are kept besides stock's own (at user messages and near the end of a prompt): so far before the end
-// that a changed last line still finds one, and along a long prompt. Each costs a batch that ends there.
-static const size_t CHECKPOINT_BEFORE_END = 32;
-static const size_t CHECKPOINT_SPACING    = 2048;
+// Where checkpoints are kept besides stock's own (at user messages and near the end of a prompt), and where prompts part: so
+// far before the end that a changed last line still finds one, or, in a prompt of some length, another last message; and along
+// a long prompt. Each costs a batch that ends there.
+static const size_t CHECKPOINT_BEFORE_END     = 32;
+static const size_t CHECKPOINT_BEFORE_MESSAGE = 128;
+static const size_t CHECKPOINT_SPACING        = 2048;
+static const size_t LONG_PROMPT               = 512;
 
 // Stock's own last checkpoint of a prompt. It is a part of the state, and so of no use where only the whole will do.
 static const size_t STOCK_BEFORE_END = 4;
@@ -26,14 +29,16 @@ bool atlas_is_prefill_exact(const server_prompt & prompt) {
     return !prompt.atlas.is_inexact && prompt.tokens.n_prefilled >= prompt.tokens.size();
 }
 
-bool atlas_memory_wants_checkpoint(size_t n_prompt, size_t n_tokens) {
+bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt) {
+    const size_t n_tokens = prompt.tokens.size();
     if (!atlas_memory_active() || n_tokens == 0 || n_tokens >= n_prompt) {
         return false;
     }
     const auto   layout = atlas_loaded_memory()->model.layout();
     const size_t n_left = n_prompt - n_tokens;
     return layout.needs_checkpoint() &&
-           (n_left == CHECKPOINT_BEFORE_END || n_tokens % CHECKPOINT_SPACING == 0 ||
+           (n_left == CHECKPOINT_BEFORE_END || (n_left == CHECKPOINT_BEFORE_MESSAGE && n_prompt >= LONG_PROMPT) ||
+            n_tokens % CHECKPOINT_SPACING == 0 || n_tokens == prompt.atlas.parts_at ||
             (n_left == STOCK_BEFORE_END && layout.parts == atlas::state_class::whole_only));
 }
 
@@ -61,7 +66,7 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});
         }
     }
-    sequence.capture(of, {n_prompt == 0, atlas_memory_wants_checkpoint(n_prompt, n_tokens), deadline_us});
+    sequence.capture(of, {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us});
 }
 
 // A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.

@@ -190,6 +190,7 @@ def copy_with_letters(source: Path, target: Path, context: int) -> int:
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_space_prefix": False,
         f"{architecture}.context_length": context,
     }
     writer = gguf_writer(target, architecture, new)

@@ -87,6 +87,7 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
     size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
+    size_t                        n_known  = 0; // tokens that what is stored begins with, be there a checkpoint or not
     int                           tier     = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
 
     bool is_too_slow = false; // the disk has more, but reading it would take longer than computing

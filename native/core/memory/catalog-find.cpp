@@ -95,6 +95,7 @@ void catalog::walk(prefix_search & search) {
         plan.blocks.push_back(piece_of(*end.node, begin));
         plan.n_tokens += end.common;
     }
+    plan.n_known = plan.n_tokens;
     if (search.need_checkpoint && search.rewind > 0 && plan.n_tokens > 0 && last) {
         look_beyond(search, *last, begin);
     }

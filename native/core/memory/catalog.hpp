@@ -53,6 +53,7 @@ struct match_plan {
     std::vector<match_piece>   blocks;
     std::optional<match_piece> checkpoint;
     size_t                     n_beyond = 0; // tokens that the checkpoint has beyond n_tokens
+    size_t                     n_known  = 0; // n_tokens before a checkpoint was looked for
 
     size_t n_kept = 0, n_used = 0; // how many pieces use() has kept in RAM, and counted as used
 

@@ -109,6 +109,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
         }
     };
     match.n_tokens = plan.n_tokens;
+    match.n_known  = plan.n_known;
     for (match_piece & piece : plan.blocks) {
         look_at(piece);
         match.blocks.push_back(std::move(piece.entry));

@@ -114,11 +114,13 @@ CASE(checkpoints) {
             for (const size_t position : positions) {
                 expected = position <= n ? position : expected;
             }
-            CHECK(find(*store, slice(tokens, 0, n), true).n_tokens == expected);
+            const auto match = find(*store, slice(tokens, 0, n), true);
+            CHECK(match.n_tokens == expected && match.n_known == n);
         }
         auto edited = tokens;
         edited[34]  = -1; // the checkpoint that matches is where no block goes on
         CHECK(find(*store, edited, true).n_tokens == 16);
+        CHECK(find(*store, edited, true).n_known == 34); // where the prompts part
     }
 }
 
