@@ -91,12 +91,10 @@ std::string fingerprint_settings(const model_description & model, const llama_co
     std::ostringstream           text;
     text.precision(17);
     text << "format=" << MEMORY_FORMAT << " block=" << block_tokens;
-    if (layout.needs_checkpoint()) {
-        // blocks fit any number of sequences, checkpoints carry the number of streams
-        text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << with.kv_unified;
-    }
     if (layout.parts == state_class::whole_only) {
-        text << " n_ctx=" << llama_n_ctx_seq(ctx);
+        // blocks and checkpoints have the stream of their sequence alone, the whole state has all streams
+        text << " n_seq=" << llama_n_seq_max(ctx) << " unified=" << with.kv_unified
+             << " n_ctx=" << llama_n_ctx_seq(ctx);
     }
     text << " long=" << has_long_factors(ctx) << " k=" << ggml_type_name(with.type_k)
          << " v=" << ggml_type_name(with.type_v) << " swa_full=" << with.swa_full << " rope=" << with.rope_scaling_type

@@ -1,4 +1,4 @@
-"""State that was computed under one size of the context goes on under another."""
+"""State that was computed under one size of the context, or number of slots, goes on under another."""
 
 from pathlib import Path
 
@@ -21,6 +21,13 @@ from tests.server.harness import STOCK_BINARY, Server
 WHOLE_ONLY = {"deepseek4-moe"}
 OTHER_CONTEXT = ["-c", "6144"]  # of two slots, where the first server has 4096
 OTHER_BATCHES = ["-b", "64", "-ub", "32"]
+# Two slots of a KV cache each become these.
+OTHER_SETTINGS = {
+    "context and batches": [*OTHER_CONTEXT, *OTHER_BATCHES],
+    "one slot": ["-np", "1"],
+    "four slots": ["-np", "4", "-c", "8192"],
+    "one cache": ["-kvu"],
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,7 +35,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("name", names)
 
 
-def test_another_context_and_other_batches(name: str, models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", OTHER_SETTINGS)
+def test_goes_on(name: str, other: str, models: Path, tmp_path: Path) -> None:
     model = models / f"{name}.gguf"
     memory: list[str | Path] = ["--atlas-memory-path", tmp_path / "memory", *NO_PRELOADING]
     memory += ["--atlas-block-tokens", "64"]
@@ -37,7 +45,7 @@ def test_another_context_and_other_batches(name: str, models: Path, tmp_path: Pa
         answer = ask(server, conversation.prompt)
         flush(server)
     appended = conversation.appended(answer)
-    changed = [*SERVER, *OTHER_CONTEXT, *OTHER_BATCHES]
+    changed = [*SERVER, *OTHER_SETTINGS[other]]
     with Server([*changed, *memory], directory=tmp_path, model=model) as server:
         resumed = ask(server, appended)
     if name in WHOLE_ONLY:
