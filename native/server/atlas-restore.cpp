@@ -281,7 +281,7 @@ static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, se
     prompt.atlas.access = task.memory->access; // not before: a slot that was emptied has forgotten it
     // the next one that parts there finds a checkpoint
     const size_t parts_at = std::max(match.n_known, common);
-    if (parts_at >= atlas_count_reusable(ctx, id_slot, prompt, task) + MIN_GAIN_TOKENS) {
+    if (task.params.cache_prompt && parts_at >= atlas_count_reusable(ctx, id_slot, prompt, task) + MIN_GAIN_TOKENS) {
         prompt.atlas.parts_at = parts_at;
     }
     task.memory->set_outcome(how);

@@ -67,7 +67,8 @@ def test_a_changed_last_line(model: Path, tmp_path: Path) -> None:
     changed = prompt[:-30] + numbers.choices(TOKENS, k=30)
     with Server([*OPTIONS, *memory(tmp_path)], directory=tmp_path, model=model) as server:
         ask(server, prompt)
-        assert ask(server, changed)["timings"]["cache_n"] >= len(prompt) - 32
+        # of a chunked window, upstream computes the token before anew
+        assert ask(server, changed)["timings"]["cache_n"] >= len(prompt) - 32 - 1
 
 
 def chat(server: Server, *turns: str) -> tuple[int, int]:
