@@ -94,6 +94,9 @@ struct memory_match {
 
     double waited_s = 0; // time that the lookup waited for leases of others to end
 
+    size_t n_known    = 0; // tokens that the index has of the prompt, whatever could be made of them
+    bool   has_parted = false; // where they end the index goes on, with other tokens than the prompt
+
     // Has it end after n of its tokens. With a checkpoint, which is of one place, nothing is left then.
     void cut(size_t n);
 };
