@@ -30,7 +30,7 @@ class call_texts {
               const std::vector<std::string> & arguments);
 
     // Where a prompt goes on from one that was answered, and has the answer's calls in other words, puts the model's in
-    // their place, between text that is the same byte by byte. sent: the arguments of all calls that the client sent, JSON
+    // their place, between text that is the same byte by byte, but for blanks beside tags. sent: the arguments of all calls that the client sent, JSON
     // texts; a call that is not among them was changed, and stays. Returns where the prompt ends then.
     prompt_end restore(const std::string & tenant, std::string & prompt, const std::vector<std::string> & sent);
 
@@ -67,7 +67,7 @@ class call_texts {
 };
 
 // `text`, in which an answer begins at `begin`, has JSON in the answer's own words wherever the two differ in nothing but how
-// they write the arguments of a call, or what is around these. Templates write numbers with six digits, so such are the
+// they write the arguments of a call, or what is around these, and blanks beside tags. Templates write numbers with six digits, so such are the
 // same that differ in less. Behind the first place where they differ in more, the text stays as it is.
 void restore_calls(std::string & text, size_t begin, const std::string & answer,
                    const std::vector<std::string> & arguments);

@@ -56,6 +56,16 @@ static size_t end_of_number(const std::string & text, size_t begin) {
     return end;
 }
 
+static bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+static size_t end_of_blanks(const std::string & text, size_t begin) {
+    size_t end = begin;
+    while (end < text.size() && is_blank(text[end])) {
+        end++;
+    }
+    return end;
+}
+
 static bool is_bracket(char c) { return c == '{' || c == '['; }
 
 // A value that text has somewhere.
@@ -161,6 +171,24 @@ struct same_text {
         const bool is_in_word = number > base && std::isalnum((unsigned char) answer[number - 1]);
         return !is_in_word && take(number);
     }
+
+    // Blanks before or behind a tag, where the two differ in these.
+    bool take_blanks() {
+        size_t begin = at;
+        while (begin > base && is_blank(answer[begin - 1])) {
+            begin--;
+        }
+        const size_t mine = end_of_blanks(answer, begin), theirs = end_of_blanks(text, shift + begin);
+        if (mine >= answer.size() || theirs >= text.size() || answer[mine] != text[theirs]) {
+            return false;
+        }
+        if (answer[mine] != '<' && begin > 0 && answer[begin - 1] != '>') {
+            return false;
+        }
+        text.replace(shift + begin, theirs - shift - begin, answer, begin, mine - begin);
+        at = mine;
+        return true;
+    }
 };
 
 // Those that are objects, and not too deep to be compared.
@@ -183,7 +211,7 @@ static void restore_calls(std::string & text, size_t begin, const std::string & 
     while (!calls.empty() && !both.has_ended()) {
         if (both.of_text(both.at) == answer[both.at]) {
             both.at++;
-        } else if (!both.take_around()) {
+        } else if (!both.take_around() && !both.take_blanks()) {
             return;
         }
     }

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <iterator>
 #include <regex>
+#include <utility>
+#include <vector>
 
 namespace atlas {
 
@@ -127,14 +129,22 @@ static bool is_id(std::string_view text) {
            std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::isalpha(c); });
 }
 
+static std::vector<std::pair<const char *, std::regex>> compiled() {
+    std::vector<std::pair<const char *, std::regex>> forms;
+    for (const auto & [what, form] : FORMS) {
+        forms.emplace_back(what, std::regex(form));
+    }
+    return forms;
+}
+
 static std::optional<moved_text> find_form(std::string_view text, size_t begin, size_t end) {
-    static constexpr size_t NEAR = 160; // bytes before the place; none of the forms is longer
+    static constexpr size_t NEAR  = 160; // bytes before the place; none of the forms is longer
+    static const auto       forms = compiled();
 
     const size_t from = begin - std::min(begin, NEAR);
-    for (const auto & [what, form] : FORMS) {
-        const std::regex           wanted(form);
+    for (const auto & [what, form] : forms) {
         const std::cregex_iterator last;
-        for (std::cregex_iterator it(text.data() + from, text.data() + text.size(), wanted); it != last; ++it) {
+        for (std::cregex_iterator it(text.data() + from, text.data() + text.size(), form); it != last; ++it) {
             const moved_text found    = {what, from + (size_t) it->position(),
                                          from + (size_t) (it->position() + it->length())};
             const bool       is_there = found.begin < end && found.end > begin;

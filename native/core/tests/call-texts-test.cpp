@@ -34,6 +34,9 @@ CASE(calls_come_back_as_they_were_written) {
     CHECK(is_restored("[{\"name\":\"f\",\"arguments\":{}}]", "[{\"name\": \"f\", \"arguments\": {}}]", "{}"));
     CHECK(is_restored(call + "{\"n\": [52.520008, 1234567.8, 1e-9]}}", call + "{\"n\": [52.52, 1.23457e+06, 0.0]}}",
                       "{\"n\": [52.520008, 1234567.8, 1e-9]}")); // as templates write them
+    // templates have their own blanks around tags
+    CHECK(is_restored("Hm.\n\n<c>{\"n\":1}", "Hm.\n<c>\n{\"n\": 1}", "{\"n\": 1}"));
+    CHECK(is_restored("\n{\"n\":1}", "{\"n\": 1}", "{\"n\": 1}"));
     // formats that write each argument by itself
     const std::string parameter = "<function=f>\n<parameter=n>\n";
     CHECK(is_restored(parameter + "1e3\n</parameter>", parameter + "1000.0\n</parameter>", "{\"n\": 1e3}"));
@@ -62,6 +65,7 @@ CASE(what_says_something_else_stays) {
     CHECK(stays("Look: {\"n\":1e3}", "Look: {\"n\": 1000.0}", {"{\"m\": 1}"})); // of no call
     CHECK(stays("Look: {\"n\":1e3}", "Look: {\"n\": 1000.0}", {}));
     CHECK(stays("v1e3 {\"n\":1e3}", "v1000.0 {\"n\":1e3}", {"{\"n\":1e3}"}));
+    CHECK(stays("I see it. {\"n\":1e3}", "I  see it. {\"n\": 1000.0}", {"{\"n\":1e3}"}));
     CHECK(stays("I see. {\"n\":1e3}", "I saw. {\"n\": 1000.0}", {"{\"n\":1e3}"}));
     CHECK(stays("", "{\"n\": 1000.0}", {"{\"n\":1e3}"}));
     CHECK(stays("{\"n\":1e3}", "", {"{\"n\":1e3}"}));

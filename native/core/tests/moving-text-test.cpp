@@ -84,6 +84,7 @@ CASE(what_moves_has_a_name) {
     CHECK(moved("Today's date is 2026-11-2^9^. Be kind.") == "date 2026-11-29");
     CHECK(moved("It is ^29^.11.2026 now") == "date 29.11.2026");
     CHECK(moved("Today is Sunday, ^Nov^ember 29, 2026.") == "date November 29, 2026");
+    CHECK(moved("Today Date: 2^9^ Nov 2026\n") == "date 29 Nov 2026"); // as some templates begin
     CHECK(moved("Today is ^Sun^day, the first") == "date Sunday");
     CHECK(moved("Current time: 2026-11-29T1^0^:11:12.5Z\n") == "time 2026-11-29T10:11:12.5Z");
     CHECK(moved("It is now 10:1^1^ o'clock") == "time 10:11");
