@@ -42,6 +42,7 @@ class Found(TypedDict):
 
     result: str
     layer: int
+    moved: Annotated[str, Meta(description="what moved, so that all behind it was computed; or empty")]
 
 
 class RequestRecord(TypedDict):

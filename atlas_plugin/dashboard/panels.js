@@ -249,7 +249,8 @@ class RequestsPanel {
     const layer = RequestsPanel.LAYERS[memory.layer];
     const text = [format.words(memory.result || "not asked"), layer && `from ${layer}`].filter(Boolean).join(" ");
     chip(cell, text, RequestsPanel.MEMORY[memory.result]);
-    const more = [ms.restore === null || memory.result !== "restored" ? "" : format.milliseconds(ms.restore), degraded];
+    const took = ms.restore === null || memory.result !== "restored" ? "" : format.milliseconds(ms.restore);
+    const more = [took, memory.moved && `${format.words(memory.moved)} moved`, degraded];
     const note = cell.querySelector(".dim") ?? cell.appendChild(element("span", { class: "dim" }));
     setMessage(note, more.filter(Boolean).join(" · "));
   }

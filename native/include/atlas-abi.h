@@ -79,7 +79,7 @@ extern "C" {
  * REQUESTS: argument: {"since": number}; answers {"last": number of the newest, "requests": [{"number", "request_id", "route",
  *   "outcome", "atlas": bool, "tenant", "session": its hash, "session_id", "traceparent", "ended": seconds since 1970, "streamed": bool,
  *   "ms": {"total", "overhead", "wait", "queue", "restore", "prefill", "first_token", "decode"}: null where not known,
- *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer"}, "degraded"}, ...]}: completions that ended
+ *   "tokens": {"prompt", "reused", "answer"}, "memory": {"result", "layer", "moved"}, "degraded"}, ...]}: completions that ended
  *   after `since`, oldest first, at most ATLAS_MAX_REQUESTS. Texts are empty where there is none. 1,024 are kept: a gap in
  *   the numbers says that some are lost.
  * HOOKS: which plugins have a say in requests. argument: {"number": above 0, "hooks": [{"hook": ATLAS_HOOK_…, "plugin",

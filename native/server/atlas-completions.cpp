@@ -1,4 +1,5 @@
 // The part of the joint that is compiled into server-context, which the CLI uses too: what touches completions.
+#include "atlas-agents.h"
 #include "atlas-authenticate.h"
 #include "atlas-error.hpp"
 #include "atlas-history.h"
@@ -119,6 +120,7 @@ common_json atlas_parse_body(const server_http_req & req) {
         set_options(req, body);
     }
     active->let_in(*req.atlas);
+    atlas_settle_prompt(req, body);
     if (body.is_object()) {
         body.erase("atlas");
     }
@@ -166,8 +168,9 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->session_lock) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
         }
+        // upstream's handlers make data themselves, as what is not const, but where atlas_parse_body() has asked
+        atlas_restore_calls(req, const_cast<json &>(data));
         if (!req.atlas->hooks || !req.atlas->hooks->has_seen_prompt) {
-            // upstream's handlers make data themselves, as what is not const, but where atlas_parse_body() has asked
             atlas_ask_on_prompt(req, const_cast<json &>(data));
         }
         const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
@@ -212,6 +215,8 @@ static void note_final(atlas::request & request, const server_task_result_cmpl_f
     }
     if (result.index == 0) {
         atlas_note_answer(request, result);
+        atlas_note_written(request, result.content);
+        atlas_keep_written(request, result);
     }
     if (is_last) {
         atlas_record_history(request);
@@ -228,6 +233,9 @@ static void note(atlas::request & request, const server_task_result & result, bo
         auto seen       = tokens_of(*partial);
         seen.is_partial = true;
         meter.add_result(seen, atlas::request::clock::now());
+        if (partial->index == 0) {
+            atlas_note_written(request, partial->content);
+        }
     } else if (const auto * last = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
         meter.add_result(last_of(*last), atlas::request::clock::now());
         note_final(request, *last, is_last);

@@ -109,6 +109,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
         return;
     }
     state.adapters.set(atlas_adapters_of(params.lora_adapters));
+    state.vocab        = llama_model_get_vocab(llama_get_model(ctx));
     auto       model   = describe(params);
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {

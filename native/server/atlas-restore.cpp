@@ -1,3 +1,4 @@
+#include "atlas-agents.h"
 #include "atlas-lineage.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
@@ -67,12 +68,16 @@ static void find_for(server_task & task, const server_http_req & req) {
     if (atlas_memory_active()) {
         lookup.lineage = atlas_lineage_of(lookup.tenant, atlas_state().adapters.now(), task.params.lora);
         atlas::lookup_patience patience;
+        const bool             is_first = !req.atlas->has_lookup();
         // a request with several prompts holds what was found for the first: those behind would wait for itself
-        if (!req.atlas->has_lookup()) {
+        if (is_first) {
             patience = {atlas_active()->config()->pool_timeout_ms / 1000, req.should_stop};
         }
         req.atlas->set_lookup(task.memory);
         find(task, patience);
+        if (is_first) {
+            atlas_note_moved(*req.atlas, task, lookup.match);
+        }
         if (lookup.match.waited_s > 0) {
             atlas_active()->gate().add_wait(*req.atlas, atlas::request_wait::memory, atlas::request_phase::lookup,
                                             std::chrono::duration_cast<atlas::request::clock::duration>(

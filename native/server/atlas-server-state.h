@@ -12,10 +12,12 @@
 #include "atlas-settings.hpp"
 #include "atlas-shutdown.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 
 struct common_params;
+struct llama_vocab;
 
 // Filled by atlas_server before the HTTP server starts; after that, what changes is in objects that any thread may use.
 // Never destroyed: requests, and threads of plugins and of the memory, use it until the process has ended.
@@ -32,6 +34,8 @@ struct atlas_server_state {
     bool              shows_slots   = true;
     bool              keeps_streams = true; // those that name a conversation, for clients that lose the connection
     std::string       slot_files; // what their paths start with
+
+    std::atomic<const llama_vocab *> vocab{nullptr}; // of the model that is loaded, where the memory takes part
 
     atlas_adapters   adapters;
     atlas_http_guard guard;

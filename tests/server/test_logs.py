@@ -97,10 +97,14 @@ class TestJson:
         complete(server, "between", prompt="Something else " * 20)
         complete(server, "again", prompt=prompt)
         request = record_of(server, "again")["request"]
-        assert request["memory"] == {"result": "restored", "layer": 1}
+        assert request["memory"] == {"result": "restored", "layer": 1, "moved": ""}
         assert request["ms"]["restore"] > 0
         assert 0 < request["tokens"]["reused"] < request["tokens"]["prompt"]
-        assert record_of(server, "first")["request"]["memory"] == {"result": "no_match", "layer": 0}
+        assert record_of(server, "first")["request"]["memory"] == {
+            "result": "no_match",
+            "layer": 0,
+            "moved": "",
+        }
 
     def test_every_line_is_an_object(self, start_server: StartServer) -> None:
         """With llama-server's own lines turned off, the log is JSON from its first line to its last."""

@@ -49,7 +49,7 @@ def test_what_is_told_of_a_request(start_server: StartServer, tmp_path: Path) ->
         "streamed": True,
     }
     assert record["tokens"] == {"prompt": len(PROMPT), "reused": 0, "answer": 6}
-    assert record["memory"] == {"result": "no_match", "layer": 0}
+    assert record["memory"] == {"result": "no_match", "layer": 0, "moved": ""}
     times = record["ms"]
     assert 0 < times["prefill"] <= times["first_token"] <= times["total"]
     assert len(record["session"]) == 12

@@ -31,6 +31,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "session_ttl_s": ("3600", 3600.0),
     "max_sessions": ("0", 0),
     "record_conversations": ("off", False),
+    "normalize_prompts": ("off", False),
     "block_tokens": ("16", 16),
     "max_state_bytes": ("2048", 2048),
     "max_concurrent_atlas_requests": ("8", 8),

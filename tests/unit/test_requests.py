@@ -31,7 +31,7 @@ def record(number: int, tenant: str = "") -> dict[str, Any]:
         "streamed": True,
         "ms": {"total": 12.5, "overhead": 0.1, "wait": 0.0, "queue": 0.2, "restore": None, "prefill": 2.0},
         "tokens": {"prompt": 12, "reused": 8, "answer": 4},
-        "memory": {"result": "restored", "layer": 2},
+        "memory": {"result": "restored", "layer": 2, "moved": ""},
         "degraded": "",
     }
 

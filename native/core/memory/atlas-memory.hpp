@@ -87,13 +87,15 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
     size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
-    size_t                        n_known  = 0; // tokens that what is stored begins with, be there a checkpoint or not
     int                           tier     = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
 
     bool is_too_slow = false; // the disk has more, but reading it would take longer than computing
     bool is_refused  = false; // the disk has more, but the leases of other lookups leave no room to read it
 
     double waited_s = 0; // time that the lookup waited for leases of others to end
+
+    size_t n_known    = 0; // tokens that the index has of the prompt, whatever could be made of them
+    bool   has_parted = false; // where they end the index goes on, with other tokens than the prompt
 
     // Has it end after n of its tokens. With a checkpoint, which is of one place, nothing is left then.
     void cut(size_t n);

@@ -72,6 +72,12 @@ bool catalog::choose(prefix_search & search, size_t max_entries) {
     return !search.is_walked || search.n_behind;
 }
 
+// Whether any conversation has tokens behind the node's.
+static bool goes_on(const index_node & node) {
+    const auto first = node.children.lower_bound(by_tokens::place{true, entry_kind::block, nullptr, 0});
+    return first != node.children.end() && (*first)->kind != entry_kind::checkpoint;
+}
+
 // Extends the prefix by one block; at the last, by what it has in common with the nearest block or tail.
 void catalog::walk(prefix_search & search) {
     match_plan & plan  = search.plan;
@@ -95,7 +101,8 @@ void catalog::walk(prefix_search & search) {
         plan.blocks.push_back(piece_of(*end.node, begin));
         plan.n_tokens += end.common;
     }
-    plan.n_known = plan.n_tokens;
+    plan.n_known    = plan.n_tokens;
+    plan.has_parted = end.node ? end.common < std::min(n, end.node->tokens.size()) : last && n > 0 && goes_on(*last);
     if (search.need_checkpoint && search.rewind > 0 && plan.n_tokens > 0 && last) {
         look_beyond(search, *last, begin);
     }

@@ -52,8 +52,9 @@ struct match_plan {
     size_t                     n_tokens = 0;
     std::vector<match_piece>   blocks;
     std::optional<match_piece> checkpoint;
-    size_t                     n_beyond = 0; // tokens that the checkpoint has beyond n_tokens
-    size_t                     n_known  = 0; // n_tokens before a checkpoint was looked for
+    size_t                     n_beyond   = 0; // tokens that the checkpoint has beyond n_tokens
+    size_t                     n_known    = 0; // as in memory_match
+    bool                       has_parted = false;
 
     size_t n_kept = 0, n_used = 0; // how many pieces use() has kept in RAM, and counted as used
 

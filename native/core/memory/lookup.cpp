@@ -108,8 +108,9 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
             mark_used(state.files.file_path(piece.key)); // the preload did not count as a use
         }
     };
-    match.n_tokens = plan.n_tokens;
-    match.n_known  = plan.n_known;
+    match.n_tokens   = plan.n_tokens;
+    match.n_known    = plan.n_known;
+    match.has_parted = plan.has_parted;
     for (match_piece & piece : plan.blocks) {
         look_at(piece);
         match.blocks.push_back(std::move(piece.entry));

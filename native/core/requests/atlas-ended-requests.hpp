@@ -25,6 +25,7 @@ struct request_record : metered_request {
     double      ended = 0; // seconds since 1970
     std::string memory_result; // as in atlas_restores_total; empty: the memory was not asked
     int         tier = 0;     // that was restored from; 0: none
+    std::string moved;        // what differs early from what the memory has, as moved_prompt says it; empty: nothing
     std::string degraded;      // why something could not be had; empty: all was
 
     // A JSON object; ATLAS_QUERY_REQUESTS in atlas-abi.h lists its members. session_id is there with_names only.

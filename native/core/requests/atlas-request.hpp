@@ -2,6 +2,7 @@
 // serves it owns it.
 #pragma once
 
+#include "atlas-call-texts.hpp"
 #include "atlas-ended-requests.hpp"
 #include "atlas-hooked-request.hpp"
 #include "atlas-lookup-result.hpp"
@@ -40,6 +41,16 @@ request_options parse_request_options(const std::string & json);
 
 // JSON: {"request": schema, "answer": schema} of the `atlas` object, in JSON Schema 2020-12, made from what validates.
 std::string request_schema_json();
+
+// Where a prompt differs from what the memory has in its place, though there is much behind it.
+struct moved_prompt {
+    std::string what; // as moved_text has it; "history": nothing that is known, in a session that has more
+    size_t      token = 0; // the first that differs
+    std::string text; // of the prompt itself, not of what the memory has
+};
+
+// With fewer tokens behind it, what has moved costs next to nothing.
+constexpr size_t MIN_BEHIND_MOVED = 64;
 
 // One completion request, from parsing to its answer. Used by one thread at a time.
 class request {
@@ -83,6 +94,12 @@ class request {
     std::string answer_message;
     std::string answer_begun; // JSON of an assistant message, not in messages, that the answer continues; or empty
 
+    // Of a prompt that offers tools: where it ends, and what the model has written behind it. Empty: not to be kept.
+    std::optional<prompt_end> answered_behind;
+    std::string               written;
+
+    std::optional<moved_prompt> moved; // of the first prompt
+
     // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;
 
@@ -97,6 +114,9 @@ class request {
     }
 
     bool has_lookup() const { return lookup != nullptr; }
+
+    // What has moved, where all behind it had to be computed for that; else nullptr. Once the answer has begun.
+    const moved_prompt * what_moved() const;
 
     // Notes that the request cannot have something that it asked for, and why. Only the first reason is kept.
     void degrade(const std::string & reason);

@@ -40,7 +40,7 @@ std::string request_record::to_json(bool with_names) const {
         {"ms", times},
         {"tokens",
          {{"prompt", tokens.prompt_tokens}, {"reused", tokens.reused_tokens}, {"answer", tokens.answer_tokens}}},
-        {"memory", {{"result", memory_result}, {"layer", tier}}},
+        {"memory", {{"result", memory_result}, {"layer", tier}, {"moved", moved}}},
         {"degraded", degraded},
     };
     if (with_names) {

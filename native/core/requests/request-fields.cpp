@@ -144,6 +144,13 @@ json answer_schema() {
     json tiers = {{"type", "array"},
                   {"items", {{"type", "integer"}}},
                   {"description", "layers of the memory that the request could use"}};
+    json moved = {{"type", "object"},
+                  {"required", json::array({"what", "token", "text"})},
+                  {"properties",
+                   {{"what", {{"enum", json::array({"billing_line", "date", "time", "id", "tool_call", "history"})}}},
+                    {"token", count("the first that differs from what the memory has")},
+                    {"text", {{"type", "string"}, {"description", "of this request's prompt, around that token"}}}}},
+                  {"description", "there only where reason is prefix_moved"}};
     return {
         {"type", "object"},
         {"required", json::array({"session_id", "cache_hit", "reused_tokens", "prompt_tokens", "layers_used",
@@ -164,6 +171,7 @@ json answer_schema() {
              {"overhead_ms", number("time spent in ATLAS for this request")},
              {"degraded", {{"type", "boolean"}, {"description", "whether something asked for could not be had"}}},
              {"reason", nullable("why not, or why no layer gave more")},
+             {"moved", moved},
          }},
     };
 }

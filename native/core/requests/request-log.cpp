@@ -50,6 +50,10 @@ void log_ended(const request & request, const request_record & record, const Atl
                       record.ms.total, tiers ? std::to_string(*tiers).c_str() : "all",
                       record.tokens.reused_tokens > 0 ? "true" : "false", record.ms.overhead);
         log(LogLevel::INFO, text, config.log_format == LogFormat::JSON ? "\"request\":" + record.to_json() : "");
+        if (const auto * moved = request.what_moved()) {
+            logf(LogLevel::INFO, "Request %s: %s moved at token %zu of %lld, and all behind it was computed",
+                 record.request_id.c_str(), moved->what.c_str(), moved->token, (long long) record.tokens.prompt_tokens);
+        }
     }
     if (config.slow_request_ms > 0 && record.ms.total > config.slow_request_ms) {
         log_slow(record, config.slow_request_ms);

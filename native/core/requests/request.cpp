@@ -27,12 +27,29 @@ request::clock::duration request::overhead() const {
     return std::accumulate(spent.begin(), spent.end(), clock::duration());
 }
 
+// Whether the result says that the memory could be used, as far as it went.
+static bool is_of_match(restore_result result) {
+    return result == restore_result::restored || result == restore_result::slot_has_it ||
+           result == restore_result::no_match || result == restore_result::below_break_even;
+}
+
+const moved_prompt * request::what_moved() const {
+    const bool is_known = moved && lookup && is_of_match(lookup->outcome().result);
+    // a slot may have more than the memory yet has
+    return is_known && (size_t) usage().reused_tokens < moved->token + MIN_BEHIND_MOVED ? &*moved : nullptr;
+}
+
 // Why the request did not get something that it asked for, or that the memory might have given; null where it got all.
-static json reason_json(const std::string & degraded_reason, const lookup_result * lookup, bool is_hit) {
-    static const char * SLOT_ONLY = "slot_only"; // no tier had any of the prompt, but the slot did
+static json reason_json(const std::string & degraded_reason, const lookup_result * lookup, bool is_hit,
+                        bool has_moved) {
+    static const char *           SLOT_ONLY = "slot_only"; // no tier had any of the prompt, but the slot did
+    static constexpr const char * MOVED     = "prefix_moved";
 
     if (!degraded_reason.empty()) {
         return degraded_reason;
+    }
+    if (has_moved) {
+        return MOVED;
     }
     const auto result  = lookup != nullptr ? lookup->outcome().result : restore_result::slot_has_it;
     const bool is_fine = result == restore_result::restored || result == restore_result::slot_has_it;
@@ -68,8 +85,12 @@ std::string request::answer() const {
     }
     out["overhead_ms"] = overhead_ms;
     out["degraded"]    = !degraded_reason.empty();
-    out["reason"]      = reason_json(degraded_reason, lookup.get(), cache_hit);
-    return out.dump();
+    const auto * what  = what_moved();
+    out["reason"]      = reason_json(degraded_reason, lookup.get(), cache_hit, what != nullptr);
+    if (what) {
+        out["moved"] = {{"what", what->what}, {"token", what->token}, {"text", what->text}};
+    }
+    return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 request_record request::record() const {
@@ -91,6 +112,7 @@ request_record request::record() const {
         const restore_outcome how = lookup->outcome();
         made.memory_result        = RESTORE_RESULT_NAMES[static_cast<size_t>(how.result)];
         made.tier                 = how.tier;
+        made.moved                = what_moved() ? moved->what : "";
         if (how.result == restore_result::restored) {
             made.ms.restore = how.restore_ms;
             made.ms.queue -= std::min(made.ms.queue, how.restore_ms); // the meter counted the restore as queueing

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-call-limits.hpp"
+#include "atlas-call-texts.hpp"
 #include "atlas-ewma-cost.hpp"
 #include "atlas-http.hpp"
 #include "atlas-lookup-result.hpp"
@@ -88,6 +89,9 @@ class runtime {
 
     // Under which root the loaded model's state is kept. Lives as long as this object.
     root_status & root() { return memory_root; }
+
+    // What the model wrote of its tool calls. Any thread but the loop's.
+    call_texts written_calls;
 
     // What computing a token of a prompt takes. Any thread.
     ewma_cost prefill;

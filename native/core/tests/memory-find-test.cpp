@@ -61,6 +61,25 @@ CASE(partial_match) {
     CHECK(find(store, longer).n_tokens == tokens.size());
 }
 
+CASE(where_a_prompt_parts_from_what_is_kept) {
+    memory_store store(options());
+    const auto   tokens = some_tokens(1, 3 * BLOCK + 5);
+    put_all(store, tokens);
+    for (size_t n = 0; n < tokens.size(); n++) {
+        auto edited      = tokens;
+        edited[n]        = -7;
+        const auto match = find(store, edited);
+        CHECK(match.n_known == n && match.has_parted);
+        CHECK(find(store, slice(tokens, 0, n)).n_known == n && !find(store, slice(tokens, 0, n)).has_parted);
+    }
+    auto longer = tokens;
+    longer.insert(longer.end(), 40, 3);
+    CHECK(find(store, longer).n_known == tokens.size() && !find(store, longer).has_parted);
+    // what a checkpoint is missing for is known, too
+    CHECK(find(store, longer, true).n_tokens == 0 && find(store, longer, true).n_known == tokens.size());
+    CHECK(!find(store, tokens, false, root_of(1)).has_parted);
+}
+
 CASE(nearest_of_many_children) {
     memory_store               store(options());
     std::vector<memory_tokens> all;

@@ -31,7 +31,7 @@ def record(number: int = 1, **fields: Any) -> dict[str, Any]:
         "ended": ENDED,
         "streamed": True,
         "tokens": {"prompt": 12, "reused": 8, "answer": 4},
-        "memory": {"result": "restored", "layer": 1},
+        "memory": {"result": "restored", "layer": 1, "moved": ""},
         "degraded": "",
         "ms": ms,
         **fields,
