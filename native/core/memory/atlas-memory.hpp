@@ -110,6 +110,9 @@ struct lookup_patience {
         {}; // whether the client left; asked every 50 ms or so, may be empty, must not throw
 };
 
+// The name of the session that has the chain of the draft's entries, for extend_session() and memory_access.
+std::string draft_session(const std::string & id);
+
 // A budget of so many bytes or more means that there is no limit.
 constexpr uint64_t UNLIMITED_BYTES = 1ull << 60;
 
@@ -206,7 +209,7 @@ using memory_event = atlas_memory_event;
 // A named conversation, as the memory knows it.
 struct memory_session {
     std::string              id;
-    std::vector<std::string> chain; // keys of its entries
+    std::vector<std::string> chain; // keys of its entries; behind 64 zeros those of its draft
     uint64_t                 n_tokens  = 0;
     double                   last_used = 0; // seconds since 1970
     bool                     is_pinned = false;
@@ -315,6 +318,8 @@ class memory_store {
     // the entry at `depth` of the session's chain, counted from its first block; the token loop may call it. Beyond
     // 65,536 sessions, or 1,048,576 entries of all together, those that are idle longest and not pinned are forgotten.
     // restore_session() changes no session that is there, and takes none that would be the next to be forgotten.
+    // The state of a draft model is a chain of its own, of the session draft_session() names: that is told, restored, pinned
+    // and removed as a part of the other.
     void extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens);
     void restore_session(const memory_session & session);
     // Tells that restore_session() was called for all sessions of the last run.

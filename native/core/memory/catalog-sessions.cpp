@@ -8,6 +8,7 @@ namespace atlas::memory {
 void catalog::update_refs(const digest & key, const ref_counts & now) {
     if (index_node * node = index.find(key)) {
         rerank(*node, [&] { node->n_sessions = now.n_sessions; });
+        node->is_draft = now.is_draft;
         update_begun(*node);
         node->wants_pin = now.n_pins > 0;
         update_pin(*node);
@@ -19,7 +20,7 @@ void catalog::update_refs(const digest & key, const ref_counts & now) {
 void catalog::update_begun(index_node & node) {
     const bool is_beginning = node.in_ram && node.position == 0 && node.kind != entry_kind::checkpoint;
     sessions_in_ram -= node.n_begun;
-    node.n_begun = is_beginning ? node.n_sessions : 0;
+    node.n_begun = is_beginning && !node.is_draft ? node.n_sessions : 0;
     sessions_in_ram += node.n_begun;
 }
 

@@ -103,6 +103,7 @@ struct index_node {
     std::weak_ptr<leased_entry>    lease;
     bool                           is_superseded = false; // on disk only until the entry that replaces it is durable
     bool                           is_forgotten  = false; // deleted while it was being written: then to be removed
+    bool                           is_draft      = false; // its sessions are those of drafts
 
     bool is_live() const { return n_sessions > 0; }
     bool is_stored() const { return in_ram || pending || disk.present; }

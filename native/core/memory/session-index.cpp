@@ -12,11 +12,20 @@ static double unix_time() {
     return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-void session_index::ref(const digest & key, bool is_pinned) {
-    ref_counts & of = entries[key];
-    of.n_sessions++;
-    of.n_pins += is_pinned;
-    changed(key, of);
+static const char DRAFT = '\n';
+
+std::string draft_name(const std::string & id) { return id + DRAFT; }
+
+bool is_draft(const std::string & id) { return !id.empty() && id.back() == DRAFT; }
+
+std::string without_draft(const std::string & id) { return id.substr(0, id.find(DRAFT)); }
+
+void session_index::ref(const session & of, const digest & key, bool is_pinned) {
+    ref_counts & now = entries[key];
+    now.n_sessions++;
+    now.n_pins += is_pinned;
+    now.is_draft = of.is_draft;
+    changed(key, now);
 }
 
 void session_index::unref(const digest & key, bool is_pinned) noexcept {
@@ -34,7 +43,7 @@ void session_index::push(session & of, const digest & key) {
     const bool is_pinned = of.is_pinned && of.n_pinned == of.chain.size();
     of.chain.push_back(key);
     try {
-        ref(key, is_pinned);
+        ref(of, key, is_pinned);
     } catch (const std::bad_alloc &) {
         of.chain.pop_back();
         throw;
@@ -103,6 +112,8 @@ session & session_index::make(const std::string & id) {
             by_version.emplace(last_version + 1, id);
             of.version = ++last_version;
             set_last_used(id, of, 0);
+            of.is_draft = is_draft(id);
+            n_drafts += of.is_draft;
         } catch (const std::bad_alloc &) {
             by_version.erase(of.version);
             sessions.erase(it);
@@ -192,7 +203,7 @@ bool session_index::rename(const std::unordered_map<digest, digest, digest_hash>
             const auto renamed = keys.find(of.chain[i]);
             if (renamed != keys.end()) {
                 const bool is_pinned = i < of.n_pinned;
-                ref(renamed->second, is_pinned);
+                ref(of, renamed->second, is_pinned);
                 unref(std::exchange(of.chain[i], renamed->second), is_pinned);
                 is_changed = true;
             }
@@ -227,7 +238,7 @@ bool session_index::update_pin(const std::string & id, size_t max_entries) {
     for (; max_entries > 0 && of.n_pinned != (of.is_pinned ? of.chain.size() : 0); max_entries--) {
         // pins from the first on and unpins from the last on, as an entry is pinned only if the one before it is
         const digest key = of.chain[of.is_pinned ? of.n_pinned++ : --of.n_pinned];
-        ref(key, of.is_pinned);
+        ref(of, key, of.is_pinned);
         unref(key, !of.is_pinned);
     }
     return of.n_pinned != (of.is_pinned ? of.chain.size() : 0);
@@ -241,6 +252,7 @@ std::optional<session> session_index::take(const std::string & id) {
     idle.erase({it->second.last_used, id}); // first, as the copy of the name that it makes may throw
     session taken = std::move(it->second);
     n_keys -= taken.chain.size();
+    n_drafts -= taken.is_draft;
     by_version.erase(taken.version);
     sessions.erase(it);
     return taken;

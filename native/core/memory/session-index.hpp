@@ -17,6 +17,11 @@
 
 namespace atlas::memory {
 
+// The state of what drafts tokens in a session is a chain of its own, and here a session of its own, whose name no other has.
+std::string draft_name(const std::string & id);
+bool        is_draft(const std::string & id);
+std::string without_draft(const std::string & id); // of a session, or of its draft: the session
+
 // A named conversation: its blocks, in order, then its tail and the checkpoint at its end.
 struct session {
     std::vector<digest> chain;
@@ -25,12 +30,14 @@ struct session {
     double              last_used = 0; // seconds since 1970
     uint64_t            version   = 0; // of the change that was last made to it
     bool                is_pinned = false;
+    bool                is_draft  = false;
 };
 
 // How many references an entry has: for them it is kept longer than its priority says.
 struct ref_counts {
     uint32_t n_sessions = 0; // live sessions that it belongs to
     uint32_t n_pins     = 0; // of these, pinned by a user
+    bool     is_draft   = false; // they are of drafts
 };
 
 struct session_limits {
@@ -77,7 +84,7 @@ class session_index {
 
     const session *                                             find(const std::string & id) const;
     bool                                                        has(const std::string & id, const digest & key) const;
-    size_t                                                      size() const { return sessions.size(); }
+    size_t                                                      size() const { return sessions.size() - n_drafts; }
     const std::unordered_map<digest, ref_counts, digest_hash> & held() const { return entries; }
 
     // How often a session was forgotten, or not restored, because of a limit.
@@ -97,10 +104,11 @@ class session_index {
     std::unordered_map<digest, ref_counts, digest_hash> entries;
     std::deque<session> pending_unref; // sessions, or ends of chains, whose references are left
     size_t              n_keys       = 0; // in the chains of `sessions`
+    size_t              n_drafts     = 0; // of `sessions`
     uint64_t            last_version = 0;
     uint64_t            n_dropped    = 0;
 
-    void      ref(const digest & key, bool is_pinned);
+    void      ref(const session & of, const digest & key, bool is_pinned);
     void      unref(const digest & key, bool is_pinned) noexcept;
     void      push(session & of, const digest & key);
     void      cut(session & of, size_t depth);

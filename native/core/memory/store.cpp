@@ -1,39 +1,14 @@
 #include "adoption.hpp"
-#include "atlas-log.hpp"
-#include "buffer-pool.hpp"
 #include "hash/hash.h"
-#include "indexer.hpp"
 #include "lookup.hpp"
-#include "preloader.hpp"
-#include "reader.hpp"
-#include "writer.hpp"
+#include "store-impl.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <stdexcept>
 
 namespace atlas {
 
 using namespace memory;
-
-struct memory_store::impl {
-    explicit impl(memory_options & given)
-        : options(given), state(options), stocker(state.is_busy), disk_reader(state) {}
-
-    const memory_options     options;
-    shared_state             state;
-    buffer_stocker           stocker;
-    reader                   disk_reader;
-    std::unique_ptr<writer>  disk_writer;
-    std::unique_ptr<indexer> disk_indexer;
-    std::atomic<bool>        is_overflow_logged{false}; // of sessions
-
-    std::unique_ptr<preloader> disk_preloader;
-
-    std::optional<session> copy(const std::string & id);
-    // Calls act(keys, n_keys) under the lock for a few entries at a time.
-    template <typename F> void for_parts(const std::vector<digest> & chain, F act);
-};
 
 memory_store::memory_store(memory_options options) {
     if (options.block_tokens < MIN_BLOCK_TOKENS || options.block_tokens > MAX_TOKENS) {
@@ -172,153 +147,6 @@ void memory_store::set_order(int tier, const int64_t * priorities, size_t n_prio
         }
         return done < n;
     });
-}
-
-void memory_store::extend_session(const std::string & id, size_t depth, const std::string & key, uint64_t n_tokens) {
-    const auto digest    = digest_from_hex(key);
-    uint64_t   n_dropped = 0;
-    if (digest) {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        session_index &                   sessions = self->state.entries.sessions;
-        sessions.extend(id, depth, *digest, n_tokens);
-        n_dropped = sessions.dropped();
-    }
-    if (n_dropped > 0 && !self->is_overflow_logged.exchange(true)) {
-        log(LogLevel::WARN, "more sessions than the memory keeps apart: those that are idle longest lose their names; "
-                            "a shorter --atlas-session-ttl ends them earlier");
-    }
-}
-
-void memory_store::restore_session(const memory_session & from) {
-    std::vector<digest> chain;
-    for (const std::string & key : from.chain) {
-        const auto digest = digest_from_hex(key);
-        if (!digest) {
-            break;
-        }
-        chain.push_back(*digest);
-    }
-    session was;
-    was.n_tokens            = from.n_tokens;
-    was.last_used           = from.last_used;
-    was.is_pinned           = from.is_pinned;
-    session_index & to      = self->state.entries.sessions;
-    uint64_t        version = 0;
-    size_t          done    = 0;
-    self->state.in_steps([&] {
-        version           = done == 0 ? to.restore(from.id, was) : version;
-        const size_t n    = std::min(AT_ONCE, chain.size() - done);
-        const bool   goes = version > 0 && to.append(from.id, version, chain.data() + done, n);
-        done += n;
-        return goes && done < chain.size();
-    });
-}
-
-void memory_store::sessions_restored() {
-    {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        self->state.entries.knows_sessions = true;
-    }
-    self->state.work.notify_one();
-}
-
-std::vector<memory_session> memory_store::sessions_since(uint64_t version, size_t max_sessions) const {
-    // references are dropped here because this is called all the time
-    self->state.in_steps([&] { return self->state.entries.sessions.unref_pending(AT_ONCE); });
-    std::vector<std::string> ids;
-    uint64_t                 last = version;
-    {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        ids = self->state.entries.sessions.changed_since(version, max_sessions);
-        if (ids.empty()) {
-            return {};
-        }
-        last = self->state.entries.sessions.find(ids.back())->version;
-    }
-    std::vector<memory_session> found = find_sessions(ids);
-    // a session that changed meanwhile has a larger version, and is told again by the next call
-    for (memory_session & session : found) {
-        session.version = std::min(session.version, last);
-    }
-    return found;
-}
-
-std::optional<session> memory_store::impl::copy(const std::string & id) {
-    const std::lock_guard<std::mutex> held(state.mutex);
-    const session * const             found = state.entries.sessions.find(id);
-    return found ? std::make_optional(*found) : std::nullopt;
-}
-
-template <typename F> void memory_store::impl::for_parts(const std::vector<digest> & chain, F act) {
-    size_t done = 0;
-    state.in_steps([&] {
-        const size_t n = std::min(AT_ONCE, chain.size() - done);
-        act(chain.data() + done, n);
-        done += n;
-        return done < chain.size();
-    });
-}
-
-std::vector<memory_session> memory_store::find_sessions(const std::vector<std::string> & ids) const {
-    std::vector<memory_session> found;
-    for (const std::string & id : ids) {
-        if (const auto copied = self->copy(id)) {
-            memory_session described;
-            described.id        = id;
-            described.n_tokens  = copied->n_tokens;
-            described.last_used = copied->last_used;
-            described.is_pinned = copied->is_pinned;
-            described.version   = copied->version;
-            for (const digest & key : copied->chain) {
-                described.chain.push_back(digest_hex(key));
-            }
-            self->for_parts(copied->chain,
-                            [&](const digest * keys, size_t n) { self->state.entries.add_sizes(keys, n, described); });
-            found.push_back(std::move(described));
-        }
-    }
-    return found;
-}
-
-std::string memory_store::pin_session(const std::string & id, bool is_pinned) {
-    uint64_t   bytes  = 0;
-    const auto copied = self->copy(id);
-    if (copied && is_pinned) {
-        self->for_parts(copied->chain,
-                        [&](const digest * keys, size_t n) { bytes += self->state.entries.unpinned_bytes(keys, n); });
-    }
-    std::string problem;
-    {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        if (is_pinned) {
-            problem = self->state.entries.pin(id, bytes);
-        } else {
-            self->state.entries.sessions.set_pinned(id, false);
-        }
-    }
-    if (problem.empty()) {
-        self->state.in_steps([&] { return self->state.entries.sessions.update_pin(id, AT_ONCE); });
-    }
-    return problem;
-}
-
-std::optional<uint64_t> memory_store::remove_session(const std::string & id, bool with_entries) {
-    std::optional<session> taken;
-    {
-        const std::lock_guard<std::mutex> held(self->state.mutex);
-        catalog &                         entries = self->state.entries;
-        const bool                        waits   = with_entries && !entries.counters.index_complete;
-        if (waits) {
-            entries.awaiting_delete.reserve(entries.awaiting_delete.size() +
-                                            1); // may throw, so before the session is taken
-        }
-        taken = entries.sessions.take(id);
-        if (taken && waits) {
-            entries.awaiting_delete.push_back(std::move(*taken));
-            return 0;
-        }
-    }
-    return taken ? std::make_optional(self->state.unref(std::move(*taken), with_entries)) : std::nullopt;
 }
 
 flush_result memory_store::flush(double timeout_s) {

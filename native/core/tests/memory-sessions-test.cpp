@@ -132,6 +132,57 @@ CASE(one_verdict_is_not_its_class) {
     CHECK(store.contains(young) && !store.contains(oldest));
 }
 
+// Of a session and of what drafts for it: other tokens, so that they share nothing.
+static void extend_both(memory_store & store, const std::string & id, const memory_tokens & own,
+                        const memory_tokens & drafts) {
+    extend(store, atlas::draft_session(id), put_all(store, drafts));
+    extend(store, id, put_all(store, own));
+}
+
+CASE(draft_is_a_part_of_its_session) {
+    const auto     own = some_tokens(1, 3 * BLOCK), drafts = some_tokens(2, 2 * BLOCK);
+    memory_session saved;
+    {
+        memory_store store(options(dir));
+        extend_both(store, "ada", own, drafts);
+        const auto told = store.sessions_since(0, 10);
+        CHECK(told.size() == 1 && told[0].id == "ada" && told[0].chain.size() == 3 + 1 + 2);
+        CHECK(told[0].ram_bytes == 5 * ENTRY && store.stats().sessions == 1 && store.stats().sessions_in_ram == 1);
+        CHECK(store.find_sessions({"ada", atlas::draft_session("ada")}).size() == 1);
+
+        // the draft alone changes
+        const auto more = some_tokens(2, 3 * BLOCK);
+        extend(store, atlas::draft_session("ada"), put_all(store, more));
+        const auto again = store.sessions_since(told[0].version, 10);
+        CHECK(again.size() == 1 && again[0].chain.size() == 3 + 1 + 3);
+        CHECK(store.sessions_since(again[0].version, 10).empty());
+        saved = again[0];
+        flush(store);
+    }
+    memory_store store(options(dir));
+    wait_indexed(store);
+    store.restore_session(saved);
+    CHECK(store.find_sessions({"ada"}).at(0).chain == saved.chain && store.stats().sessions == 1);
+    CHECK(store.pin_session("ada", true).empty() && store.stats().pinned_bytes > 0);
+    CHECK(store.stats().pinned_bytes == store.find_sessions({"ada"}).at(0).pinned_bytes);
+    CHECK(store.pin_session("ada", false).empty() && store.stats().pinned_bytes == 0);
+    CHECK(store.remove_session("ada", true).value() > 0 && store.stats().sessions == 0);
+    wait_until([&] { return files_of(dir).empty(); });
+    CHECK(!store.remove_session("ada", true));
+}
+
+CASE(draft_of_a_pinned_session_is_pinned) {
+    memory_store store(options("", 20 * ENTRY));
+    extend_both(store, "ada", some_tokens(1, 2 * BLOCK), some_tokens(2, BLOCK));
+    CHECK(store.pin_session("ada", true).empty() && store.stats().pinned_bytes == 3 * ENTRY);
+    extend_both(store, "ada", some_tokens(1, 2 * BLOCK), some_tokens(2, 2 * BLOCK));
+    CHECK(store.stats().pinned_bytes == 4 * ENTRY);
+    extend(store, "ben", put_all(store, some_tokens(3, BLOCK)));
+    CHECK(store.pin_session("ben", true).empty());
+    extend(store, atlas::draft_session("ben"), put_all(store, some_tokens(4, BLOCK)));
+    CHECK(store.stats().pinned_bytes == 6 * ENTRY);
+}
+
 CASE(sessions_in_ram_are_counted_by_their_beginning) {
     memory_store store(options("", 4 * ENTRY));
     const auto   shared = put(store, entry_kind::block, ROOT, some_tokens(1, BLOCK));
