@@ -23,14 +23,18 @@ struct model_description {
     llama_context_params                         context;
     const std::vector<llama_model_kv_override> & overrides; // of the model's metadata; one without a key ends them
     std::vector<control_vector>                  vectors = {};
-    std::vector<std::string> adapters      = {}; // files, by the numbers that lineages have; behind them a projector
-    std::string              weights       = {}; // hash_weights(), where the file is not known
-    int32_t                  vectors_first = 0, vectors_last = 0; // layers
+    std::vector<std::string> adapters = {}; // files, by the numbers that lineages have; behind them those of a
+                                           // projector, and of a draft model
+    std::string weights       = {}; // hash_weights(), where the file is not known
+    int32_t     vectors_first = 0, vectors_last = 0; // layers
 };
 
 // 32 hexadecimal digits for all tensors of a model, their names and shapes, wherever they are. Reads each byte once, at the
 // speed of memory; tensors of a device are copied piece by piece. Any thread; nothing may compute with a device meanwhile.
 std::string hash_weights(const llama_model * model);
+
+// All files of a model that is split, else the one.
+std::vector<std::string> model_files(const std::string & path);
 
 // The files of which every byte matters: all parts of the model, control vectors, and behind these the adapters.
 std::vector<std::string> fingerprint_files(const model_description & model);

@@ -9,6 +9,7 @@
 #include "atlas-state-layout.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct proof_context;
 // Fewer tokens than this are sooner computed than looked up.
 constexpr size_t MIN_GAIN_TOKENS = 16;
 
+// Which of two contexts computed a sequence's state: the model's, or that of what drafts tokens for it.
+enum class state_part : uint8_t { target, draft };
+
 // The owner of the model makes one, and hands it to sequence_state. Of the members, cells is the decoding thread's; all others
 // may be used by any thread.
 class model_memory {
@@ -29,17 +33,23 @@ class model_memory {
 
     // The model was loaded, for the first time or another in its place: settles the root, now or once the model's files
     // are hashed and state of other builds and devices was tried. lineages: of all who may ask; what they used last is read
-    // back into RAM. to_try: its model must live until stop_proving(). The thread that loads the model.
+    // back into RAM. to_try: its model must live until stop_proving(). draft: what is added to a lineage for the state of what
+    // drafts; empty: there is none. The thread that loads the model.
     void settle_root(const model_description & model, const llama_context * ctx,
-                     const std::vector<std::string> & lineages, const proof_context & to_try);
+                     const std::vector<std::string> & lineages, const proof_context & to_try,
+                     const std::string & draft = "");
 
     // Before the model is unloaded; by the thread that loads it.
     void stop_proving() { roots.stop_proving(); }
 
-    // After another model, or the same with other settings, took the place of the one before.
-    void set_layout(const state_layout & now) { parts.store(now, std::memory_order_release); }
+    // After another model, or the same with other settings, took the place of the one before. The constructor sets the target's.
+    void set_layout(const state_layout & now, state_part of = state_part::target) {
+        (of == state_part::target ? target : draft).store(now, std::memory_order_release);
+    }
 
-    state_layout layout() const { return parts.load(std::memory_order_acquire); }
+    state_layout layout(state_part of = state_part::target) const {
+        return (of == state_part::target ? target : draft).load(std::memory_order_acquire);
+    }
 
     const memory_root * root() const { return roots.now(); }
 
@@ -50,7 +60,7 @@ class model_memory {
   private:
     root_status &             status;
     memory_roots              roots;
-    std::atomic<state_layout> parts;
+    std::atomic<state_layout> target, draft{state_layout{}};
 };
 
 static_assert(std::atomic<state_layout>::is_always_lock_free, "the decoding thread reads it");

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "atlas-memory.hpp"
+#include "atlas-model-memory.hpp"
 #include "atlas-positions.hpp"
 #include "atlas-sequence-record.hpp"
 #include "llama.h"
@@ -15,8 +16,6 @@
 #include <vector>
 
 namespace atlas {
-
-class model_memory;
 
 // State at a place that cannot be rolled back to, which the sequence's owner keeps. Borrowed.
 struct owned_checkpoint {
@@ -51,9 +50,11 @@ bool is_kept(const model_memory & memory, const sequence_record & record, size_t
 // A view of a sequence: made where it is needed.
 class sequence_state {
   public:
-    // record: as the last call left it, set back where the sequence's tokens were given up.
-    sequence_state(model_memory & memory, llama_context * ctx, llama_seq_id id, sequence_record & record)
-        : memory(memory), ctx(ctx), id(id), record(record) {}
+    // record: as the last call left it, set back where the sequence's tokens were given up. part: whose state it is; that of
+    // a draft has a record of its own, and a lineage that names what drafts.
+    sequence_state(model_memory & memory, llama_context * ctx, llama_seq_id id, sequence_record & record,
+                   state_part part = state_part::target)
+        : memory(memory), ctx(ctx), id(id), record(record), part(part), layout(memory.layout(part)) {}
 
     // Whether capture() would look at the state of a sequence of n_tokens.
     bool has_more(size_t n_tokens) const;
@@ -74,10 +75,12 @@ class sequence_state {
     bool restore(const memory_match & match, llama_pos last, bool is_begun);
 
   private:
-    model_memory &    memory;
-    llama_context *   ctx;
-    llama_seq_id      id;
-    sequence_record & record;
+    model_memory &     memory;
+    llama_context *    ctx;
+    llama_seq_id       id;
+    sequence_record &  record;
+    const state_part   part;
+    const state_layout layout;
 
     void        follow_root();
     bool        read_range(const llama_cell_range & range, state_bytes & data) const;

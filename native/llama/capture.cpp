@@ -35,7 +35,7 @@ void sequence_state::follow_root() {
 // The state of these cells; empty when the memory has no such part. Returns false when cells are missing.
 bool sequence_state::read_range(const llama_cell_range & range, state_bytes & data) const {
     data.clear();
-    if (!memory.layout().has_ranges()) {
+    if (!layout.has_ranges()) {
         return true;
     }
     const auto   flags = LLAMA_STATE_SEQ_FLAGS_NON_PARTIAL;
@@ -101,7 +101,6 @@ std::string sequence_state::capture_checkpoint(const sequence_content & of, size
 
 // Captures those of the owner's checkpoints that lie between the last block and the next.
 void sequence_state::capture_owned(const sequence_content & of) {
-    const auto layout = memory.layout();
     if (!layout.needs_checkpoint() || layout.parts == state_class::whole_only) {
         return;
     }
@@ -120,7 +119,6 @@ void sequence_state::capture_owned(const sequence_content & of) {
 
 // Captures what cannot be cut, at the last token.
 void sequence_state::capture_tip(const sequence_content & of) {
-    const auto layout = memory.layout();
     if (!layout.needs_checkpoint()) {
         return;
     }
@@ -139,8 +137,10 @@ void sequence_state::capture(const sequence_content & of, const capture_limits &
     if (!has_more(n_tokens) || record.n_written_back < of.first) { // the root was replaced just now
         return;
     }
-    // after a failed batch the owner names tokens that have no cells
-    if (llama_memory_seq_pos_max(llama_get_memory(ctx), id) != position_of(of.media, n_tokens - 1)) {
+    // after a failed batch the owner names tokens that have no cells; a draft may have one for a token that comes next
+    const llama_pos n_missing =
+        position_of(of.media, n_tokens - 1) - llama_memory_seq_pos_max(llama_get_memory(ctx), id);
+    if (n_missing > 0 || (n_missing < 0 && part == state_part::target)) {
         return;
     }
     const size_t block_tokens = memory.store.options().block_tokens;

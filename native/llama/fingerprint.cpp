@@ -18,8 +18,7 @@ namespace atlas {
 // Raised whenever what the memory stores changes its meaning.
 static const int MEMORY_FORMAT = 1;
 
-// All files of a model that is split, else the one.
-static std::vector<std::string> model_files(const std::string & path) {
+std::vector<std::string> model_files(const std::string & path) {
     int        n_files = 0;
     const auto of      = path.rfind("-of-");
     if (of != std::string::npos) {

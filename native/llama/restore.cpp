@@ -25,8 +25,7 @@ bool sequence_state::append_blocks(const memory_match & match) {
 
 // Makes the state of a sequence that has the blocks of the match exactly that after match.n_tokens tokens.
 bool sequence_state::go_to_end(const memory_match & match, llama_pos last) {
-    const auto layout = memory.layout();
-    const auto cache  = llama_get_memory(ctx);
+    const auto cache = llama_get_memory(ctx);
     if (match.checkpoint) {
         const auto & data = match.checkpoint->data;
         if (llama_state_seq_set_data_ext(ctx, data.data(), data.size(), id, layout.checkpoint_flags()) != data.size()) {

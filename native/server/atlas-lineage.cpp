@@ -72,6 +72,7 @@ void atlas_set_lineage(server_task & task, const std::vector<common_adapter_lora
     task.tokens.lineage = atlas_lineage_of(task.memory ? task.memory->tenant : "", adapters, task.params.lora);
     if (task.memory && task.memory->lineage != task.tokens.lineage) {
         task.memory->match = {}; // the scales were changed after it was looked up
+        task.memory->draft = {};
     }
 }
 

@@ -14,13 +14,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 loaded_memory * atlas_loaded_memory() { return atlas_state().memory.get(); }
 
 bool atlas_memory_active() { return atlas_loaded_memory() != nullptr; }
 
-static std::string why_unsupported(const common_params & params, const llama_context * ctx, bool has_draft) {
+static std::string why_unsupported(const common_params & params, const llama_context * ctx) {
     char architecture[64] = "";
     llama_model_meta_val_str(llama_get_model(ctx), "general.architecture", architecture, sizeof(architecture));
     if (std::string(architecture) == "cogvlm") {
@@ -28,9 +29,6 @@ static std::string why_unsupported(const common_params & params, const llama_con
     }
     if (params.embedding) {
         return "the server embeds, it does not generate";
-    }
-    if (has_draft) {
-        return "a draft model is used";
     }
     return "";
 }
@@ -51,6 +49,9 @@ static atlas::model_description describe(const common_params & params) {
     }
     if (!params.mmproj.path.empty()) {
         model.adapters.push_back(params.mmproj.path);
+    }
+    for (const auto & file : atlas_draft_files(params)) {
+        model.adapters.push_back(file);
     }
     model.vectors_first = params.control_vector_layer_start;
     model.vectors_last  = params.control_vector_layer_end;
@@ -96,13 +97,24 @@ static atlas::proof_context context_to_try(const common_params & params, const l
             llama_n_ctx_seq(ctx), [params](llama_context * made) { return put_in_force(made, params); }};
 }
 
+// After the server slept the draft is another object, and its name the same.
+static void set_draft(const common_params & params, llama_context * ctx, llama_context * draft) {
+    auto &       memory  = *atlas_loaded_memory();
+    const size_t n_first = params.lora_adapters.size() + (params.mmproj.path.empty() ? 0 : 1);
+    loaded_draft made    = atlas_describe_draft(params, ctx, draft, n_first, memory.model);
+    memory.draft.ctx     = made.ctx;
+    if (memory.draft.name.empty()) {
+        memory.draft = std::move(made);
+    }
+}
+
 void atlas_begin_hashing(const common_params & params) {
     if (atlas_active()->memory() && !params.model.path.empty()) {
         atlas_active()->root().hash_files(atlas::fingerprint_files(describe(params)));
     }
 }
 
-void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft) {
+void atlas_memory_open(common_params & params, llama_context * ctx, llama_context * draft) {
     auto & state   = atlas_state();
     auto & runtime = state.runtime;
     if (!runtime || runtime->memory() == nullptr) {
@@ -114,13 +126,14 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
     const bool is_back = atlas_memory_active(); // after the server slept
     if (is_back) {
         take_the_place_of_the_prompt_cache(params);
+        set_draft(params, ctx, draft);
         const auto * root = state.memory->model.root();
         if (root && root->is_known &&
             (params.model_borrowed != nullptr || runtime->root().has_hashed(atlas::fingerprint_files(model)))) {
             return; // and the model is the same
         }
     }
-    std::string problem = why_unsupported(params, ctx, has_draft);
+    std::string problem = why_unsupported(params, ctx);
     if (problem.empty() && !llama_get_memory(ctx)) {
         problem = "the model has no memory that could be kept";
     }
@@ -147,9 +160,11 @@ void atlas_memory_open(common_params & params, llama_context * ctx, bool has_dra
                                              " tokens=" + std::to_string(params.image_min_tokens) + "," +
                                                  std::to_string(params.image_max_tokens)});
         take_the_place_of_the_prompt_cache(params);
+        set_draft(params, ctx, draft);
     }
     if (params.model_borrowed != nullptr && params.model.path.empty()) {
         model.weights = atlas::hash_weights(params.model_borrowed); // not before it is sure that there is a memory
     }
-    state.memory->model.settle_root(model, ctx, all_lineages(state, params), context_to_try(params, ctx));
+    state.memory->model.settle_root(model, ctx, all_lineages(state, params), context_to_try(params, ctx),
+                                    state.memory->draft.name);
 }

@@ -3,6 +3,7 @@
 
 #ifdef LLAMA_ATLAS
 
+#include "atlas-draft.h"
 #include "atlas-model-memory.hpp"
 
 #include <cstddef>
@@ -16,6 +17,7 @@ struct loaded_memory {
     bool                clears_idle = false; // slots, when another gets a task
     size_t              projector   = 0; // its number behind the adapters, for memory_root::hash_of()
     std::string         encoding; // settings that its state depends on
+    loaded_draft        draft = {}; // HTTP threads read its name only, which stays
 
     // The loop's: which slots, by number, hold what is not kept, as of the last pass; and what the slot file that was read
     // last says of its state.

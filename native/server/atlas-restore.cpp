@@ -15,12 +15,14 @@
 
 #include <algorithm>
 #include <new>
+#include <string>
 #include <utility>
 
 using atlas::MIN_GAIN_TOKENS;
 using atlas::restore_result;
 using atlas::sequence_state;
 using atlas::state_class;
+using atlas::state_part;
 
 //
 // finding
@@ -44,6 +46,7 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         lookup.match         = memory.store.find(root.of(lookup.lineage), tokens.data(), tokens.size() - 1,
                                                  layout.needs_checkpoint(), root.limit(lookup.access), patience);
         lookup.match.cut(tokens.boundary(lookup.match.n_tokens));
+        atlas_find_draft(lookup, tokens.data());
         if (lookup.match.is_refused) {
             lookup.result = restore_result::too_many_at_once;
         } else if (lookup.match.is_too_slow) {
@@ -116,7 +119,7 @@ void atlas_memory_find_like(server_task & task, const server_task & other) {
 bool atlas_memory_may_clear(llama_context * ctx, const server_prompt & prompt, int id_slot, const server_task & task) {
     auto * loaded = atlas_loaded_memory();
     if (loaded == nullptr || !atlas_is_prefill_exact(prompt) ||
-        !atlas::is_kept(loaded->model, prompt.atlas, prompt.tokens.size())) {
+        !atlas::is_kept(loaded->model, prompt.atlas, prompt.tokens.size()) || !atlas_is_draft_kept(prompt)) {
         return false;
     }
     const bool may = loaded->clears_idle ||
@@ -133,14 +136,16 @@ static bool is_exact_to(const server_prompt & prompt, size_t n_tokens) {
 }
 
 static void begin_anew(server_prompt & prompt) {
-    prompt.atlas.is_inexact   = false;
-    prompt.atlas.is_unwanted  = false;
-    prompt.tokens.n_prefilled = SIZE_MAX;
+    prompt.atlas.is_inexact       = false;
+    prompt.atlas.is_unwanted      = false;
+    prompt.atlas.draft.is_inexact = false;
+    prompt.tokens.n_prefilled     = SIZE_MAX;
 }
 
 static void forget(llama_context * ctx, int id_slot, server_prompt & prompt) {
     llama_memory_seq_rm(llama_get_memory(ctx), id_slot, -1, -1);
     prompt.clear();
+    atlas_forget_draft(id_slot, prompt);
     begin_anew(prompt);
 }
 
@@ -158,21 +163,27 @@ static void set_prompt(llama_context * ctx, int id_slot, server_prompt & prompt,
         // beyond can be cut less far than others, and is not written back.
         made.update_pos(match.n_tokens, pos_min < last ? 0 : last, match.n_beyond > 0 ? last + 1 : last);
         made.data_tgt.assign(match.checkpoint->data.begin(), match.checkpoint->data.end());
+        made.update_dft(atlas_loaded_memory()->draft.ctx, id_slot, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
     }
 }
 
 // With is_begun the slot has all tokens of the match, and lacks only the state that cannot be rolled back to there. Returns
 // false, with the slot in any state, where that did not succeed.
 static bool put_back(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task,
-                     const atlas::memory_match & match, bool is_begun) {
+                     const atlas::memory_match & match, const atlas::memory_match & draft, bool is_begun) {
+    auto &        memory = atlas_loaded_memory()->model;
+    const int64_t began  = ggml_time_us();
     try {
         if (!is_begun) {
             forget(ctx, id_slot, prompt);
         }
         const llama_pos last = atlas::position_of(atlas_media_of(task.tokens), match.n_tokens - 1);
-        sequence_state  sequence(atlas_loaded_memory()->model, ctx, id_slot, prompt.atlas);
-        if (!sequence.restore(match, last, is_begun)) {
+        if (!sequence_state(memory, ctx, id_slot, prompt.atlas).restore(match, last, is_begun)) {
             return false;
+        }
+        memory.copying.add((double) (ggml_time_us() - began) / 1e6, sequence_state::count_bytes(match, is_begun));
+        if (!is_begun || memory.layout(state_part::draft).needs_checkpoint()) {
+            atlas_restore_draft(id_slot, prompt, task.tokens, draft, match.n_tokens);
         }
         set_prompt(ctx, id_slot, prompt, task, match, last);
         return true;
@@ -199,7 +210,8 @@ static void log_result(int id_slot, const atlas::restore_outcome & how, size_t n
 
 // Puts the match into the slot where that gains something over what the slot has.
 static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_prompt & prompt,
-                                      const server_task & task, const atlas::memory_match & match, size_t common) {
+                                      const server_task & task, const atlas::memory_match & match,
+                                      const atlas::memory_match & draft, size_t common) {
     const auto &  lookup   = *task.memory;
     auto &        memory   = atlas_loaded_memory()->model;
     const int64_t began    = ggml_time_us();
@@ -222,9 +234,8 @@ static atlas::restore_outcome restore(llama_context * ctx, int id_slot, server_p
     } else if (!is_begun && !memory.cells.has_room(ctx, id_slot, match.n_tokens)) {
         // a failed restore may leave a context that only a restart repairs, so it is not tried
         how.result = restore_result::no_room;
-    } else if (put_back(ctx, id_slot, prompt, task, match, is_begun)) {
+    } else if (put_back(ctx, id_slot, prompt, task, match, draft, is_begun)) {
         how = {restore_result::restored, match.tier, (ggml_time_us() - began) / 1000.0};
-        memory.copying.add(how.restore_ms / 1000, bytes);
     } else {
         forget(ctx, id_slot, prompt);
         how.result = restore_result::failed;
@@ -244,6 +255,11 @@ static void cut_checkpoints(server_prompt & prompt, size_t common) {
     });
 }
 
+// The tail that goes on being superseded; empty where the task leaves the slot's tokens before its end.
+static std::string tail_before(const atlas::sequence_record & record, size_t common) {
+    return common >= record.n_written_back + record.n_tail ? record.tail : "";
+}
+
 static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
     if (atlas_memory_active()) {
         atlas_active()->write_backs().on_launch();
@@ -261,37 +277,39 @@ static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, se
 
     // the task may leave the slot's tokens at any point, so what is written back is found anew from the start; the tail
     // is superseded only by what continues it
-    size_t                 common = prompt.tokens.get_common_prefix(task.tokens);
-    atlas::sequence_record fresh;
+    size_t             common = prompt.tokens.get_common_prefix(task.tokens);
+    atlas_prompt_state fresh;
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
     if (prompt.tokens.empty()) {
         begin_anew(prompt);
-    } else if (!is_exact_to(prompt, common) && common < MIN_GAIN_TOKENS) {
+    } else if ((!is_exact_to(prompt, common) || prompt.atlas.draft.is_inexact) && common < MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }
-    fresh.is_inexact  = prompt.atlas.is_inexact;
-    fresh.is_unwanted = !task.params.cache_prompt;
-    if (common >= prompt.atlas.n_written_back + prompt.atlas.n_tail) {
-        fresh.tail = prompt.atlas.tail;
-    }
-    prompt.atlas = fresh;
+    fresh.is_inexact       = prompt.atlas.is_inexact;
+    fresh.is_unwanted      = !task.params.cache_prompt;
+    fresh.draft.is_inexact = prompt.atlas.draft.is_inexact;
+    fresh.tail             = tail_before(prompt.atlas, common);
+    fresh.draft.tail       = tail_before(prompt.atlas.draft, common);
+    prompt.atlas           = fresh;
     cut_checkpoints(prompt, common);
 
-    if (!task.memory) {
-        return;
+    if (task.memory) {
+        const auto match    = std::exchange(task.memory->match, {});
+        const auto draft    = std::exchange(task.memory->draft, {});
+        const auto how      = restore(ctx, id_slot, prompt, task, match, draft, common);
+        prompt.atlas.access = task.memory->access; // not before: a slot that was emptied has forgotten it
+        // the next one that parts there finds a checkpoint
+        const size_t parts_at = std::max(match.n_known, common);
+        if (task.params.cache_prompt &&
+            parts_at >= atlas_count_reusable(ctx, id_slot, prompt, task) + MIN_GAIN_TOKENS) {
+            prompt.atlas.parts_at = parts_at;
+        }
+        task.memory->set_outcome(how);
+        atlas_active()->count_restore(how);
+        log_result(id_slot, how, match.n_tokens);
     }
-    const auto match    = std::exchange(task.memory->match, {});
-    const auto how      = restore(ctx, id_slot, prompt, task, match, common);
-    prompt.atlas.access = task.memory->access; // not before: a slot that was emptied has forgotten it
-    // the next one that parts there finds a checkpoint
-    const size_t parts_at = std::max(match.n_known, common);
-    if (task.params.cache_prompt && parts_at >= atlas_count_reusable(ctx, id_slot, prompt, task) + MIN_GAIN_TOKENS) {
-        prompt.atlas.parts_at = parts_at;
-    }
-    task.memory->set_outcome(how);
-    atlas_active()->count_restore(how);
-    log_result(id_slot, how, match.n_tokens);
+    atlas_settle_draft(id_slot, prompt, atlas_count_reusable(ctx, id_slot, prompt, task));
 }
 
 void atlas_memory_restore(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {

@@ -12,11 +12,9 @@
 #include "atlas-llama-server.h"
 #include "atlas-lookup-result.hpp"
 #include "atlas-posting.h"
-#include "atlas-sequence-record.hpp"
+#include "atlas-prompt-state.h"
 #include "atlas-slot-files.h"
 #include "atlas-slots.h"
-
-using atlas_prompt_state = atlas::sequence_record;
 
 // Slot files are read and written by ours wherever llama-server does it.
 #define llama_state_seq_load_file atlas_load_slot_file
@@ -71,7 +69,7 @@ struct atlas_server {
 #define atlas_before_launch(ctx, slots, slot, task, loaded)
 #define atlas_choose_slot(ctx, slots, task, loaded, otherwise) get_available_slot(task)
 #define atlas_is_restored_at(prompt, n_tokens)                 false
-#define atlas_memory_open(params, ctx, has_draft)
+#define atlas_memory_open(params, ctx, ctx_draft)
 #define atlas_memory_write_back_all(ctx, id_slot, prompt)
 #define atlas_memory_write_back_answer(ctx, id_slot, prompt)
 #define atlas_memory_wants_checkpoint(prompt, n_prompt) false

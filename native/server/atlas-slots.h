@@ -29,8 +29,8 @@ void atlas_memory_find_like(server_task & task, const server_task & other);
 bool atlas_memory_active();
 
 // A model was loaded: decides whether the memory takes part, and under which root. If so, sets params.cache_ram_mib to 0
-// and params.cache_idle_slots to false: the memory does both.
-void atlas_memory_open(common_params & params, llama_context * ctx, bool has_draft);
+// and params.cache_idle_slots to false: the memory does both. draft: of what drafts tokens; may be null.
+void atlas_memory_open(common_params & params, llama_context * ctx, llama_context * draft);
 
 // Before a slot is chosen: sets task.tokens.lineage, so that tokens of another tenant, or computed under other adapters or
 // scales, have nothing in common with the task's, and drops what was looked up under another. loaded: the adapters, with the

@@ -34,9 +34,10 @@ bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt
     if (!atlas_memory_active() || n_tokens == 0 || n_tokens >= n_prompt) {
         return false;
     }
-    const auto   layout = atlas_loaded_memory()->model.layout();
+    const auto & model  = atlas_loaded_memory()->model;
+    const auto   layout = model.layout();
     const size_t n_left = n_prompt - n_tokens;
-    return layout.needs_checkpoint() &&
+    return (layout.needs_checkpoint() || model.layout(atlas::state_part::draft).needs_checkpoint()) &&
            (n_left == CHECKPOINT_BEFORE_END || (n_left == CHECKPOINT_BEFORE_MESSAGE && n_prompt >= LONG_PROMPT) ||
             n_tokens % CHECKPOINT_SPACING == 0 || n_tokens == prompt.atlas.parts_at ||
             (n_left == STOCK_BEFORE_END && layout.parts == atlas::state_class::whole_only));
@@ -52,10 +53,10 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
     }
     auto &                memory = atlas_loaded_memory()->model;
     atlas::sequence_state sequence(memory, ctx, id_slot, prompt.atlas);
-    if (!sequence.has_more(n_tokens)) {
+    if (!sequence.has_more(n_tokens) && !atlas_draft_has_more(prompt)) {
         return;
     }
-    const size_t              first = sequence.begin_of_rest();
+    const size_t              first = std::min(sequence.begin_of_rest(), atlas_begin_of_draft(prompt));
     const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory(), first);
     if (tokens.size() == 0) {
         return;
@@ -66,7 +67,10 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});
         }
     }
-    sequence.capture(of, {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us});
+    const atlas::capture_limits limits = {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us};
+    // first, as a draft that has less than the target is of little use after a crash
+    atlas_capture_draft(id_slot, prompt, of, limits);
+    sequence.capture(of, limits);
 }
 
 // A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.
@@ -122,11 +126,15 @@ static void note_exactness(loaded_memory & memory, int id_slot, const server_pro
     }
 }
 
+static size_t count_finished(const atlas_prompt_state & of) {
+    return of.n_written_back + of.n_tail + of.draft.n_written_back + of.draft.n_tail;
+}
+
 void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_prompt & prompt,
                                        size_t n_prompt) const {
     const bool    is_idle    = n_prompt == 0;
     const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
-    const size_t  n_finished = prompt.atlas.n_written_back + prompt.atlas.n_tail;
+    const size_t  n_finished = count_finished(prompt.atlas);
     if (atlas_memory_active()) {
         note_exactness(*atlas_loaded_memory(), id_slot, prompt);
         if (is_idle) {
@@ -134,6 +142,5 @@ void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_
         }
     }
     write_back_until(ctx, id_slot, prompt, n_prompt, until_us);
-    is_behind |=
-        is_idle && prompt.atlas.n_written_back + prompt.atlas.n_tail != n_finished && ggml_time_us() > until_us;
+    is_behind |= is_idle && count_finished(prompt.atlas) != n_finished && ggml_time_us() > until_us;
 }

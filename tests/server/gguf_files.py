@@ -165,15 +165,26 @@ def _write(
     random = np.random.default_rng(1)
     for name, shape in shapes.items():
         writer.add_tensor(name, random.uniform(-1, 1, shape[::-1]).astype(np.float32))
-    _finish(writer)
+    finish(writer)
     return path
 
 
-def _finish(writer: GGUFWriter) -> None:
+def finish(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def copy_metadata(reader: GGUFReader, writer: GGUFWriter, new: Mapping[str, Value]) -> None:
+    """What a model's file says of it, but for what is new; of tokens it says nothing where those are new."""
+    skipped = ("GGUF.", "tokenizer.") if any(name.startswith("tokenizer.") for name in new) else ("GGUF.",)
+    for name, field in reader.fields.items():
+        is_old = name in new or name.startswith(skipped) or name == "general.architecture"
+        value = field.contents()
+        if not is_old and value != []:
+            kind, of = field.types[0], field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(name, value, kind, sub_type=of)
 
 
 def copy_with_letters(source: Path, target: Path, context: int) -> int:
@@ -197,13 +208,8 @@ def copy_with_letters(source: Path, target: Path, context: int) -> int:
     writer.add_key_value(
         "tokenizer.ggml.token_type", kinds, GGUFValueType.ARRAY, sub_type=GGUFValueType.INT32
     )
-    for name, field in reader.fields.items():
-        is_old = name in new or name.startswith(("GGUF.", "tokenizer.")) or name == "general.architecture"
-        value = field.contents()
-        if not is_old and value != []:
-            kind, of = field.types[0], field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(name, value, kind, sub_type=of)
+    copy_metadata(reader, writer, new)
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    _finish(writer)
+    finish(writer)
     return int(reader.fields[f"{architecture}.embedding_length"].contents())

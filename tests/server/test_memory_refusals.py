@@ -23,7 +23,7 @@ from tests.server.conversations import (
     memory_options,
     memory_status,
 )
-from tests.server.harness import MODEL, REPOSITORY, STOCK_BINARY, Server
+from tests.server.harness import REPOSITORY, STOCK_BINARY, Server
 
 Options = list[str | Path]
 
@@ -37,7 +37,7 @@ class Refusal:
 
 
 REFUSALS = {
-    "draft-model": Refusal(lambda _: ["-md", MODEL, "--spec-type", "draft-simple"], "draft"),
+    "embedding": Refusal(lambda _: ["--embedding", "--pooling", "mean"], "embeds"),
 }
 
 

@@ -42,6 +42,7 @@ struct lookup_result {
     std::string    tenant; // empty: none
     std::string    lineage; // under which it was looked up
     memory_match   match;
+    memory_match   draft; // the state of what drafts tokens, for as many tokens or fewer
     restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
 
     // What was found for the next sequence with the same prompt, where that sequence has a task of its own.

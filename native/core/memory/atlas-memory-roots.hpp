@@ -58,6 +58,7 @@ struct root_settings {
     std::string identity; // what decides what state means: state of another identity never fits
     std::string environment; // by what it is computed: state of another environment may fit
     std::string model; // the name of its file, for people
+    std::string draft = {}; // behind a lineage it names whose state that of what drafts is; empty: nothing drafts
 };
 
 enum class proof_verdict { agrees, differs, unknown };

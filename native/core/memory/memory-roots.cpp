@@ -5,6 +5,7 @@
 #include "hash/hash.h"
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <new>
 #include <sstream>
@@ -29,8 +30,9 @@ static std::string sha256_of(const std::string & text) { return hash_sha256_hex(
 static std::string named(const std::string & lineage, const std::vector<std::string> & adapters) {
     std::string text;
     for (size_t at = 0; at < lineage.size();) {
-        const size_t end    = std::min(lineage.find(' ', at + 1), lineage.size());
-        const size_t number = lineage[at] == ' ' ? std::stoul(lineage.substr(at + 1)) : adapters.size();
+        const size_t end        = std::min(lineage.find(' ', at + 1), lineage.size());
+        const bool   has_number = lineage[at] == ' ' && at + 1 < end && std::isdigit((unsigned char) lineage[at + 1]);
+        const size_t number     = has_number ? std::stoul(lineage.substr(at + 1)) : adapters.size();
         text += number < adapters.size()
                     ? " " + adapters[number] + lineage.substr(lineage.find(':', at), end - lineage.find(':', at))
                     : lineage.substr(at, end - at);
@@ -92,12 +94,20 @@ struct memory_roots::found {
     std::unique_ptr<memory_root> make(const std::string & root) const {
         return std::make_unique<memory_root>(root, true, adapters);
     }
-    // Under which state of all lineages is kept, with such a root.
-    std::vector<std::string> roots_below(const std::string & root) const {
+    // Under which state of all lineages is kept, with such a root; or that of what drafts for them.
+    std::vector<std::string> roots_below(const std::string & root, const std::string & draft = "") const {
         const auto               made = make(root);
         std::vector<std::string> roots;
         for (const std::string & lineage : lineages) {
-            roots.push_back(made->of(lineage));
+            roots.push_back(made->of(lineage + draft));
+        }
+        return roots;
+    }
+    std::vector<std::string> all_roots_below(const std::string & root) const {
+        std::vector<std::string> roots = roots_below(root);
+        if (!settings.draft.empty()) {
+            const auto drafts = roots_below(root, settings.draft);
+            roots.insert(roots.end(), drafts.begin(), drafts.end());
         }
         return roots;
     }
@@ -142,7 +152,7 @@ void memory_roots::become(const found & what, const std::string & root) {
     if (before && !before->is_known) {
         replace(*before, now);
     }
-    std::call_once(preloaded, [&] { store.preload(what.roots_below(root)); });
+    std::call_once(preloaded, [&] { store.preload(what.all_roots_below(root)); });
     status.set(root, "");
 }
 
