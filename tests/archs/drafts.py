@@ -112,3 +112,43 @@ def write_eagle(source: Path, target: Path, context: int) -> Path:
         writer.add_tensor(f"{tensor}.weight", data)
     finish(writer)
     return target
+
+
+def write_dflash(source: Path, target: Path, context: int, *, is_dspark: bool = False) -> Path:
+    """A DFlash head, or a DSpark head, for a model. What it foretells is as good as random."""
+    reader = GGUFReader(source)
+    width, n_tokens = _number(reader, "embedding_length"), _number(reader, "vocab_size")
+    heads = 2
+    metadata: dict[str, Value] = {
+        "dflash.context_length": context,
+        "dflash.embedding_length": width,
+        "dflash.block_count": 1,
+        "dflash.feed_forward_length": width,
+        "dflash.attention.head_count": heads,
+        "dflash.attention.head_count_kv": heads,
+        "dflash.attention.layer_norm_rms_epsilon": 1e-5,
+        "dflash.rope.dimension_count": width // heads,
+        "dflash.rope.freq_base": 10_000.0,
+        "dflash.target_layers": [0, 1],
+        "dflash.block_size": 4,
+        "tokenizer.ggml.mask_token_id": 1,
+    }
+    writer = gguf_writer(target, "dflash", metadata)
+    for key, field in reader.fields.items():
+        value = field.contents()
+        if key.startswith("tokenizer.") and key not in metadata and value != []:
+            kind, of = field.types[0], field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(key, value, kind, sub_type=of)
+    random = np.random.default_rng(1)
+    shapes = {"fc": (width, 2 * width)}
+    shapes |= {f"blk.0.{name}": (width, width) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+    shapes |= {f"blk.0.ffn_{name}": (width, width) for name in ("gate", "up", "down")}
+    shapes |= {"markov_w1": (n_tokens, 16), "markov_w2": (n_tokens, 16)} if is_dspark else {}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", random.uniform(-0.2, 0.2, shape).astype(np.float32))
+    for name in ("enc.output_norm", "output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))
+    for name in ("blk.0.attn_q_norm", "blk.0.attn_k_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width // heads, dtype=np.float32))
+    finish(writer)
+    return target

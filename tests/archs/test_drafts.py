@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.archs.conftest import wants_all
-from tests.archs.drafts import copy_with_head, copy_with_noise, write_eagle
+from tests.archs.drafts import copy_with_head, copy_with_noise, write_dflash, write_eagle
 from tests.archs.test_archs import SERVER, TOKENS
+from tests.archs.test_media import LAST, SHADES, Seeing, assert_same, talk
+from tests.archs.test_media import ask as ask_about
 from tests.server.conversations import NO_PRELOADING, flush
 from tests.server.harness import STOCK_BINARY, Server
 
@@ -38,7 +40,8 @@ MANY_HEADS = [
     "qwen35moe-moe",
     "qwen3next-moe",
 ]
-EAGLES = ["qwen35-dense", "llama-dense"]
+FEW_EAGLES = ["qwen35-dense"]
+MANY_EAGLES = [*FEW_EAGLES, "llama-dense"]
 
 
 @dataclass
@@ -72,12 +75,28 @@ def eagle(source: Path, directory: Path) -> Drafted:
     return Drafted(model, ["--spec-type", "draft-eagle3", "--model-draft", made])
 
 
+def dflash(source: Path, directory: Path) -> Drafted:
+    """A model with a DFlash head in a file of its own."""
+    made = write_dflash(source, directory / "draft.gguf", CONTEXT)
+    model = copy_with_noise(source, directory / "model.gguf", CONTEXT)
+    return Drafted(model, ["--spec-type", "draft-dflash", "--model-draft", made])
+
+
+def dspark(source: Path, directory: Path) -> Drafted:
+    """A model with a DSpark head in a file of its own."""
+    made = write_dflash(source, directory / "draft.gguf", CONTEXT, is_dspark=True)
+    model = copy_with_noise(source, directory / "model.gguf", CONTEXT)
+    return Drafted(model, ["--spec-type", "draft-dspark", "--model-draft", made])
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "make" in metafunc.fixturenames:
         everything = wants_all(metafunc.config)
         pairs: list[tuple[Make, str]] = [(plain, name) for name in (MANY_PLAIN if everything else FEW_PLAIN)]
         pairs += [(head, name) for name in (MANY_HEADS if everything else FEW_HEADS)]
-        pairs += [(eagle, name) for name in (EAGLES if everything else EAGLES[:1])]
+        pairs += [(eagle, name) for name in (MANY_EAGLES if everything else FEW_EAGLES)]
+        pairs += [(dflash, "llama-dense")]
+        pairs += [(dflash, "qwen35-dense"), (dspark, "llama-dense")] if everything else []
         ids = [f"{make.__name__}-{name}" for make, name in pairs]
         metafunc.parametrize(("make", "name"), pairs, ids=ids)
 
@@ -123,7 +142,7 @@ def server_of(drafted: Drafted, directory: Path, *options: str | Path) -> Server
     return Server([*OPTIONS, *options, *memory], directory=directory, model=drafted.model)
 
 
-def talk(server: Server, between: Callable[[Server], None]) -> list[Answer]:
+def converse(server: Server, between: Callable[[Server], None]) -> list[Answer]:
     """A conversation that goes on, and then has its history edited. `between` is called between the turns."""
     said = tokens(PROMPT_TOKENS)
     answers = [ask(server, said)]
@@ -151,15 +170,15 @@ def test_foretells_as_much_after_kill_9(make: Make, name: str, models: Path, tmp
     drafted = make(models / f"{name}.gguf", tmp_path)
     with server_of(drafted, tmp_path, *drafted.options) as server:
         assert "problem" not in server.get("/v1/atlas/status").json()["data"]["memory"]
-        resumed = talk(server, restart)
+        resumed = converse(server, restart)
         assert len(restored(server)) == 2
         assert all(some == all_ for some, all_ in restored(server))
     warm_directory = tmp_path / "warm"
     warm_directory.mkdir()
     with server_of(drafted, warm_directory, *drafted.options) as server:
-        warm = talk(server, lambda _: None)
+        warm = converse(server, lambda _: None)
     assert [each.tokens for each in resumed] == [each.tokens for each in warm]
-    assert sum(each.accepted for each in warm) > 0
+    assert make not in (plain, head) or sum(each.accepted for each in warm) > 0
     for each, expected in zip(resumed, warm, strict=True):
         assert abs(each.rate - expected.rate) <= TOLERANCE
     assert resumed[1].reused >= REUSED * (PROMPT_TOKENS + ANSWER_TOKENS - 1)
@@ -168,7 +187,7 @@ def test_foretells_as_much_after_kill_9(make: Make, name: str, models: Path, tmp
 def test_comes_back_from_ram(make: Make, name: str, models: Path, tmp_path: Path) -> None:
     drafted = make(models / f"{name}.gguf", tmp_path)
     with server_of(drafted, tmp_path, *drafted.options) as server:
-        answers = talk(server, go_elsewhere)
+        answers = converse(server, go_elsewhere)
         assert len(restored(server)) >= 2
         assert all(some == all_ for some, all_ in restored(server))
     assert answers[1].reused >= REUSED * (PROMPT_TOKENS + ANSWER_TOKENS - 1)
@@ -177,7 +196,7 @@ def test_comes_back_from_ram(make: Make, name: str, models: Path, tmp_path: Path
 def test_never_reuses_less_than_stock(make: Make, name: str, models: Path, tmp_path: Path) -> None:
     drafted = make(models / f"{name}.gguf", tmp_path)
     with server_of(drafted, tmp_path, *drafted.options) as server:
-        ours = talk(server, lambda _: None)
+        ours = converse(server, lambda _: None)
     stock = [*OPTIONS, *drafted.options]
     with Server(stock, directory=tmp_path, model=drafted.model, binary=STOCK_BINARY) as server:
         said = tokens(PROMPT_TOKENS)
@@ -251,7 +270,34 @@ def test_a_slot_file_has_none(models: Path, tmp_path: Path) -> None:
         first = ask(server, said)
         server.post("/slots/0?action=save", {"filename": "saved.bin"}).raise_for_status()
         restart(server)
+        ask(server, tokens(50, 9), n_predict=4)
         server.post("/slots/0?action=restore", {"filename": "saved.bin"}).raise_for_status()
         again = ask(server, [*said, *first.tokens, 7])
         assert again.reused >= PROMPT_TOKENS + ANSWER_TOKENS - 1
         assert again.drafted > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(plain, "llama-dense"), (plain, "qwen35-dense"), (head, "qwen35-dense")]
+)
+def test_images_come_back_beside_a_draft(kind: Make, name: str, models: Path, tmp_path: Path) -> None:
+    """A draft model has a place for each of their tokens. A head has none, which works with M-RoPE only."""
+    directory = tmp_path / "models"
+    directory.mkdir()
+    made = kind(models / f"{name}.gguf", directory)
+    made.model.rename(directory / f"{name}.gguf")
+    seeing = Seeing(name, directory, tmp_path, "-c", str(2 * CONTEXT))
+    seeing.options += made.options
+    if kind is plain:
+        copy_with_noise(seeing.model, directory / "draft.gguf", CONTEXT, 0.2)
+    goes_on = [*talk(*SHADES), "And then it flies away."]
+    with seeing.ours() as server:
+        ask_about(server, talk(*SHADES))
+        restart(server)
+        again = ask_about(server, goes_on, n_predict=24)
+        assert again["timings"]["prompt_n"] < len(LAST)
+        assert again["timings"]["draft_n"] > 0
+        ((some, every),) = restored(server)
+        assert some == (every if kind is plain else 0)
+    with seeing.stock() as stock:
+        assert_same(again, ask_about(stock, goes_on, n_predict=24))
