@@ -83,3 +83,17 @@ def test_drafts_share_the_budget(start_server: StartServer, tmp_path: Path) -> N
     answer, rate = accepted(server, told[-1].asking(ASK_CITY))
     assert answer
     assert rate > 0
+
+
+def test_goes_on_after_the_server_slept(start_server: StartServer, tmp_path: Path) -> None:
+    """Its contexts are other objects then."""
+    server = start_server([*memory_options(tmp_path), *DRAFT, "--sleep-idle-seconds", "1"])
+    told, same = Conversation(1), Conversation(1)
+    first = told.ask(server)
+    server.wait_until(lambda: server.get("/props").json()["is_sleeping"])
+    answer = accepted(server, told.asking(ASK_CITY))
+    ((some, every),) = restored(server)
+    assert some == every >= 0.9 * first.total
+    stock = start_server([*ONE_THREAD, *DRAFT], binary=STOCK_BINARY)
+    same.ask(stock)
+    assert accepted(stock, same.asking(ASK_CITY)) == answer
