@@ -130,8 +130,16 @@ class Pair:
         self.stock.post("/completion", {"prompt": elsewhere, "n_predict": 1})
 
 
+@pytest.fixture(scope="module", params=["alone", "drafted"])
+def is_drafted(request: pytest.FixtureRequest) -> bool:
+    """Whether the model drafts for itself: what it foretells is refused, as the answer is another."""
+    return bool(request.param == "drafted")
+
+
 @pytest.fixture(scope="module")
-def pair(reuse_model: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(
+    reuse_model: str, is_drafted: bool, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp("reuse")
     model = directory / "model.gguf"
     shutil.copy(models / f"{reuse_model}.gguf", model)
@@ -140,11 +148,12 @@ def pair(reuse_model: str, models: Path, tmp_path_factory: pytest.TempPathFactor
     length = metadata.fields[f"{architecture}.context_length"]
     length.parts[length.data[0]][0] = CONTEXT
     metadata.data.flush()
+    options: list[str | Path] = [*OPTIONS]
+    options += ["--spec-type", "draft-simple", "--model-draft", model] if is_drafted else []
+    memory: list[str | Path] = ["--atlas-memory-path", directory / "memory", *MEMORY]
     with (
-        Server(
-            [*OPTIONS, "--atlas-memory-path", directory / "memory", *MEMORY], directory=directory, model=model
-        ) as ours,
-        Server(OPTIONS, directory=directory, model=model, binary=STOCK_BINARY) as stock,
+        Server([*options, *memory], directory=directory, model=model) as ours,
+        Server(options, directory=directory, model=model, binary=STOCK_BINARY) as stock,
     ):
         yield Pair(ours, stock)
 
