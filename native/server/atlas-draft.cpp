@@ -217,6 +217,10 @@ void atlas_settle_draft(int id_slot, server_prompt & prompt, size_t n_tokens) {
     }
 }
 
+bool atlas_lacks_draft(const server_prompt & prompt) {
+    return draft_of(atlas_loaded_memory()) != nullptr && prompt.atlas.draft.is_inexact;
+}
+
 //
 // writing back
 //

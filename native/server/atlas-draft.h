@@ -51,6 +51,9 @@ void atlas_restore_draft(int id_slot, server_prompt & prompt, const server_token
 // their end, as after a slot file was loaded, it is made anew. Upstream would end with an error.
 void atlas_settle_draft(int id_slot, server_prompt & prompt, size_t n_tokens);
 
+// Whether something drafts, and has not all of what the slot holds.
+bool atlas_lacks_draft(const server_prompt & prompt);
+
 // As sequence_state::capture(), of the draft's part. target: what the target's part is.
 void atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::sequence_content & target,
                          const atlas::capture_limits & limits);

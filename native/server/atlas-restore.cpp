@@ -282,7 +282,7 @@ static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, se
     // a few tokens are no reason to go on with tainted state, or the slot would never be clean again
     if (prompt.tokens.empty()) {
         begin_anew(prompt);
-    } else if ((!is_exact_to(prompt, common) || prompt.atlas.draft.is_inexact) && common < MIN_GAIN_TOKENS) {
+    } else if ((!is_exact_to(prompt, common) || atlas_lacks_draft(prompt)) && common < MIN_GAIN_TOKENS) {
         forget(ctx, id_slot, prompt);
         common = 0;
     }
