@@ -7,6 +7,7 @@
 #include "atlas-memory.hpp"
 #include "atlas-root-status.hpp"
 #include "atlas-state-layout.hpp"
+#include "atlas-step-cost.hpp"
 
 #include <atomic>
 #include <string>
@@ -20,8 +21,8 @@ struct proof_context;
 // Fewer tokens than this are sooner computed than looked up.
 constexpr size_t MIN_GAIN_TOKENS = 16;
 
-// The owner of the model makes one, and hands it to sequence_state. Of the members, cells is the decoding thread's; all others
-// may be used by any thread.
+// The owner of the model makes one, and hands it to sequence_state. Of the members, cells and capturing are the decoding
+// thread's; all others may be used by any thread.
 class model_memory {
   public:
     // All must live as long as this object. probed: see probe_state().
@@ -46,6 +47,7 @@ class model_memory {
     memory_store &    store;
     transfer_cost     copying; // state, from buffers into the context
     cell_reservations cells;
+    step_cost         capturing; // a block, out of the context
 
   private:
     root_status &             status;

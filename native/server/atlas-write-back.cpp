@@ -42,23 +42,24 @@ bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt
             (n_left == STOCK_BEFORE_END && layout.parts == atlas::state_class::whole_only));
 }
 
-static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                             int64_t deadline_us) {
+// Returns false when something is left for another time.
+static bool write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us, bool is_interruptible) {
     const size_t n_tokens  = prompt.tokens.size();
     const bool   is_asleep = ctx == nullptr; // what was not taken before is gone
     if (is_asleep || !atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
         n_tokens == 0) {
-        return;
+        return true;
     }
     auto &                memory = atlas_loaded_memory()->model;
     atlas::sequence_state sequence(memory, ctx, id_slot, prompt.atlas);
     if (!sequence.has_more(n_tokens)) {
-        return;
+        return true;
     }
     const size_t              first = sequence.begin_of_rest();
     const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory(), first);
     if (tokens.size() == 0) {
-        return;
+        return true;
     }
     atlas::sequence_content of = {tokens.data(), n_tokens, prompt.tokens.lineage, {}, tokens.spans(), first};
     if (memory.layout().needs_checkpoint()) {
@@ -66,20 +67,26 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});
         }
     }
-    sequence.capture(of, {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us});
+    atlas::capture_limits limits = {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us,
+                                    n_tokens < n_prompt};
+    if (is_interruptible) {
+        limits.is_called_away = [] { return atlas_active()->write_backs().is_called_away(); };
+    }
+    return sequence.capture(of, limits);
 }
 
 // A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.
-static void write_back_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                             int64_t deadline_us) {
+static bool write_back_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us, bool is_interruptible = false) {
     try {
-        write_back_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
+        return write_back_parts(ctx, id_slot, prompt, n_prompt, deadline_us, is_interruptible);
     } catch (const std::bad_alloc &) {
         prompt.atlas.is_unwanted = true;
         atlas::logf(
             atlas::LogLevel::WARN,
             "slot %d: the rest of its conversation is not kept: no memory for a copy; lower --atlas-l1-cache-size",
             id_slot);
+        return true;
     }
 }
 
@@ -125,15 +132,14 @@ static void note_exactness(loaded_memory & memory, int id_slot, const server_pro
 void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_prompt & prompt,
                                        size_t n_prompt) const {
     const bool    is_idle    = n_prompt == 0;
-    const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
-    const size_t  n_finished = prompt.atlas.n_written_back + prompt.atlas.n_tail;
+    const bool    has_no_end = is_idle && is_urgent;
+    const int64_t until_us   = has_no_end ? NO_DEADLINE : deadline_us;
     if (atlas_memory_active()) {
         note_exactness(*atlas_loaded_memory(), id_slot, prompt);
         if (is_idle) {
             atlas_loaded_memory()->model.cells.give_back(id_slot);
         }
     }
-    write_back_until(ctx, id_slot, prompt, n_prompt, until_us);
-    is_behind |=
-        is_idle && prompt.atlas.n_written_back + prompt.atlas.n_tail != n_finished && ggml_time_us() > until_us;
+    const bool is_through = write_back_until(ctx, id_slot, prompt, n_prompt, until_us, !has_no_end);
+    is_behind |= is_idle && !is_through;
 }
