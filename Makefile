@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-without-python docs-api sanitize sanitize-server check format bench bench-embedding bench-hooks bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -125,6 +125,10 @@ bench: .venv/.atlas-dev build build-stock ## compare the two builds; TRACE=FILE 
 bench-resume: .venv/.atlas-dev build build-stock ## measure resuming and stalls with a 1B model; ARGS="..." likewise
 	@$(RUN) load.resume $(ARGS)
 
+bench-copies: .venv/.atlas-dev build-rpc/build.ninja ## measure what copying state to and from a device costs; ARGS="..." likewise
+	@$(BIN)/cmake --build build-rpc --target $(RPC_TARGETS) --parallel $(JOBS)
+	@ATLAS_TEST_BINARY="$(CURDIR)/build-rpc/bin/llama-server" $(RUN) load.copies $(ARGS)
+
 bench-metrics: build/build.ninja ## measure what recording a number costs; needs Google Benchmark (libbenchmark-dev)
 	@$(BIN)/cmake --build build --target atlas-bench-metrics
 	@build/bin/atlas-bench-metrics $(ARGS)
@@ -157,6 +161,15 @@ build-without-python/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 test-without-python: .venv/.atlas-dev build-without-python/build.ninja ## build with -DATLAS_PYTHON=OFF and test that
 	@$(BIN)/cmake --build build-without-python --target llama-server atlas-unit-test atlas-api atlas-api-test atlas-examples --parallel $(JOBS)
 	@ATLAS_TEST_BINARY="$(CURDIR)/build-without-python/bin/llama-server" $(RUN) pytest tests/without_python.py $(ARGS)
+
+# A tree of its own, too.
+RPC_TARGETS := llama-server ggml-rpc-server test-llama-archs
+build-rpc/build.ninja: .venv/.atlas-base $(RECONFIGURE)
+	$(CONFIGURE) -B build-rpc -DLLAMA_ATLAS=ON -DGGML_RPC=ON $(CMAKE_ARGS)
+
+test-rpc: .venv/.atlas-dev build-stock build-rpc/build.ninja ## build with -DGGML_RPC=ON, and test with all layers in another process
+	@$(BIN)/cmake --build build-rpc --target $(RPC_TARGETS) --parallel $(JOBS)
+	@ATLAS_TEST_BINARY="$(CURDIR)/build-rpc/bin/llama-server" $(RUN) pytest tests/archs/rpc.py $(ARGS)
 
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
@@ -232,7 +245,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bearer --extra bench --extra build --extra cli --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-without-python build-fuzz build-sanitize build-lock build-reports
+	rm -rf build build-stock build-without-python build-rpc build-fuzz build-sanitize build-lock build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@
 #include "atlas-memory.hpp"
 #include "atlas-root-status.hpp"
 #include "atlas-state-layout.hpp"
+#include "atlas-step-cost.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -24,8 +25,8 @@ constexpr size_t MIN_GAIN_TOKENS = 16;
 // Which of two contexts computed a sequence's state: the model's, or that of what drafts tokens for it.
 enum class state_part : uint8_t { target, draft };
 
-// The owner of the model makes one, and hands it to sequence_state. Of the members, cells is the decoding thread's; all others
-// may be used by any thread.
+// The owner of the model makes one, and hands it to sequence_state. Of the members, cells and capturing are the decoding
+// thread's; all others may be used by any thread.
 class model_memory {
   public:
     // All must live as long as this object. probed: see probe_state().
@@ -53,11 +54,17 @@ class model_memory {
 
     const memory_root * root() const { return roots.now(); }
 
+    // Of a block, out of the context.
+    step_cost & capturing(state_part of = state_part::target) {
+        return of == state_part::target ? capturing_target : capturing_draft;
+    }
+
     memory_store &    store;
     transfer_cost     copying; // state, from buffers into the context
     cell_reservations cells;
 
   private:
+    step_cost                 capturing_target, capturing_draft;
     root_status &             status;
     memory_roots              roots;
     std::atomic<state_layout> target, draft{state_layout{}};

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -42,6 +43,12 @@ struct capture_limits {
     bool    is_checkpoint = false; // what cannot be cut is wanted at this place
     int64_t deadline_us =
         std::numeric_limits<int64_t>::max(); // of ggml_time_us(), for blocks that are not needed for that
+    bool is_computing = false; // the device may not have finished the last batch: times say nothing of copying
+
+    // Whether somebody waits for the decoding thread, asked where a block takes long. May be empty.
+    std::function<bool()> is_called_away = {};
+
+    bool is_bounded() const { return !is_checkpoint && deadline_us != std::numeric_limits<int64_t>::max(); }
 };
 
 // Whether the memory has all of the n_tokens of a sequence, so that it may be given up.
@@ -63,8 +70,9 @@ class sequence_state {
     size_t begin_of_rest() const;
 
     // Puts what the sequence computed since the last call into the store. Does nothing where its cells are not those of the
-    // tokens, as after a batch that failed. Throws std::bad_alloc.
-    void capture(const sequence_content & of, const capture_limits & limits);
+    // tokens, as after a batch that failed, and leaves out what takes longer to copy than to compute. Where a block takes long, it
+    // is only captured without a deadline. Returns false when something is left for another time. Throws std::bad_alloc.
+    bool capture(const sequence_content & of, const capture_limits & limits);
 
     // The bytes that restore() copies. is_begun: the sequence has all tokens of the match, and lacks only the state that
     // cannot be rolled back to there.
@@ -86,7 +94,9 @@ class sequence_state {
     bool        read_range(const llama_cell_range & range, state_bytes & data) const;
     std::string parent_key(const sequence_content & of) const;
     void        add_to_session(size_t n_behind, const std::string & key, size_t n_tokens);
-    bool        capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens);
+    bool        is_worth(size_t n_tokens);
+    bool        is_time_for_block(const capture_limits & limits) const;
+    bool        capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens, bool is_computing);
     std::string capture_checkpoint(const sequence_content & of, size_t n_tokens, state_bytes data);
     void        capture_owned(const sequence_content & of);
     void        capture_tip(const sequence_content & of);

@@ -1,3 +1,4 @@
+#include "atlas-log.hpp"
 #include "atlas-model-memory.hpp"
 #include "atlas-sequence-state.hpp"
 #include "src/llama-ext.h"
@@ -57,8 +58,19 @@ void sequence_state::add_to_session(size_t n_behind, const std::string & key, si
     }
 }
 
+// Whether copying the state of so many tokens takes no longer than computing them.
+bool sequence_state::is_worth(size_t n_tokens) {
+    return !memory.layout().has_ranges() ||
+           !memory.capturing(part).is_worthless((double) n_tokens * record.access.seconds_per_token);
+}
+
+bool sequence_state::is_time_for_block(const capture_limits & limits) const {
+    return !memory.capturing(part).is_long() ||
+           !(limits.is_bounded() || (limits.is_called_away && limits.is_called_away()));
+}
+
 // Captures the n_tokens tokens behind the last block. Returns false when the sequence has no such state.
-bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens) {
+bool sequence_state::capture_range(const sequence_content & of, entry_kind kind, size_t n_tokens, bool is_computing) {
     const auto  first  = of.from(record.n_written_back);
     const auto  parent = parent_key(of);
     std::string key    = memory_store::key_of(kind, parent, first, n_tokens);
@@ -69,9 +81,17 @@ bool sequence_state::capture_range(const sequence_content & of, entry_kind kind,
         entry.parent   = parent;
         entry.position = record.n_written_back;
         entry.tokens.assign(first, first + n_tokens);
+        const int64_t began = ggml_time_us();
         if (!read_range(cells_of(of.media, record.n_written_back, record.n_written_back + n_tokens), entry.data)) {
             record.is_inexact = true;
             return false;
+        }
+        if (!is_computing &&
+            memory.capturing(part).add((double) (ggml_time_us() - began) / 1e6, kind == entry_kind::block)) {
+            logf(LogLevel::INFO,
+                 "copying the state of %zu tokens out of the context took %.0f ms: while it takes so long it waits "
+                 "until nothing generates, and is left out where computing takes less than half of that",
+                 n_tokens, (double) (ggml_time_us() - began) / 1e3);
         }
         memory.store.put(std::move(entry), record.tail, record.root->limit(record.access));
         record.tail.clear();
@@ -131,17 +151,17 @@ void sequence_state::capture_tip(const sequence_content & of) {
     }
 }
 
-void sequence_state::capture(const sequence_content & of, const capture_limits & limits) {
+bool sequence_state::capture(const sequence_content & of, const capture_limits & limits) {
     const size_t n_tokens = of.n_tokens;
     follow_root();
     if (!has_more(n_tokens) || record.n_written_back < of.first) { // the root was replaced just now
-        return;
+        return true;
     }
     // after a failed batch the owner names tokens that have no cells; a draft may have one for a token that comes next
     const llama_pos n_missing =
         position_of(of.media, n_tokens - 1) - llama_memory_seq_pos_max(llama_get_memory(ctx), id);
     if (n_missing > 0 || (n_missing < 0 && part == state_part::target)) {
-        return;
+        return true;
     }
     const size_t block_tokens = memory.store.options().block_tokens;
     while (true) {
@@ -149,20 +169,29 @@ void sequence_state::capture(const sequence_content & of, const capture_limits &
         if (record.n_written_back + block_tokens > n_tokens) {
             break;
         }
-        if (!capture_range(of, entry_kind::block, block_tokens)) {
-            return;
+        if (!is_time_for_block(limits)) {
+            return false;
+        }
+        if (!is_worth(block_tokens) || !capture_range(of, entry_kind::block, block_tokens, limits.is_computing)) {
+            return true;
         }
         if (!limits.is_checkpoint && ggml_time_us() > limits.deadline_us) {
-            return;
+            return !has_more(n_tokens);
         }
     }
     const size_t n_tail = n_tokens - record.n_written_back;
-    if (limits.is_whole && n_tail > 0 && !capture_range(of, entry_kind::tail, n_tail)) {
-        return;
+    if (limits.is_whole && n_tail > 0) {
+        if (!is_time_for_block(limits)) {
+            return false;
+        }
+        if (!is_worth(n_tail) || !capture_range(of, entry_kind::tail, n_tail, limits.is_computing)) {
+            return true;
+        }
     }
     if (limits.is_whole || limits.is_checkpoint) {
         capture_tip(of);
     }
+    return true;
 }
 
 } // namespace atlas

@@ -2,6 +2,7 @@
 
 #include "atlas-model-memory.hpp"
 #include "atlas-sequence-state.hpp"
+#include "src/llama-model.h"
 
 #include <sys/resource.h>
 
@@ -11,6 +12,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace atlas {
@@ -71,11 +73,20 @@ class trial {
   public:
     trial(const proof_context & of, size_t n_tokens, bool needs_same_streams, const std::function<bool()> & is_unwanted)
         : is_unwanted(is_unwanted), ctx(make(of, n_tokens, needs_same_streams), llama_free) {
-        if (!ctx || (of.prepare && !of.prepare(ctx.get()))) {
+        if (!ctx) {
             throw unable{"no context could be made to try it in"};
         }
         llama_set_abort_callback(
             ctx.get(), [](void * self) { return static_cast<trial *>(self)->is_unwanted(); }, this);
+
+        // A context that computed nothing must not be freed: with it the RPC backend forgets the graph that was computed last,
+        // and ends the process of whoever computes that one again.
+        const int32_t any = 0;
+        compute(&any, 1, 1, false);
+        clear();
+        if (of.prepare && !of.prepare(ctx.get())) {
+            throw unable{"adapters could not be put in force to try it"};
+        }
     }
 
     llama_context * get() const { return ctx.get(); }
@@ -148,6 +159,14 @@ struct measured {
     double whole = 0; // what it changes to have no state
     double apart = 0; // of what was stored
 };
+
+// Whether only one thread may compute with the model: the RPC backend has, for all contexts of the process together, one graph
+// of each device that it computes again without sending it, and no lock.
+bool is_for_one_thread(const llama_model & model) {
+    return std::any_of(model.devices.begin(), model.devices.end(), [](const llama_device & each) {
+        return std::string(ggml_backend_reg_name(ggml_backend_dev_backend_reg(each.dev))) == "RPC";
+    });
+}
 
 // How far a prompt can be computed again: images and sound have tokens below zero.
 size_t count_text(const memory_tokens & tokens) {
@@ -237,6 +256,7 @@ root_prover make_prover(model_memory & memory, const proof_context & context) {
     root_prover prover;
     prover.need_checkpoint = layout.needs_checkpoint();
     prover.max_tokens      = prover.need_checkpoint ? MAX_TOKENS : memory.store.options().block_tokens;
+    prover.is_alone        = is_for_one_thread(*context.model);
     prover.prove           = [&memory, context](const std::string & root, const std::vector<memory_tokens> & beginnings,
                                                 const std::function<bool()> & is_unwanted) {
         return memory.layout().parts == state_class::whole_only

@@ -233,17 +233,17 @@ static size_t count_exact(const server_prompt & prompt) {
                : prompt.tokens.size() - draft->n_behind;
 }
 
-void atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::sequence_content & target,
+bool atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::sequence_content & target,
                          const atlas::capture_limits & limits) {
     const auto * draft    = draft_of(atlas_loaded_memory());
     auto &       record   = prompt.atlas.draft;
     const size_t n_tokens = count_exact(prompt);
     if (n_tokens == 0) {
-        return;
+        return true;
     }
     if (!draft->reads_tokens && !target.media.empty()) {
         record.is_inexact = true; // upstream gives it no images, so it has no cells there
-        return;
+        return true;
     }
     auto & model  = atlas_loaded_memory()->model;
     record.access = prompt.atlas.access;
@@ -257,7 +257,7 @@ void atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::seque
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_dft.data(), made.data_dft.size()});
         }
     }
-    sequence_state(model, draft->ctx, id_slot, record, state_part::draft).capture(of, limits);
+    return sequence_state(model, draft->ctx, id_slot, record, state_part::draft).capture(of, limits);
 }
 
 bool atlas_draft_has_more(const server_prompt & prompt) {

@@ -55,7 +55,7 @@ void atlas_settle_draft(int id_slot, server_prompt & prompt, size_t n_tokens);
 bool atlas_lacks_draft(const server_prompt & prompt);
 
 // As sequence_state::capture(), of the draft's part. target: what the target's part is.
-void atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::sequence_content & target,
+bool atlas_capture_draft(int id_slot, server_prompt & prompt, const atlas::sequence_content & target,
                          const atlas::capture_limits & limits);
 
 // Whether that would look at its state, and from which token on.

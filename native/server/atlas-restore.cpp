@@ -61,6 +61,7 @@ static void find_for(server_task & task, const server_http_req & req) {
         return;
     }
     const atlas::phase_timer timer(req.atlas.get(), atlas::request_phase::lookup);
+    atlas_active()->write_backs().on_arrival();
     task.memory                     = std::make_shared<atlas::lookup_result>();
     auto & lookup                   = *task.memory;
     lookup.tenant                   = req.atlas->tenant;
@@ -260,11 +261,20 @@ static std::string tail_before(const atlas::sequence_record & record, size_t com
     return common >= record.n_written_back + record.n_tail ? record.tail : "";
 }
 
+// Whether what the slot holds may be captured after the task as well as before it: where a block takes long to copy, and the
+// task goes on from most of it. Upstream saves a slot to its prompt cache only where less than half of it stays, too.
+static bool is_left_for_later(const server_prompt & prompt, const server_task & task) {
+    return atlas_loaded_memory()->model.capturing().is_long() && prompt.tokens.lineage == task.tokens.lineage &&
+           2 * prompt.tokens.get_common_prefix(task.tokens) >= prompt.tokens.size();
+}
+
 static void prepare(llama_context * ctx, int id_slot, server_prompt & prompt, server_task & task) {
     if (atlas_memory_active()) {
         atlas_active()->write_backs().on_launch();
         SRV_TRC("slot %d: updating prompt cache\n", id_slot); // as stock, whose tests look for it
-        atlas_memory_write_back_all(ctx, id_slot, prompt);
+        if (!is_left_for_later(prompt, task)) {
+            atlas_memory_write_back_all(ctx, id_slot, prompt);
+        }
     }
     if (prompt.tokens.lineage != task.tokens.lineage) {
         forget(ctx, id_slot, prompt);

@@ -129,7 +129,8 @@ bool atlas_is_prefill_exact(const server_prompt & prompt);
 bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt);
 
 // One pass over all slots between two batches: writes back what they computed since the last. While something generates
-// it takes about ATLAS_WRITE_BACK_BUDGET_US, what is left over comes in the next pass.
+// it takes about ATLAS_WRITE_BACK_BUDGET_US, what is left over comes in the next pass. Where one block takes long, it is left
+// until nothing generates, and then until no request waits.
 class atlas_write_back_pass {
   public:
     // is_busy: whether any slot works on a task.

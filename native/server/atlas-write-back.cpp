@@ -43,23 +43,24 @@ bool atlas_memory_wants_checkpoint(const server_prompt & prompt, size_t n_prompt
             (n_left == STOCK_BEFORE_END && layout.parts == atlas::state_class::whole_only));
 }
 
-static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                             int64_t deadline_us) {
+// Returns false when something is left for another time.
+static bool write_back_parts(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us, bool is_interruptible) {
     const size_t n_tokens  = prompt.tokens.size();
     const bool   is_asleep = ctx == nullptr; // what was not taken before is gone
     if (is_asleep || !atlas_memory_active() || !atlas_is_prefill_exact(prompt) || prompt.atlas.is_unwanted ||
         n_tokens == 0) {
-        return;
+        return true;
     }
     auto &                memory = atlas_loaded_memory()->model;
     atlas::sequence_state sequence(memory, ctx, id_slot, prompt.atlas);
     if (!sequence.has_more(n_tokens) && !atlas_draft_has_more(prompt)) {
-        return;
+        return true;
     }
     const size_t              first = std::min(sequence.begin_of_rest(), atlas_begin_of_draft(prompt));
     const atlas_prompt_tokens tokens(prompt.tokens, *atlas_loaded_memory(), first);
     if (tokens.size() == 0) {
-        return;
+        return true;
     }
     atlas::sequence_content of = {tokens.data(), n_tokens, prompt.tokens.lineage, {}, tokens.spans(), first};
     if (memory.layout().needs_checkpoint()) {
@@ -67,23 +68,28 @@ static void write_back_parts(llama_context * ctx, int id_slot, server_prompt & p
             of.checkpoints.push_back({made.n_tokens, made.pos_max, made.data_tgt.data(), made.data_tgt.size()});
         }
     }
-    const atlas::capture_limits limits = {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us};
+    atlas::capture_limits limits = {n_prompt == 0, atlas_memory_wants_checkpoint(prompt, n_prompt), deadline_us,
+                                    n_tokens < n_prompt};
+    if (is_interruptible) {
+        limits.is_called_away = [] { return atlas_active()->write_backs().is_called_away(); };
+    }
     // first, as a draft that has less than the target is of little use after a crash
-    atlas_capture_draft(id_slot, prompt, of, limits);
-    sequence.capture(of, limits);
+    const bool is_draft_through = atlas_capture_draft(id_slot, prompt, of, limits);
+    return sequence.capture(of, limits) && is_draft_through;
 }
 
 // A conversation that there is no memory to copy is not kept for now; the slot's next task tries again.
-static void write_back_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
-                             int64_t deadline_us) {
+static bool write_back_until(llama_context * ctx, int id_slot, server_prompt & prompt, size_t n_prompt,
+                             int64_t deadline_us, bool is_interruptible = false) {
     try {
-        write_back_parts(ctx, id_slot, prompt, n_prompt, deadline_us);
+        return write_back_parts(ctx, id_slot, prompt, n_prompt, deadline_us, is_interruptible);
     } catch (const std::bad_alloc &) {
         prompt.atlas.is_unwanted = true;
         atlas::logf(
             atlas::LogLevel::WARN,
             "slot %d: the rest of its conversation is not kept: no memory for a copy; lower --atlas-l1-cache-size",
             id_slot);
+        return true;
     }
 }
 
@@ -126,21 +132,17 @@ static void note_exactness(loaded_memory & memory, int id_slot, const server_pro
     }
 }
 
-static size_t count_finished(const atlas_prompt_state & of) {
-    return of.n_written_back + of.n_tail + of.draft.n_written_back + of.draft.n_tail;
-}
-
 void atlas_write_back_pass::write_back(llama_context * ctx, int id_slot, server_prompt & prompt,
                                        size_t n_prompt) const {
     const bool    is_idle    = n_prompt == 0;
-    const int64_t until_us   = is_idle && is_urgent ? NO_DEADLINE : deadline_us;
-    const size_t  n_finished = count_finished(prompt.atlas);
+    const bool    has_no_end = is_idle && is_urgent;
+    const int64_t until_us   = has_no_end ? NO_DEADLINE : deadline_us;
     if (atlas_memory_active()) {
         note_exactness(*atlas_loaded_memory(), id_slot, prompt);
         if (is_idle) {
             atlas_loaded_memory()->model.cells.give_back(id_slot);
         }
     }
-    write_back_until(ctx, id_slot, prompt, n_prompt, until_us);
-    is_behind |= is_idle && count_finished(prompt.atlas) != n_finished && ggml_time_us() > until_us;
+    const bool is_through = write_back_until(ctx, id_slot, prompt, n_prompt, until_us, !has_no_end);
+    is_behind |= is_idle && !is_through;
 }

@@ -2,6 +2,7 @@
 
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,14 @@ def distances(answers: Answers, expected: Answers) -> float:
     return max(map(distance, answers, expected))
 
 
-def assert_restored(model: Path, directory: Path, settings: str = "") -> None:
-    """A conversation that was killed goes on, appended to and edited, like one that stock computes anew."""
+def assert_restored(model: Path, directory: Path, settings: str = "", device: Sequence[str] = ()) -> None:
+    """A conversation that was killed goes on, appended to and edited, like one that stock computes anew.
+
+    `device`: options by which it is computed elsewhere than stock's.
+    """
     shared = [*SERVER, *settings.split()]
     memory = ["--atlas-memory-path", str(directory / "memory"), "--atlas-block-tokens", "64", *NO_PRELOADING]
+    memory += device
     conversation = Conversation()
 
     with Server([*shared, *memory], directory=directory, model=model) as server:

@@ -88,33 +88,40 @@ def write_lora(path: Path, *, layer: int = 1, begins_at: Sequence[int] = ()) -> 
     return _write(path, "llama", metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
 
 
-def write_wide_model(path: Path, context: int) -> Path:
-    """A model of one layer; prompts are token arrays. WIDE_KV_BYTES is the size of a token's KV in f16."""
-    attention = _WIDE_HEADS * _WIDE_HEAD
+def write_wide_model(path: Path, context: int, *, layers: int = 1, heads: int = _WIDE_HEADS) -> Path:
+    """Of one layer, if no more are asked for; prompts are token arrays.
+
+    WIDE_KV_BYTES is the size of a token's KV in f16, with as many heads as that has.
+    """
+    attention = heads * _WIDE_HEAD
     metadata: dict[str, Value] = {
         "tokenizer.ggml.model": "test",
         "tokenizer.ggml.tokens": [f"token_{number}" for number in range(WIDE_VOCABULARY)],
         "llama.context_length": context,
         "llama.embedding_length": _WIDE_WIDTH,
-        "llama.block_count": 1,
+        "llama.block_count": layers,
         "llama.feed_forward_length": _WIDE_WIDTH,
-        "llama.attention.head_count": _WIDE_HEADS,
-        "llama.attention.head_count_kv": _WIDE_HEADS,
+        "llama.attention.head_count": heads,
+        "llama.attention.head_count_kv": heads,
         "llama.attention.key_length": _WIDE_HEAD,
         "llama.attention.value_length": _WIDE_HEAD,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": _WIDE_HEAD,
         "llama.rope.freq_base": 10_000.0,
     }
-    tensors = {
+    tensors: dict[str, tuple[int, ...]] = {
         "token_embd.weight": (_WIDE_WIDTH, WIDE_VOCABULARY),
         "output_norm.weight": (_WIDE_WIDTH,),
-        "blk.0.attn_norm.weight": (_WIDE_WIDTH,),
-        **{f"blk.0.attn_{name}.weight": (_WIDE_WIDTH, attention) for name in "qkv"},
-        "blk.0.attn_output.weight": (attention, _WIDE_WIDTH),
-        "blk.0.ffn_norm.weight": (_WIDE_WIDTH,),
-        **{f"blk.0.ffn_{name}.weight": (_WIDE_WIDTH, _WIDE_WIDTH) for name in ("gate", "up", "down")},
     }
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        tensors |= {
+            f"{block}.attn_norm.weight": (_WIDE_WIDTH,),
+            **{f"{block}.attn_{name}.weight": (_WIDE_WIDTH, attention) for name in "qkv"},
+            f"{block}.attn_output.weight": (attention, _WIDE_WIDTH),
+            f"{block}.ffn_norm.weight": (_WIDE_WIDTH,),
+            **{f"{block}.ffn_{name}.weight": (_WIDE_WIDTH, _WIDE_WIDTH) for name in ("gate", "up", "down")},
+        }
     return _write(path, "llama", metadata, tensors)
 
 

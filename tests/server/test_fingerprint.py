@@ -1,7 +1,6 @@
 """Whether state is kept for the same model and settings only, and for as long as these stay the same."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.server.conversations import (
 )
 from tests.server.harness import MODEL, Server
 from tests.server.keys import ADA, ADMIN, BEN, with_key
+from tests.server.preloading import HeldReads
 
 MIB = 1 << 20
 
@@ -150,16 +150,9 @@ class TestBigModel:
     @pytest.fixture
     def held_reads(self, tmp_path: Path) -> Iterator[dict[str, str]]:
         """Environment of a server that cannot hash a model to its end before the file `released` is there."""
-        library = tmp_path / "hold_reads.so"
-        source = Path(__file__).with_name("hold_reads.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-        (tmp_path / "models").mkdir()
-        yield {
-            "LD_PRELOAD": str(library),
-            "HELD_DIRECTORY": str(tmp_path / "models"),
-            "RELEASED": str(tmp_path / "released"),
-        }
-        (tmp_path / "released").touch()
+        held = HeldReads(tmp_path)
+        yield held.environment
+        held.release()
 
     def start(
         self, start_server: StartServer, tmp_path: Path, held_reads: dict[str, str], *options: str | Path

@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
-
 from tests.server.conftest import StartServer
 from tests.server.conversations import (
     ASK_CITY,
@@ -19,18 +17,8 @@ from tests.server.conversations import (
     wait_for_memory,
 )
 from tests.server.gguf_files import write_wide_model
-from tests.server.harness import MODEL, Server
-from tests.server.root_records import make_state_anothers, records, rename
-
-
-def nearly_the_same(path: Path) -> Path:
-    """The demo model, with keys of its first layer that are longer by a twentieth."""
-    shutil.copy(MODEL, path)
-    reader = GGUFReader(path, "r+")
-    keys = next(tensor for tensor in reader.tensors if tensor.name == "blk.0.attn_k.weight")
-    keys.data[:] = keys.data * 1.05
-    reader.data.flush()
-    return path
+from tests.server.harness import Server
+from tests.server.root_records import leave_wrong_state, make_state_anothers
 
 
 def others(server: Server) -> Any:
@@ -60,25 +48,23 @@ def test_a_restart_after_an_upgrade_is_as_any(start_server: StartServer, tmp_pat
 
 def test_state_that_is_not_the_same_is_left_alone(start_server: StartServer, tmp_path: Path) -> None:
     """A model of nearly the same weights stands for a build that computes otherwise."""
-    told, identities = Conversation(0), []
-    for model in (MODEL, nearly_the_same(tmp_path / "model.gguf")):
+    told = Conversation(0)
+
+    def serve(model: Path) -> str:
         server = start_server(memory_options(tmp_path), model=model)
         told.ask(server)
-        root = memory_status(server)["root"]
-        identities.append(records(tmp_path)[root]["identity"])
+        root: str = memory_status(server)["root"]
         flush(server)
         server.kill()
-        if model == MODEL:
-            shutil.rmtree(tmp_path / "memory" / "blocks")
-            (tmp_path / "memory" / "roots" / root).unlink()
-    rename(tmp_path / "memory" / "roots" / root, "identity", *reversed(identities))
-    make_state_anothers(tmp_path)
+        return root
+
+    wrong = leave_wrong_state(tmp_path, serve)
     server = start_server(memory_options(tmp_path))
     answer = chat(server, told.asking(ASK_CITY))
     assert answer.reused == 0
     assert "is left alone: log-probabilities of likely tokens differ by" in others(server)["proof"]
     own = memory_status(server)["root"]
-    assert own != root
+    assert own != wrong
     flush(server)
     kill_and_start(server)  # and is not tried again
     assert others(server)["proof"] is None

@@ -73,6 +73,10 @@ struct root_prover {
     size_t max_tokens      = 0; // of a beginning that it wants to have
     bool   need_checkpoint = false;
 
+    // Nothing else may compute meanwhile: settle() waits for its end, however long it takes, and where the model's files are
+    // only hashed after settle() returned, nothing is tried.
+    bool is_alone = false;
+
     // Gets the beginnings of conversations that are kept under the root of a lineage. In a thread of its own; ends soon after
     // is_unwanted() says so. Empty: nothing is tried, and such state is left alone.
     std::function<proof(const std::string & root, const std::vector<memory_tokens> & beginnings,
@@ -135,7 +139,8 @@ class memory_roots {
     void                set_provisional();
     void                become(const found & what, const std::string & root);
     int                 begin_to_settle();
-    void                decide(std::shared_ptr<found> what, int settled);
+    void                decide(std::shared_ptr<found> what, int settled, bool is_serving);
+    void                wait_for_proof(bool is_alone);
     void                look_around(std::shared_ptr<const found> what, int settled);
     proof               try_root(const found & what, const std::string & root);
     void                prove(const found & what);

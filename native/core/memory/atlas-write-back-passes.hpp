@@ -11,11 +11,22 @@
 namespace atlas {
 
 // The loop makes passes over its slots. An urgent pass writes back all that idle slots hold, however long that takes;
-// other passes end when their time is over. A pass that leaves all slots idle has written back everything.
+// other passes end when their time is over. A pass that leaves all slots idle has written back everything, unless a block takes
+// long to copy and a request came meanwhile.
 class write_back_passes {
   public:
+    // Any other thread: there will be a task for the loop.
+    void on_arrival() { n_arrived++; }
+
     // The loop: a slot was given a task, or state that is to be kept.
-    void on_launch() { all_idle = false; }
+    void on_launch() {
+        all_idle = false;
+        n_noticed.store(n_arrived);
+    }
+
+    // The loop: whether a request came since the last task was launched. It may be a moment before its task is posted, and one
+    // whose client left never is: then this holds until the next.
+    bool is_called_away() const { return n_arrived != n_noticed; }
 
     // The loop: the number of the last request that the pass which now begins answers, for end_pass.
     uint64_t begin_pass() const { return requested; }
@@ -26,7 +37,7 @@ class write_back_passes {
         if (is_complete) {
             answered = answering;
         }
-        all_idle = is_idle;
+        all_idle = is_idle && is_complete;
     }
 
     // The loop: how many slots hold state that is not what a prefill would give, and is not kept. Any thread may ask.
@@ -54,6 +65,8 @@ class write_back_passes {
     std::atomic<uint64_t> requested{0};
     std::atomic<uint64_t> urgent{0}; // the last request that was urgent
     std::atomic<uint64_t> answered{0};
+    std::atomic<uint64_t> n_arrived{0};
+    std::atomic<uint64_t> n_noticed{0}; // the loop's
     std::atomic<bool>     all_idle{true};
     std::atomic<size_t>   inexact{0};
 };

@@ -169,9 +169,8 @@ void memory_roots::settle(file_hashing & files, const root_settings & settings,
     files.wait(WAITED_BYTES);
     const auto now = files.progress();
     if (now.is_done && now.problem.empty()) {
-        decide(std::make_shared<found>(settings, lineages, files.hashes(), n_adapters, prover), settled);
-        std::unique_lock<std::mutex> held(mutex);
-        proven.wait_for(held, WAITED_FOR_PROOF, [this] { return !is_proving; });
+        decide(std::make_shared<found>(settings, lineages, files.hashes(), n_adapters, prover), settled, false);
+        wait_for_proof(prover.is_alone);
         return;
     }
     set_provisional();
@@ -182,12 +181,22 @@ void memory_roots::settle(file_hashing & files, const root_settings & settings,
             status.set("", ""); // there will be no root: this has the reason logged
             return;
         }
-        decide(std::make_shared<found>(settings, lineages, hashes, n_adapters, prover), settled);
+        decide(std::make_shared<found>(settings, lineages, hashes, n_adapters, prover), settled, true);
     });
 }
 
-// By the thread that loads the model, or the one that hashes.
-void memory_roots::decide(std::shared_ptr<found> what, int settled) {
+void memory_roots::wait_for_proof(bool is_alone) {
+    std::unique_lock<std::mutex> held(mutex);
+    const auto                   is_done = [this] { return !is_proving; };
+    if (!proven.wait_for(held, WAITED_FOR_PROOF, is_done) && is_alone) {
+        log(LogLevel::INFO, "the start waits until it was tried whether state of another build or device fits: "
+                            "this model's device computes for one context at a time");
+        proven.wait(held, is_done);
+    }
+}
+
+// By the thread that loads the model, or, when the model may be computing already, the one that hashes.
+void memory_roots::decide(std::shared_ptr<found> what, int settled, bool is_serving) {
     for (root_record & known : records.read()) {
         const auto & all = known.environments;
         if (known.identity != what->record.identity) {
@@ -201,6 +210,12 @@ void memory_roots::decide(std::shared_ptr<found> what, int settled) {
     if (!what->is_chosen && (what->candidates.empty() || !what->prover.prove)) {
         what->is_chosen = true;
         records.add(what->record);
+        become(*what, what->record.root);
+    } else if (!what->is_chosen && what->prover.is_alone && is_serving) {
+        what->is_chosen = true; // but no record is made, so that the next start tries it
+        status.set_proof(
+            "State of another build or device is left alone until the next start, which tries whether it fits: "
+            "while this server serves, nothing else may compute with the model's device");
         become(*what, what->record.root);
     } else if (!what->is_chosen) {
         set_provisional();

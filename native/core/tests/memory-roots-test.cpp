@@ -147,6 +147,20 @@ CASE(what_is_computed_while_it_is_tried_is_kept) {
     CHECK(two.found(OTHER) == OTHER.size() && two.found(SAID) == SAID.size());
 }
 
+// Longer than a start waits else.
+CASE(where_nothing_else_may_compute_the_start_waits_for_the_trial) {
+    const auto root = keep(dir, "build=1");
+    start      two(dir, "build=1", proof_verdict::agrees);
+    two.settings.environment = "build=2";
+    two.prover.is_alone      = true;
+    two.prover.prove         = [](const auto &, const auto &, const auto &) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+        return proof{proof_verdict::agrees, ""};
+    };
+    two.settle();
+    CHECK(two.roots.now()->is_known && two.status.now().root == root && !two.status.now().proof.empty());
+}
+
 CASE(without_state_there_is_nothing_to_try) {
     const auto root = keep(dir, "build=1");
     fs::remove_all(dir + "/blocks");

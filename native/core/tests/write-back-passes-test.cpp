@@ -50,3 +50,16 @@ CASE(write_back_has_nothing_to_wait_for_while_all_is_idle) {
     loop.on_launch();
     CHECK(!loop.wait(0.01, true));
 }
+
+CASE(write_back_that_was_called_away_from_idle_slots_is_not_over) {
+    write_back_passes loop;
+    CHECK(!loop.is_called_away());
+    loop.on_arrival();
+    CHECK(loop.is_called_away());
+    loop.end_pass(loop.begin_pass(), false, true);
+    CHECK(!loop.wait(0.01, false));
+    loop.on_launch();
+    CHECK(!loop.is_called_away());
+    loop.end_pass(loop.begin_pass(), true, true);
+    CHECK(loop.wait(60, false));
+}
