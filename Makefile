@@ -94,6 +94,7 @@ test: .venv/.atlas-dev build build-tests build-stock ## build and run the tests
 	@$(RUN) pytest $(T)
 
 test-archs: .venv/.atlas-dev build build-tests build-stock ## restore the state of every architecture of llama.cpp
+	@rm -f build-reports/matrix.json
 	@$(RUN) pytest tests/archs --all-archs
 
 test-upstream: .venv/.atlas-dev build build-stock ## run llama.cpp's own server tests on stock and on ATLAS; takes a while

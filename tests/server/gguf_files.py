@@ -88,6 +88,28 @@ def write_lora(path: Path, *, layer: int = 1, begins_at: Sequence[int] = ()) -> 
     return _write(path, "llama", metadata, {f"{query}.lora_a": (WIDTH, 4), f"{query}.lora_b": (4, WIDTH)})
 
 
+# Of the weights that are multiplied in some layer, which an adapter changes.
+_ADAPTED = ("attn_output", "attn_q", "attn_q_b", "attn_qkv", "ssm_out", "shortconv.out_proj", "ffn_down")
+
+
+def write_lora_for(path: Path, model: Path) -> Path:
+    """A LoRA adapter of a small random model: of the first weight that all of its kind have."""
+    reader = GGUFReader(model)
+    shapes = {tensor.name: tuple(map(int, tensor.shape)) for tensor in reader.tensors}
+    names = (
+        name for kind in _ADAPTED for name in shapes if name.startswith("blk.") and f".{kind}.weight" in name
+    )
+    name = next(name for name in names if len(shapes[name]) == 2)
+    columns, rows = shapes[name]
+    architecture = str(reader.fields["general.architecture"].contents())
+    metadata: dict[str, Value] = {
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 4000.0,
+    }
+    return _write(path, architecture, metadata, {f"{name}.lora_a": (columns, 4), f"{name}.lora_b": (4, rows)})
+
+
 def write_wide_model(path: Path, context: int, *, layers: int = 1, heads: int = _WIDE_HEADS) -> Path:
     """Of one layer, if no more are asked for; prompts are token arrays.
 
