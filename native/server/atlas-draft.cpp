@@ -70,13 +70,13 @@ loaded_draft atlas_describe_draft(const common_params & params, llama_context * 
     made.reads_tokens = has_type(params, COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE);
     made.n_behind     = has_type(params, COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3) ? 1 : 0;
 
+    // by what it is computed does not count, as it decides no answer
     const common_params            with        = common_base_params_to_speculative(params);
     const atlas::model_description description = {"", llama_build_info(), common_context_params_to_llama(with),
                                                   with.kv_overrides};
     const std::string              settings =
         types_of(params) + " " +
-        atlas::fingerprint_settings(description, draft, model.store.options().block_tokens, probed->layout) + " " +
-        atlas::fingerprint_environment(description, draft);
+        atlas::fingerprint_settings(description, draft, model.store.options().block_tokens, probed->layout);
     for (size_t i = 0; i < atlas_draft_files(params).size(); i++) {
         made.name += " " + std::to_string(n_first + i) + ":draft";
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.archs import test_media
+from tests.archs import test_drafts, test_media
 from tests.archs.conftest import FEW_MODELS, FEW_REUSED, PLANAR, wants_all
 from tests.archs.test_archs import (
     EDITED_TOKENS,
@@ -23,6 +23,7 @@ from tests.archs.test_archs import (
     difference,
     most_likely,
 )
+from tests.archs.test_drafts import MANY_PLAIN
 from tests.archs.test_media import CONTEXT, LAST, talk
 from tests.archs.test_speculation import PHRASE, SIMPLE
 from tests.server.conversations import NO_PRELOADING, flush, memory_status
@@ -34,7 +35,9 @@ from tests.server.gguf_files import (
 )
 from tests.server.harness import REPOSITORY, STOCK_BINARY, Server
 
-WAYS = ["plain", "projector", "LoRA", "n-gram"]
+WAYS = ["plain", "projector", "LoRA", "n-gram", "draft", "MTP"]
+# Those with a head of their own that upstream computes with its random models.
+HEADS = {"qwen35-dense", "deepseek2-moe"}
 LOSSES = ["kill -9", "eviction"]
 FOUND = REPOSITORY / "build-reports/matrix.json"
 
@@ -44,8 +47,11 @@ MEMORY = ["--atlas-block-tokens", "16", "--atlas-l1-cache-size", "1", *NO_PRELOA
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = FEW_MODELS if wants_all(metafunc.config) else [*FEW_REUSED, "llama-dense"]
-    for argument, values in (("name", names), ("way", WAYS), ("loss", LOSSES)):
-        metafunc.parametrize(argument, values)
+    cells = [(name, way) for name in names for way in WAYS if way != "MTP" or name in HEADS]
+    metafunc.parametrize(
+        ("name", "way"), [cell for cell in cells if cell[1] != "draft" or cell[0] in MANY_PLAIN]
+    )
+    metafunc.parametrize("loss", LOSSES)
 
 
 @dataclass
@@ -105,7 +111,10 @@ def chat(name: str, way: str, models: Path, directory: Path) -> Chat:
     said = Conversation()
     elsewhere = [Conversation(seed).prompt for seed in (2, 3)]
     made = Chat(model, said.prompt, said.edited, elsewhere)
-    if way == "LoRA":
+    if way in ("draft", "MTP"):
+        drafted = (test_drafts.plain if way == "draft" else test_drafts.head)(model, directory)
+        made.model, made.options = drafted.model, drafted.options
+    elif way == "LoRA":
         made.options = ["--lora", write_lora_for(directory / "lora.gguf", model)]
     elif way == "n-gram":
         made.told = [*said.prompt[:150], *PHRASE * 4]

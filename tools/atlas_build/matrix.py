@@ -11,6 +11,8 @@ FOUND = ROOT / "build-reports/matrix.json"
 PAGE = ROOT / "docs/memory.md"
 BEGIN, END = "<!-- tools/matrix writes what follows -->\n", "<!-- up to here -->\n"
 
+WAYS = ["plain", "projector", "LoRA", "n-gram", "draft", "MTP"]
+
 # What each model stands for.
 KINDS = {
     "llama-dense": "plain KV",
@@ -24,20 +26,19 @@ KINDS = {
     "deepseek4-moe": "whole",
 }
 
-# The state of a draft has parts of its own, which are not kept.
-NOT_YET = ["draft, MTP"]
-
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     """Markdown: a row for each kind of state."""
-    ways = list(next(iter(found.values())))
+    ways = sorted({way for cells in found.values() for way in cells}, key=WAYS.index)
 
-    def cell(what: dict[str, float]) -> str:
+    def cell(what: dict[str, float] | None) -> str:
+        if what is None:
+            return "none"
         return ", ".join(f"{100 * part:.0f} %" for part in (what["append"], what["edit"]))
 
-    rows = [["state", "model", *ways, *NOT_YET]]
+    rows = [["state", "model", *ways]]
     rows += [
-        [kind, f"`{name}`", *(cell(found[name][way]) for way in ways), *["not yet"] * len(NOT_YET)]
+        [kind, f"`{name}`", *(cell(found[name].get(way)) for way in ways)]
         for name, kind in KINDS.items()
         if name in found
     ]
