@@ -70,6 +70,38 @@ _PLANAR_TENSORS: dict[str, tuple[int, ...]] = {
     "mm.0.bias": (_TOWER_FEED_FORWARD,),
 }
 
+# Ultravox's tower of one layer: 50 tokens for each 30 seconds of sound.
+_MEL, _STACKED, _POSITIONS = 8, 30, 1500
+_AUDIO_METADATA: dict[str, Value] = {
+    "clip.has_audio_encoder": True,
+    "clip.projector_type": "ultravox",
+    "clip.audio.num_mel_bins": _MEL,
+    "clip.audio.projector.stack_factor": _STACKED,
+    "clip.audio.embedding_length": _TOWER_WIDTH,
+    "clip.audio.feed_forward_length": _TOWER_FEED_FORWARD,
+    "clip.audio.block_count": 1,
+    "clip.audio.projection_dim": WIDTH,
+    "clip.audio.attention.head_count": 2,
+    "clip.audio.attention.layer_norm_epsilon": 1e-6,
+}
+_AUDIO_TENSORS: dict[str, tuple[int, ...]] = {
+    "a.conv1d.1.weight": (3, _MEL, _TOWER_WIDTH),
+    "a.conv1d.2.weight": (3, _TOWER_WIDTH, _TOWER_WIDTH),
+    **{f"a.conv1d.{number}.bias": (1, _TOWER_WIDTH) for number in (1, 2)},
+    "a.position_embd.weight": (_TOWER_WIDTH, _POSITIONS),
+    **{
+        name.replace("v.", "a.", 1): shape
+        for name, shape in _PROJECTOR_TENSORS.items()
+        if name.startswith("v.blk.")
+    },
+    **{f"a.blk.0.attn_{name}.bias": (_TOWER_WIDTH,) for name in ("q", "v", "out")},
+    **{f"a.post_ln.{kind}": (_TOWER_WIDTH,) for kind in ("weight", "bias")},
+    "mm.a.norm_pre.weight": (_TOWER_WIDTH * _STACKED,),
+    "mm.a.mlp.1.weight": (_TOWER_WIDTH * _STACKED, 2 * _TOWER_FEED_FORWARD),
+    "mm.a.norm_mid.weight": (_TOWER_FEED_FORWARD,),
+    "mm.a.mlp.2.weight": (_TOWER_FEED_FORWARD, WIDTH),
+}
+
 
 def write_lora(path: Path, *, layer: int = 1, begins_at: Sequence[int] = ()) -> Path:
     """A LoRA adapter of the demo model, strong enough to change its answers.
@@ -164,6 +196,11 @@ def write_planar_projector(path: Path, width: int) -> Path:
     metadata = _PLANAR_METADATA | {"clip.vision.projection_dim": width}
     tensors = _PLANAR_TENSORS | {"mm.2.weight": (_TOWER_FEED_FORWARD, width), "mm.2.bias": (width,)}
     return _write(path, "clip", metadata, tensors)
+
+
+def write_audio_projector(path: Path) -> Path:
+    """A projector for the demo model, which gives it ears and understands nothing."""
+    return _write(path, "clip", _AUDIO_METADATA, _AUDIO_TENSORS)
 
 
 def gguf_writer(path: Path, architecture: str, metadata: Mapping[str, Value]) -> GGUFWriter:

@@ -1,6 +1,10 @@
 """Images are a part of what the memory knows a prompt by, and are not encoded again after kill -9."""
 
 import base64
+import io
+import math
+import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,7 @@ import pytest
 
 from tests.server.conftest import StartServer
 from tests.server.conversations import COLD, flush, kill_and_start, memory_options, memory_status
-from tests.server.gguf_files import write_lora, write_projector
+from tests.server.gguf_files import write_audio_projector, write_lora, write_projector
 from tests.server.harness import STOCK_BINARY, Server
 
 Message = dict[str, Any]
@@ -24,13 +28,26 @@ def image(shade: int, size: int = 32) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def turns(*shades: int) -> list[Message]:
-    """A chat with a picture in each message of the user's."""
+def sound(pitch: int, seconds: float = 1) -> dict[str, Any]:
+    """A tone of so many Hz."""
+    file, rate = io.BytesIO(), 16_000
+    with wave.open(file, "wb") as samples:
+        samples.setparams((1, 2, rate, 0, "NONE", ""))
+        angles = (2 * math.pi * pitch * number / rate for number in range(int(seconds * rate)))
+        samples.writeframes(
+            b"".join(int(8000 * math.sin(angle)).to_bytes(2, "little", signed=True) for angle in angles)
+        )
+    data = base64.b64encode(file.getvalue()).decode()
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+
+
+def turns(*numbers: int, media: Callable[[int], dict[str, Any]] = image) -> list[Message]:
+    """A chat with a picture, or what else, in each message of the user's."""
     messages: list[Message] = [{"role": "system", "content": f"Be kind. {FILLER}"}]
-    for shade in shades:
+    for number in numbers:
         parts = [
             {"type": "text", "text": f"Look at this. {FILLER}"},
-            image(shade),
+            media(number),
             {"type": "text", "text": "So?"},
         ]
         messages += [{"role": "user", "content": parts}, {"role": "assistant", "content": "How nice."}]
@@ -117,3 +134,18 @@ def test_under_an_adapter(start_server: StartServer, tmp_path: Path, projector: 
     restart(server)
     assert ask(server, turns(10)) == (text, n_tokens, n_tokens - 1)
     assert ask(server, turns(10), lora=[{"id": 0, "scale": 0.0}])[2] == 0
+
+
+def test_a_chat_with_three_sounds(start_server: StartServer, tmp_path: Path) -> None:
+    projector = write_audio_projector(tmp_path / "ears.gguf")
+    server = start(start_server, tmp_path, projector)
+    assert "problem" not in memory_status(server)
+    chat, other = (turns(200, 300, pitch, media=sound) for pitch in (400, 401))
+    text, n_tokens, _ = ask(server, chat)
+    restart(server)
+    assert ask(server, chat) == (text, n_tokens, n_tokens - 1)  # so that no sound was encoded
+    changed, _, reused = ask(server, other)
+    assert 0.6 * n_tokens < reused < n_tokens - AFTER_THE_IMAGE
+    stock = start_server(["--mmproj", projector], binary=STOCK_BINARY)
+    assert ask(stock, chat, **COLD)[:2] == (text, n_tokens)
+    assert ask(stock, other, **COLD)[0] == changed
