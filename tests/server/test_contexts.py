@@ -248,7 +248,7 @@ class TestFiles:
         assert stat.S_IMODE(memory.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in memory.iterdir()}
         files = ("contexts.sqlite3", "contexts.sqlite3-wal", "contexts.sqlite3-shm", "model-hashes")
-        assert modes == dict.fromkeys(files, 0o600) | dict.fromkeys(("blocks", "tmp"), 0o700)
+        assert modes == dict.fromkeys(files, 0o600) | dict.fromkeys(("blocks", "roots", "tmp"), 0o700)
 
     def test_an_open_directory_is_named(self, start_server: StartServer, tmp_path: Path) -> None:
         memory = tmp_path / "memory"

@@ -161,11 +161,12 @@ def name_of(case: Case) -> str:
 
 
 def start_pair(stack: ExitStack, directory: Path, *options: str | Path) -> Pair:
-    def start(**more: Any) -> tuple[Server, OpenAI]:
-        server = stack.enter_context(Server([*ONE_THREAD, *options], directory=directory, **more))
+    def start(*own: str, **more: Any) -> tuple[Server, OpenAI]:
+        server = stack.enter_context(Server([*ONE_THREAD, *options, *own], directory=directory, **more))
         return server, stack.enter_context(OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0))
 
-    ours, client = start()
+    # or a call of the model's would come back in its own words, in other tokens than stock's
+    ours, client = start("--no-atlas-normalize-prompts")
     stock, stock_client = start(binary=STOCK_BINARY)
     return Pair(ours, stock, client, stock_client)
 
