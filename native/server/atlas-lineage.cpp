@@ -18,6 +18,14 @@ void atlas_adapters::set(std::vector<atlas_adapter> fresh) {
     all = std::move(fresh);
 }
 
+void atlas_adapters::set_scales(const std::map<int, float> & scales) {
+    const std::lock_guard<std::mutex> held(mutex);
+    for (size_t i = 0; i < all.size(); i++) {
+        const auto it = scales.find((int) i);
+        all[i].scale  = it == scales.end() ? 0 : it->second;
+    }
+}
+
 std::vector<atlas_adapter> atlas_adapters::now() const {
     const std::lock_guard<std::mutex> held(mutex);
     return all;

@@ -17,10 +17,11 @@ struct atlas_adapter {
 };
 
 // The adapters of the loaded model, with the scales of requests that name none. The loop sets them, before a task is launched
-// under others, and who loads the model; any thread may ask.
+// under others, and who loads the model, and who answered POST /lora-adapters; any thread may ask.
 class atlas_adapters {
   public:
     void                       set(std::vector<atlas_adapter> all);
+    void                       set_scales(const std::map<int, float> & scales); // of those that it does not name: 0
     std::vector<atlas_adapter> now() const;
 
   private:

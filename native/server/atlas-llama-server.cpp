@@ -193,10 +193,22 @@ static atlas_handler with_durable_saves(const atlas_handler & stock, const std::
     };
 }
 
+// Upstream's handler of POST /lora-adapters: the next request is looked up under the scales that it has set.
+static atlas_handler with_told_scales(const atlas_handler & stock, atlas_adapters & adapters) {
+    return [stock, &adapters](const server_http_req & req) {
+        auto response = stock(req);
+        if (response->status == 200 && !response->data.empty()) {
+            adapters.set_scales(parse_lora_request(json::parse(req.body)));
+        }
+        return response;
+    };
+}
+
 void atlas_server::add_routes(const server_http_context & ctx_http, server_routes & routes, const atlas_handler & get,
                               const atlas_handler & post) const {
     if (!get) {
-        routes.post_slots = with_durable_saves(routes.post_slots, state.slot_files);
+        routes.post_slots         = with_durable_saves(routes.post_slots, state.slot_files);
+        routes.post_lora_adapters = with_told_scales(routes.post_lora_adapters, state.adapters);
     }
     if (!state.runtime) {
         return;
