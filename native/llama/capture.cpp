@@ -60,7 +60,7 @@ void sequence_state::add_to_session(size_t n_behind, const std::string & key, si
 
 // Whether copying the state of so many tokens takes no longer than computing them.
 bool sequence_state::is_worth(size_t n_tokens) {
-    return !memory.layout().has_ranges() ||
+    return !layout.has_ranges() ||
            !memory.capturing(part).is_worthless((double) n_tokens * record.access.seconds_per_token);
 }
 

@@ -18,12 +18,16 @@ void atlas_adapters::set(std::vector<atlas_adapter> fresh) {
     all = std::move(fresh);
 }
 
+static void set_all(std::vector<atlas_adapter> & adapters, const std::map<int, float> & scales) {
+    for (size_t i = 0; i < adapters.size(); i++) {
+        const auto it     = scales.find((int) i);
+        adapters[i].scale = it == scales.end() ? 0 : it->second;
+    }
+}
+
 void atlas_adapters::set_scales(const std::map<int, float> & scales) {
     const std::lock_guard<std::mutex> held(mutex);
-    for (size_t i = 0; i < all.size(); i++) {
-        const auto it = scales.find((int) i);
-        all[i].scale  = it == scales.end() ? 0 : it->second;
-    }
+    set_all(all, scales);
 }
 
 std::vector<atlas_adapter> atlas_adapters::now() const {
@@ -40,9 +44,8 @@ std::vector<atlas_adapter> atlas_adapters_of(const std::vector<common_adapter_lo
 }
 
 static void set_scales(std::vector<atlas_adapter> & adapters, const std::map<int, float> & scales) {
-    for (size_t i = 0; i < adapters.size() && !scales.empty(); i++) {
-        const auto it     = scales.find((int) i);
-        adapters[i].scale = it == scales.end() ? 0 : it->second;
+    if (!scales.empty()) {
+        set_all(adapters, scales);
     }
 }
 

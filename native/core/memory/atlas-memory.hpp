@@ -289,6 +289,9 @@ class memory_store {
     // the store is being closed.
     bool wait_for_index(const std::function<bool()> & is_unwanted) const;
 
+    // Whether anything is stored below a root. Takes microseconds.
+    bool has_any_below(const std::string & root) const;
+
     // Looks at all entries below a root, in steps. The beginnings are n at most, of 1 to max_tokens tokens; with
     // need_checkpoint they end at a checkpoint.
     kept_below look_below(const std::string & root, size_t n, size_t max_tokens, bool need_checkpoint);

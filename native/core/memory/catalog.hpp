@@ -126,6 +126,8 @@ class catalog {
     preload_step next_step(const match_piece & piece, uint64_t max_bytes);
     void         preload(const match_piece & piece);
 
+    bool has_any_below(const digest & root) const { return index.find(root) != nullptr; }
+
     // Looks at some max_entries more. Returns false when all were seen: then the beginnings are filled in.
     bool look_on(survey & survey, size_t max_entries);
 

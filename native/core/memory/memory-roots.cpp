@@ -226,6 +226,9 @@ void memory_roots::decide(std::shared_ptr<found> what, int settled, bool is_serv
 
 // Nothing is done for a model that was unloaded meanwhile: it is settled anew.
 void memory_roots::look_around(std::shared_ptr<const found> what, int settled) {
+    if (what->candidates.empty() && what->others.empty()) {
+        return;
+    }
     try {
         const std::lock_guard<std::mutex> held(mutex);
         if (settled == n_settled && !is_unwanted) {
@@ -287,7 +290,7 @@ void memory_roots::prove(const found & what) {
     std::string said;
     for (const root_record & other : what.candidates) {
         const proof       result = try_root(what, other.root);
-        const std::string by     = other.environments.empty() ? "" : other.environments.front();
+        const std::string by     = other.environment();
         if (is_unwanted) {
             return;
         }
@@ -334,6 +337,8 @@ static std::string difference(const std::string & settings, const std::string & 
 void memory_roots::tell_of_others(const found & what) {
     constexpr size_t MAX_TOLD = 4; // kinds
     const auto       unwanted = [this] { return is_unwanted.load(); };
+    const auto       own      = what.roots_below(now()->text);
+    const auto       has_any  = [this](const std::string & root) { return store.has_any_below(root); };
     const auto       count    = [&](const std::string & root) {
         uint64_t n = 0;
         for (const std::string & below : what.roots_below(root)) {
@@ -341,7 +346,7 @@ void memory_roots::tell_of_others(const found & what) {
         }
         return n;
     };
-    if (!store.wait_for_index(unwanted) || !now()->is_known || count(now()->text) > 0) {
+    if (!store.wait_for_index(unwanted) || !now()->is_known || std::any_of(own.begin(), own.end(), has_any)) {
         return;
     }
     std::vector<std::string> kinds;

@@ -91,6 +91,11 @@ bool memory_store::wait_for_index(const std::function<bool()> & is_unwanted) con
     return !state.is_stopping && state.entries.counters.index_complete && !is_unwanted();
 }
 
+bool memory_store::has_any_below(const std::string & root) const {
+    const std::lock_guard<std::mutex> held(self->state.mutex);
+    return self->state.entries.has_any_below(digest_from_hex(root).value());
+}
+
 kept_below memory_store::look_below(const std::string & root, size_t n, size_t max_tokens, bool need_checkpoint) {
     survey look = {digest_from_hex(root).value(), n, max_tokens, need_checkpoint, {}, {}, {}};
     self->state.in_steps([&] { return !self->state.is_stopping && self->state.entries.look_on(look, AT_ONCE); });
