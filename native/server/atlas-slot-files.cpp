@@ -4,6 +4,7 @@
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
+#include "atlas-positions.hpp"
 #include "atlas-prompt-tokens.h"
 #include "atlas-runtime.hpp"
 #include "atlas-slots.h"
@@ -170,8 +171,10 @@ size_t atlas_load_slot_file(llama_context * ctx, const char * path, llama_seq_id
     std::memcpy(tokens, content.data() + sizeof(head), head.n_tokens * sizeof(llama_token));
     set_state(ctx, seq_id, content.data() + n_first, n_bytes - n_first);
 
-    const auto prompt = server_tokens::deserialize({tokens, tokens + head.n_tokens}, /* has_mtmd */ true);
-    if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) + 1 != prompt.pos_next()) {
+    // a prompt that was left within an image ends at a position of that, not before the next
+    const auto      prompt = server_tokens::deserialize({tokens, tokens + head.n_tokens}, /* has_mtmd */ true);
+    const llama_pos last   = prompt.empty() ? -1 : atlas::position_of(atlas_media_of(prompt), prompt.size() - 1);
+    if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) != last) {
         throw std::runtime_error("the file is damaged: its tokens are not those of its state");
     }
     if (auto * memory = atlas_loaded_memory()) {

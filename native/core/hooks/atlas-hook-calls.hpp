@@ -149,13 +149,14 @@ class hook_calls {
 
     // All called with the lock held.
     std::shared_ptr<hook_tally> tally_of(const std::string & plugin, hook what);
-    bool                        needs_worker() const;
-    clock::time_point           next_overdue() const; // when the first that nobody waits for is over its deadline
-    void                        push(const call_ptr & what);
-    void                        wait(std::unique_lock<std::mutex> & held, call & what);
-    void                        leave(call & what, clock::time_point now);
-    void                        miss(const hook_implementation & by, clock::time_point began, clock::time_point now);
-    std::optional<size_t>       settle(call & what, hook_step how, http_response && with);
+    bool                        needs_worker(clock::time_point now) const;
+    // When the next of those that nobody waits for gets over its deadline; after now.
+    clock::time_point     next_overdue(clock::time_point now) const;
+    void                  push(const call_ptr & what);
+    void                  wait(std::unique_lock<std::mutex> & held, call & what);
+    void                  leave(call & what, clock::time_point now);
+    void                  miss(const hook_implementation & by, clock::time_point began, clock::time_point now);
+    std::optional<size_t> settle(call & what, hook_step how, http_response && with);
 };
 
 } // namespace atlas

@@ -2,61 +2,12 @@
 
 #include "atlas-error.hpp"
 #include "atlas-log.hpp"
+#include "hook-call.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace atlas {
-
-struct hook_calls::call {
-    uint64_t                          number = 0, request = 0;
-    std::shared_ptr<const hook_table> table;
-    hook                              what = hook::request;
-    hook_text                         head, body;
-    bool                              is_told = false; // nobody waits for it
-
-    bool              has_begun = false; // a worker is in Python with it
-    bool              is_left   = false; // whoever waited goes on without it
-    bool              is_done   = false;
-    size_t            at        = 0; // the implementation that is asked now
-    clock::time_point asked, begun; // since when that is waited for, and at work
-    clock::time_point woken; // when who waits looks at its deadline next
-
-    std::shared_ptr<hook_tally> left; // of the implementation that was at work when it was left
-
-    hook_outcome            outcome;
-    std::optional<error>    refusal;
-    std::condition_variable changed;
-
-    const std::vector<hook_implementation> & asks() const { return table->of(what); }
-    const hook_implementation &              by() const { return asks()[at]; }
-
-    // Goes on to the next implementation that is not off, where there is one that may be asked.
-    void go_to(size_t next) {
-        for (at = next; at < asks().size() && by().tally->is_off; at++) {
-            if (by().fails_closed) {
-                refusal = error(503, "plugin '" + by().plugin + "' must allow this request and is off: see " +
-                                         "GET /v1/atlas/plugins");
-                break;
-            }
-        }
-        is_done = refusal || at == asks().size();
-    }
-
-    // The present implementation has no answer.
-    void do_without(const char * why) {
-        if (by().fails_closed) {
-            refusal = error(503, "plugin '" + by().plugin + "' must allow this request and " + why);
-            is_done = true;
-        } else {
-            go_to(at + 1);
-        }
-    }
-
-    bool is_overdue(clock::time_point now) const {
-        return is_left || (is_told && has_begun && !is_done && now - begun > by().deadline);
-    }
-};
 
 //
 // the table
@@ -221,7 +172,7 @@ void hook_calls::leave(call & what, clock::time_point now) {
                 queue.end());
     what.do_without("did not answer in time");
     drained.notify_all();
-    if (needs_worker()) {
+    if (needs_worker(now)) {
         workers_wanted.notify_one(); // the one that has this call is held up
     }
 }
@@ -241,20 +192,19 @@ void hook_calls::miss(const hook_implementation & by, clock::time_point began, c
 // workers
 //
 
-bool hook_calls::needs_worker() const {
+bool hook_calls::needs_worker(clock::time_point now) const {
     if (is_closed || queue.empty() || n_idle > 0 || n_starting > 0 || n_workers >= MAX_WORKERS) {
         return false;
     }
-    const auto   now = clock::now();
     const size_t held_up =
         std::count_if(taken.begin(), taken.end(), [&](const auto & each) { return each.second->is_overdue(now); });
     return n_workers - held_up < (size_t) limits.max_workers;
 }
 
-hook_calls::clock::time_point hook_calls::next_overdue() const {
-    auto next = clock::now() + std::chrono::hours(1); // some time: whoever waits looks again
+hook_calls::clock::time_point hook_calls::next_overdue(clock::time_point now) const {
+    auto next = now + std::chrono::hours(1); // some time: whoever waits looks again
     for (const auto & [number, each] : taken) {
-        if (each->is_told && each->has_begun && !each->is_done) {
+        if (each->is_told && each->has_begun && !each->is_done && !each->is_overdue(now)) {
             next = std::min(next, each->begun + each->by().deadline + std::chrono::nanoseconds(1));
         }
     }
@@ -267,8 +217,8 @@ bool hook_calls::worker_wanted(bool has_failed) {
         workers_wanted.wait_for(held, std::chrono::seconds(1), [this] { return is_closed; });
         n_starting--;
     }
-    while (!is_closed && !needs_worker()) {
-        workers_wanted.wait_until(held, next_overdue());
+    for (auto now = clock::now(); !is_closed && !needs_worker(now); now = clock::now()) {
+        workers_wanted.wait_until(held, next_overdue(now));
     }
     n_starting += is_closed ? 0 : 1;
     return !is_closed;
@@ -298,7 +248,7 @@ bool hook_calls::take(uint64_t previous, hook_work & work) {
     queue.pop_front();
     taken.emplace(next->number, next);
     n_told -= next->is_told ? 1 : 0;
-    if (needs_worker()) {
+    if (needs_worker(clock::now())) {
         workers_wanted.notify_one();
     }
     work.number  = next->number;
@@ -376,18 +326,17 @@ std::optional<size_t> hook_calls::settle(call & what, hook_step how, http_respon
 }
 
 bool hook_calls::drain(double timeout_s) {
-    const auto is_drained = [this] {
-        const auto now = clock::now();
+    const auto is_drained = [this](clock::time_point now) {
         return queue.empty() &&
                std::all_of(taken.begin(), taken.end(), [&](const auto & each) { return each.second->is_overdue(now); });
     };
-    const auto until =
-        clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
+    auto       now   = clock::now();
+    const auto until = now + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(timeout_s));
     std::unique_lock<std::mutex> held(mutex);
-    while (!is_drained() && clock::now() < until) {
-        drained.wait_until(held, std::min(until, next_overdue()));
+    for (; !is_drained(now) && now < until; now = clock::now()) {
+        drained.wait_until(held, std::min(until, next_overdue(now)));
     }
-    return is_drained();
+    return is_drained(now);
 }
 
 void hook_calls::close() {

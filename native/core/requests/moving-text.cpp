@@ -4,7 +4,6 @@
 #include <cctype>
 #include <iterator>
 #include <regex>
-#include <utility>
 #include <vector>
 
 namespace atlas {
@@ -103,50 +102,87 @@ static std::optional<moved_text> find_billing(std::string_view text, size_t begi
     return begin < end ? std::optional(moved_text{"billing_line", line, end}) : std::nullopt;
 }
 
+// Where it is looked for: in what surrounds the place without a blank, which needs a digit, or in all that is near it, which
+// needs the name of a day or month.
+enum class form_place { word, near };
+
 struct moving_form {
     const char * what;
+    form_place   in;
     const char * form;
 };
 
 // In this order: a date with a time of day is a time, and an id may hold what looks like a date.
 constexpr moving_form FORMS[] = {
-    {"id", R"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"},
-    {"time", R"(\d{4}-\d\d-\d\dT\d\d:\d\d[0-9:.]*(Z|[+-]\d\d:?\d\d)?)"},
-    {"time", R"(\b\d{1,2}:\d\d(:\d\d([.,]\d+)?)?)"},
-    {"time", R"(\b1\d{9}(\d{3})?\b)"}, // seconds or milliseconds since 1970
-    {"date", R"(\b\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b)"},
-    {"date", R"(\b\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b)"},
-    {"date",
+    {"id", form_place::word, R"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"},
+    {"time", form_place::word, R"(\d{4}-\d\d-\d\dT\d\d:\d\d[0-9:.]*(Z|[+-]\d\d:?\d\d)?)"},
+    {"time", form_place::word, R"(\b\d{1,2}:\d\d(:\d\d([.,]\d+)?)?)"},
+    {"time", form_place::word, R"(\b1\d{9}(\d{3})?\b)"}, // seconds or milliseconds since 1970
+    {"date", form_place::word, R"(\b\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b)"},
+    {"date", form_place::word, R"(\b\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b)"},
+    {"date", form_place::near,
      R"(\b(\d{1,2}\.? )?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?( \d{1,2}(st|nd|rd|th)?)?,?( \d{4})?\b)"},
-    {"date", R"(\b(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b)"},
-    {"id", R"(\b[a-z]{2,12}[_-][0-9A-Za-z]{12,64}\b)"},
-    {"id", R"(\b[0-9a-fA-F]{12,128}\b)"},
+    {"date", form_place::near, R"(\b(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b)"},
+    {"id", form_place::word, R"(\b[a-z]{2,12}[_-][0-9A-Za-z]{12,64}\b)"},
+    {"id", form_place::word, R"(\b[0-9a-fA-F]{12,128}\b)"},
 };
+
+static bool is_digit(unsigned char c) { return std::isdigit(c) != 0; }
+
+// Of what the forms without blanks are made.
+static bool is_in_word(char c) { return is_word(c) || std::string_view("-:.,/+").find(c) != std::string_view::npos; }
+
+// [begin, end) of the text, and what surrounds it without a blank, from `from` on.
+static std::string_view word_around(std::string_view text, size_t from, size_t begin, size_t end) {
+    while (begin > from && is_in_word(text[begin - 1])) {
+        begin--;
+    }
+    while (end < text.size() && is_in_word(text[end])) {
+        end++;
+    }
+    return text.substr(begin, end - begin);
+}
+
+static bool names_a_day(std::string_view text) {
+    static constexpr std::string_view NAMES[] = {"day", "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    return std::any_of(std::begin(NAMES), std::end(NAMES),
+                       [&](std::string_view name) { return text.find(name) != std::string_view::npos; });
+}
 
 // Words and numbers alone are of no request.
 static bool is_id(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); }) &&
+    return std::any_of(text.begin(), text.end(), is_digit) &&
            std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::isalpha(c); });
 }
 
-static std::vector<std::pair<const char *, std::regex>> compiled() {
-    std::vector<std::pair<const char *, std::regex>> forms;
-    for (const auto & [what, form] : FORMS) {
-        forms.emplace_back(what, std::regex(form));
+static std::vector<std::regex> compiled() {
+    std::vector<std::regex> forms;
+    for (const auto & each : FORMS) {
+        forms.emplace_back(each.form);
     }
     return forms;
 }
 
 static std::optional<moved_text> find_form(std::string_view text, size_t begin, size_t end) {
-    static constexpr size_t NEAR  = 160; // bytes before the place; none of the forms is longer
-    static const auto       forms = compiled();
+    static constexpr size_t NEAR    = 160; // bytes before the place; none of the forms is longer
+    static const auto       regexes = compiled();
 
-    const size_t from = begin - std::min(begin, NEAR);
-    for (const auto & [what, form] : forms) {
+    const size_t from       = begin - std::min(begin, NEAR);
+    const auto   near       = text.substr(from);
+    const auto   word       = word_around(text, from, begin, end);
+    const bool   has_digit  = std::any_of(word.begin(), word.end(), is_digit);
+    const bool   has_a_name = names_a_day(near);
+    for (size_t i = 0; i < regexes.size(); i++) {
+        const auto [what, place, form] = FORMS[i];
+        const auto in                  = place == form_place::word ? word : near;
+        if (!(place == form_place::word ? has_digit : has_a_name)) {
+            continue; // most prompts part at a plain word, and a std::regex takes its time
+        }
         const std::cregex_iterator last;
-        for (std::cregex_iterator it(text.data() + from, text.data() + text.size(), form); it != last; ++it) {
-            const moved_text found    = {what, from + (size_t) it->position(),
-                                         from + (size_t) (it->position() + it->length())};
+        for (std::cregex_iterator it(in.data(), in.data() + in.size(), regexes[i]); it != last; ++it) {
+            const size_t     at       = (size_t) (in.data() - text.data()) + (size_t) it->position();
+            const moved_text found    = {what, at, at + (size_t) it->length()};
             const bool       is_there = found.begin < end && found.end > begin;
             if (is_there && (*what != 'i' || is_id(text.substr(found.begin, found.end - found.begin)))) {
                 return found;
