@@ -38,6 +38,12 @@ std::string loaded_memory::encoder() const {
     return hash.empty() ? "" : hash + encoding;
 }
 
+// What changes the pictures that the projector is given. Upstream names a video's by the file and a number alone.
+static std::string encoding_of(const common_params & params) {
+    return " tokens=" + std::to_string(params.image_min_tokens) + "," + std::to_string(params.image_max_tokens) +
+           " fps=" + std::to_string(params.video_fps);
+}
+
 static atlas::model_description describe(const common_params & params) {
     atlas::model_description model = {params.model.path, llama_build_info(), common_context_params_to_llama(params),
                                       params.kv_overrides};
@@ -157,8 +163,7 @@ void atlas_memory_open(common_params & params, llama_context * ctx, llama_contex
         state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed},
                                              clears_idle,
                                              params.lora_adapters.size(),
-                                             " tokens=" + std::to_string(params.image_min_tokens) + "," +
-                                                 std::to_string(params.image_max_tokens)});
+                                             encoding_of(params)});
         take_the_place_of_the_prompt_cache(params);
         set_draft(params, ctx, draft);
     }

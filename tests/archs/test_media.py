@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.archs.conftest import FEW_MEDIA, FEW_MODELS, PLANAR, wants_all
@@ -16,6 +17,7 @@ from tests.server.gguf_files import (
     write_projector,
 )
 from tests.server.harness import STOCK_BINARY, Server
+from tests.server.videos import video, write_ffmpeg
 
 CONTEXT = 4096
 BLOCK = 16
@@ -27,7 +29,7 @@ SIZES = [(5, 3), (8, 6), (2, 9)]
 # So many that some are cut by the ends of blocks.
 SHADES = range(10, 250, 24)
 
-Part = str | int
+Part = str | int | bytes
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -47,22 +49,28 @@ def picture(shade: int) -> bytes:
 
 def talk(*shades: int) -> list[Part]:
     """Texts with a picture behind each, and text behind all."""
-    return [
-        part for count, shade in enumerate(shades) for part in (f"{shade} {TEXT}{'.' * count}", shade)
-    ] + [LAST]
+    told = (part for count, shade in enumerate(shades) for part in (f"{shade} {TEXT}{'.' * count}", shade))
+    return [*told, LAST]
 
 
-def ask(server: Server, parts: list[Part], **fields: Any) -> dict[str, Any]:
-    """What comes behind texts and pictures, which are numbers: their shades."""
+def post(server: Server, parts: list[Part], **fields: Any) -> httpx.Response:
+    """Ask what comes behind texts, pictures, which are numbers: their shades, and files of other media."""
     marker = server.get("/props").json()["media_marker"]
     prompt = {
         "prompt_string": "".join(part if isinstance(part, str) else marker for part in parts),
         "multimodal_data": [
-            base64.b64encode(picture(part)).decode() for part in parts if isinstance(part, int)
+            base64.b64encode(part if isinstance(part, bytes) else picture(part)).decode()
+            for part in parts
+            if not isinstance(part, str)
         ],
     }
     body = {"prompt": prompt, "n_predict": 4, "temperature": 0, "ignore_eos": True, "n_probs": 10}
-    response = server.post("/completion", body | {"return_tokens": True, "atlas": {}} | fields)
+    return server.post("/completion", body | {"return_tokens": True, "atlas": {}} | fields)
+
+
+def ask(server: Server, parts: list[Part], **fields: Any) -> dict[str, Any]:
+    """The answer, which must be a good one."""
+    response = post(server, parts, **fields)
     assert response.status_code == 200, response.text + server.log[-1500:]
     answer: dict[str, Any] = response.json()
     return answer
@@ -75,7 +83,7 @@ def assert_same(answer: dict[str, Any], expected: dict[str, Any]) -> None:
 class Seeing:
     """A model that sees, and how its server is started."""
 
-    def __init__(self, name: str, models: Path, directory: Path, *options: str) -> None:
+    def __init__(self, name: str, models: Path, directory: Path, *options: str | Path) -> None:
         self.directory = directory
         self.model = directory / "model.gguf"
         width = copy_with_letters(models / f"{name}.gguf", self.model, CONTEXT)
@@ -153,13 +161,40 @@ def test_at_least_what_stock_reuses(name: str, models: Path, tmp_path: Path) -> 
             assert_same(answer, right)
 
 
+def test_videos(name: str, models: Path, tmp_path: Path) -> None:
+    """Pictures of a video come back, but those of another, or at another rate, are not taken for them."""
+    seeing = Seeing(name, models, tmp_path, *write_ffmpeg(tmp_path), "--video-fps", "4")
+    width, height = (side * PIXELS_OF_A_TOKEN for side in SIZES[1])
+    first, second = (video(list(range(shade, shade + 16)), width, height) for shade in (10, 200))
+    told: list[Part] = [TEXT, first, "So? " + TEXT]
+    goes_on: list[Part] = [*told, second, LAST]
+    before = 1 + len(TEXT + "Video:" + "<|vision_start|>")  # tokens before the first picture
+    swapped: list[Part] = [TEXT, second, "So? " + TEXT, first, LAST]
+    with seeing.ours() as server:
+        n_told = ask(server, told)["timings"]["prompt_n"]
+        ask(server, goes_on)
+        restart(server)
+        again = ask(server, [*goes_on, "And now?"])
+        assert again["timings"]["prompt_n"] < len(LAST)  # so that no picture was encoded
+        other = ask(server, swapped)
+        flush(server)
+    assert other["timings"]["cache_n"] <= before
+    seeing.options[-1] = "2"
+    with seeing.ours() as server:
+        slower = ask(server, told)
+        assert slower["timings"]["cache_n"] <= before
+        assert slower["timings"]["prompt_n"] < n_told - len(TEXT)  # there are fewer pictures
+    with seeing.stock() as stock:
+        assert_same(slower, ask(stock, told))
+
+
 def test_cells_that_slots_share(planar_name: str, models: Path, tmp_path: Path) -> None:
     """Two conversations have a place each by their positions, but not by their cells."""
     n_cells = 1024
     shared = ["-np", "2", "-c", str(n_cells), "-kvu", "--no-cache-idle-slots"]
     seeing = Seeing(planar_name, models, tmp_path, *shared)
     large = [shade for shade in range(250) if SIZES[shade % len(SIZES)] == (8, 6)]
-    one: list[Part] = [part for shade in large[:8] for part in ("A", shade)] + [TEXT]
+    one: list[Part] = [*(part for shade in large[:8] for part in ("A", shade)), TEXT]
     other: list[Part] = ["B", large[8], TEXT * 3]
     with seeing.ours() as server:
         tokens = [ask(server, parts)["timings"]["prompt_n"] for parts in (one, other)]
