@@ -28,7 +28,7 @@ KINDS = {
 
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Markdown: a row for each kind of state."""
+    """Markdown: a row for each kind of state, and one with the least of all architectures."""
     ways = sorted({way for cells in found.values() for way in cells}, key=WAYS.index)
 
     def cell(what: dict[str, float] | None) -> str:
@@ -42,8 +42,16 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
         for name, kind in KINDS.items()
         if name in found
     ]
+    rows.append([f"the least of all {len(found)}", "", *(least(found, way) for way in ways)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
+def least(found: dict[str, dict[str, dict[str, float]]], way: str) -> str:
+    """Of the architectures with which upstream starts in that way, and how many these are."""
+    cells = [cells[way] for cells in found.values() if way in cells]
+    parts = (f"{100 * min(cell[step] for cell in cells):.0f} %" for step in ("append", "edit"))
+    return f"{', '.join(parts)} of {len(cells)}"
 
 
 def main() -> int:
