@@ -60,9 +60,9 @@ struct shared_stats {
 
 // What fetch() brought near.
 struct fetch_result {
-    size_t n_before  = 0; // tokens that could be rebuilt without
-    size_t n_entries = 0; // that are here now, fetched by this or by another request for which it waited
-    bool   is_dear   = false; // there may be more, but computing takes no longer
+    size_t n_before    = 0; // tokens that could be rebuilt without
+    size_t n_entries   = 0; // that are here now, fetched by this or by another request for which it waited
+    bool   is_too_slow = false; // there may be more, but computing takes no longer
 };
 
 } // namespace atlas

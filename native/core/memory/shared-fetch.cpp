@@ -107,8 +107,8 @@ bool shared_fetch::is_worth(const shared_plan & plan, size_t n_before) {
         bytes += link.bytes_of(piece.kind);
     }
     const double takes = link.round_trip_s() + link.seconds_for(bytes) + access.seconds_per_byte * (double) bytes;
-    result.is_dear     = link.is_dear(takes, saved_s(plan.end - std::min(plan.end, n_before)));
-    return !result.is_dear;
+    result.is_too_slow = link.is_too_slow(takes, saved_s(plan.end - std::min(plan.end, n_before)));
+    return !result.is_too_slow;
 }
 
 // The entry that the value holds; nothing where it is not the one that was asked for.
@@ -252,7 +252,9 @@ std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_
     }
     const shared_planner planner(tokens, n_tokens, block_tokens);
     const auto           question = [this](const auto & pieces) { return ask(pieces); };
-    auto                 plan = is_probed ? planner.plan(here, need_checkpoint, question) : planner.all_blocks(here);
+    const double tail_s    = saved_s(block_tokens / 2); // that one saves
+    const bool   with_tail = tail_s <= 0 || tail_s > 2 * link.round_trip_s();
+    auto         plan = is_probed ? planner.plan(here, need_checkpoint, with_tail, question) : planner.all_blocks(here);
     if (!plan || plan->end <= here.n_tokens || (plan->pieces.empty() && !plan->checkpoint) ||
         !is_worth(*plan, here.n_tokens)) {
         return std::nullopt;

@@ -64,10 +64,10 @@ void shared_link::add_reading(double seconds, uint64_t bytes, entry_kind kind) {
     set_bytes_of(kind, bytes);
 }
 
-bool shared_link::is_dear(double seconds, double worth_s) {
+bool shared_link::is_too_slow(double seconds, double worth_s) {
     constexpr double   NOTICED_S = 0.005;
     constexpr uint64_t TRY_AGAIN = 32;
-    const bool         is_so     = worth_s > 0 && seconds > worth_s / 2 + NOTICED_S && ++n_dear % TRY_AGAIN != 0;
+    const bool         is_so     = worth_s > 0 && seconds > worth_s / 2 + NOTICED_S && ++n_too_slow % TRY_AGAIN != 0;
     if (is_so) {
         count([](shared_stats & stats) { stats.below_break_even++; });
     }

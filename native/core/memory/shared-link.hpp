@@ -50,7 +50,7 @@ class shared_link {
     void     set_bytes_of(entry_kind kind, uint64_t bytes) { sizes.at((size_t) kind) = bytes; }
 
     // Whether so much time is more than what is worth it; now and then the answer is no all the same.
-    bool is_dear(double seconds, double worth_s);
+    bool is_too_slow(double seconds, double worth_s);
 
     // Changes counters: edit(stats) under the lock.
     template <typename F> void count(F edit) {
@@ -72,8 +72,8 @@ class shared_link {
     std::string        last;
 
     ewma_cost                            byte_cost;
-    std::array<std::atomic<uint64_t>, 3> sizes  = {};
-    std::atomic<uint64_t>                n_dear = 0;
+    std::array<std::atomic<uint64_t>, 3> sizes      = {};
+    std::atomic<uint64_t>                n_too_slow = 0;
 };
 
 } // namespace atlas::memory

@@ -66,7 +66,8 @@ shared_plan shared_planner::all_blocks(local_prefix here) const {
     return made;
 }
 
-std::optional<shared_plan> shared_planner::plan(local_prefix here, bool need_checkpoint, const ask_shared & ask) const {
+std::optional<shared_plan> shared_planner::plan(local_prefix here, bool need_checkpoint, bool with_tail,
+                                                const ask_shared & ask) const {
     auto &                    ends    = here.ends;
     const size_t              n_local = ends.size() - 1;
     std::vector<shared_piece> asked   = blocks_behind(ends);
@@ -94,7 +95,9 @@ std::optional<shared_plan> shared_planner::plan(local_prefix here, bool need_che
     }
 
     std::vector<shared_piece> inside;
-    add_inside(inside, entry_kind::tail, ends, n_blocks);
+    if (with_tail || need_checkpoint) {
+        add_inside(inside, entry_kind::tail, ends, n_blocks);
+    }
     const size_t n_tails = inside.size();
     if (need_checkpoint) {
         add_inside(inside, entry_kind::checkpoint, ends, n_blocks);

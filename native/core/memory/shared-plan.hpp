@@ -41,8 +41,10 @@ class shared_planner {
     shared_planner(const int32_t * tokens, size_t n_tokens, size_t block_tokens)
         : tokens(tokens), n_tokens(n_tokens), block_tokens(block_tokens) {}
 
-    // With need_checkpoint all is worth nothing that has no checkpoint at its end. Nothing where there is no answer.
-    std::optional<shared_plan> plan(local_prefix here, bool need_checkpoint, const ask_shared & ask) const;
+    // With need_checkpoint all is worth nothing that has no checkpoint at its end. with_tail: a tail is worth a question, too.
+    // Nothing where there is no answer.
+    std::optional<shared_plan> plan(local_prefix here, bool need_checkpoint, bool with_tail,
+                                    const ask_shared & ask) const;
 
     // The same without asking: all blocks that may be there.
     shared_plan all_blocks(local_prefix here) const;

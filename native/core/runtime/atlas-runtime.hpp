@@ -49,7 +49,7 @@ class runtime {
     // Opens the memory (ram_bytes: the budget of tier 1 where the settings have none), then starts Python and the
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
-    // start (require_python).
+    // start (require_python). Throws std::invalid_argument that names a setting of what servers share.
     bool start(bool has_model, uint64_t ram_bytes, const tenant_options & who);
 
     // What decides what stays in the memory, where the program has a policy: Python's is not asked then. Before start().
@@ -128,7 +128,7 @@ class runtime {
     root_status                        memory_root{all_settings.values()->memory_save_path};
 
     // By result and tier, 0: none.
-    std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
+    std::array<std::array<std::atomic<uint64_t>, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {};
 
     own_routes   for_plugins;
     call_limits  calls;

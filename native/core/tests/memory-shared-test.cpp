@@ -240,7 +240,7 @@ CASE(several_requests_fetch_once) {
         });
     }
     wait_until([&] { return second.store.stats().shared.lookups >= 9; });
-    place->let_go();
+    place->resume();
     for (auto & thread : threads) {
         thread.join();
     }
@@ -263,7 +263,7 @@ CASE(a_client_that_left_ends_its_wait) {
     wait_until([&] { return second.store.stats().shared.lookups >= 3; });
     is_gone = true;
     waiting.join(); // though the first still waits for the tier
-    place->let_go();
+    place->resume();
     fetching.join();
 }
 
@@ -283,7 +283,7 @@ CASE(no_more_time_is_spent_than_half_of_what_it_saves) {
     CHECK(second.store.stats().shared.timeouts == 1 && second.store.stats().shared.problem.empty());
 }
 
-CASE(what_is_dear_is_left_but_tried_now_and_then) {
+CASE(what_is_too_slow_is_left_but_tried_now_and_then) {
     const auto place  = std::make_shared<scripted_tier>();
     const auto tokens = some_tokens(1, 3 * BLOCK);
     shared_by_another(place, tokens);
@@ -295,7 +295,7 @@ CASE(what_is_dear_is_left_but_tried_now_and_then) {
     const size_t n_before    = place->calls("get");
     for (int i = 0; i < 31; i++) {
         const auto fetched = second.store.fetch(ROOT, tokens.data(), tokens.size(), false, access);
-        CHECK(fetched.n_entries == 0 && fetched.is_dear);
+        CHECK(fetched.n_entries == 0 && fetched.is_too_slow);
     }
     CHECK(second.store.stats().shared.below_break_even == 31 && place->calls("get") == n_before);
     CHECK(second.store.fetch(ROOT, tokens.data(), tokens.size(), false, access).n_entries == 2);
@@ -336,7 +336,7 @@ CASE(three_late_answers_open_the_breaker) {
     }
     CHECK(second.store.stats().shared.problem == "scripted://here: too late");
     CHECK(second.store.stats().shared.timeouts == 3);
-    place->let_go();
+    place->resume();
     wait_until([&] { return second.store.stats().shared.problem.empty(); });
 }
 
@@ -378,7 +378,7 @@ CASE(a_full_queue_drops_the_newest) {
     const auto keys = put_all(first.store, some_tokens(1, 4 * BLOCK)); // 1,000 bytes and tokens each
     CHECK(first.store.stats().shared.queue_entries == 2 && first.store.stats().shared.drops == 2);
     CHECK(first.store.stats().shared.queue_bytes <= 2500);
-    place->let_go();
+    place->resume();
     CHECK(first.store.flush_shared(60));
     CHECK(place->written == (std::vector<std::string>{name_of(keys[0]), name_of(keys[1])}));
     // what was dropped is sent when it is next used, beginnings first
@@ -419,7 +419,7 @@ CASE(a_tail_that_was_superseded_is_not_sent) {
     const auto tail = put(first.store, entry_kind::tail, ROOT, slice(tokens, 0, 4));
     put(first.store, entry_kind::tail, ROOT, slice(some_tokens(2, 9), 0, 4)); // holds the sharer up, with the first
     const auto later = put(first.store, entry_kind::tail, ROOT, slice(tokens, 0, 8), 1000, tail);
-    place->let_go();
+    place->resume();
     CHECK(first.store.flush_shared(60));
     CHECK(place->values.count(name_of(later)) == 1);
 }
@@ -491,7 +491,7 @@ CASE(a_directory_is_a_tier) {
     fs::create_directory(shared);
     std::vector<std::string> keys;
     {
-        memory_store first(sharing(std::make_shared<directory_tier>(shared, false)));
+        memory_store first(sharing(std::make_shared<directory_tier>(shared, MiB, false)));
         keys = put_all(first, tokens);
         CHECK(first.flush_shared(60));
     }
@@ -501,7 +501,7 @@ CASE(a_directory_is_a_tier) {
         wait_indexed(as_path);
         CHECK(find(as_path, tokens).n_tokens == tokens.size() && as_path.stats().foreign_files == 0);
     }
-    memory_store second(sharing(std::make_shared<directory_tier>(shared, false)));
+    memory_store second(sharing(std::make_shared<directory_tier>(shared, MiB, false)));
     wait_until([&] { return second.fetch(ROOT, tokens.data(), tokens.size(), false, {}).n_entries > 0; });
     CHECK(find(second, tokens).n_tokens == tokens.size());
 

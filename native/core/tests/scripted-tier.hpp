@@ -100,12 +100,12 @@ class scripted_tier : public tier {
     std::atomic<int>  fails_reading{-1}, fails_writing{-1}; // a tier_failure; -1: it works
     std::atomic<bool> forgets_after_probe{false};
 
-    // Holds all calls of that name up until let_go().
+    // Holds all calls of that name up until resume().
     void hold_up(const std::string & call) {
         const std::lock_guard<std::mutex> held(mutex);
         held_up = call;
     }
-    void let_go() {
+    void resume() {
         hold_up("");
         changed.notify_all();
     }

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <future>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -25,8 +26,6 @@ namespace {
 constexpr size_t MAX_LATE = 8; // threads that a file system may hold
 
 constexpr std::chrono::seconds SWEEP_INTERVAL{10};
-
-constexpr uint64_t MAX_VALUE_BYTES = 1ull << 40; // as of a file of the memory
 
 [[noreturn]] void fail(const std::string & what, const std::string & path, int code) {
     const auto kind = code == EACCES || code == EPERM || code == EROFS ? tier_failure::denied
@@ -65,7 +64,7 @@ bool is_there(const std::string & path) {
 }
 
 // Nothing where there is no such file.
-std::shared_ptr<std::string> read(const std::string & path, tier_deadline until) {
+std::shared_ptr<std::string> read(const std::string & path, uint64_t max_bytes, tier_deadline until) {
     constexpr size_t      PIECE = 4 << 20;
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat           info;
@@ -78,7 +77,7 @@ std::shared_ptr<std::string> read(const std::string & path, tier_deadline until)
     if (::fstat(file.get(), &info) != 0) {
         fail("read", path, errno);
     }
-    if (!S_ISREG(info.st_mode) || (uint64_t) info.st_size > MAX_VALUE_BYTES) {
+    if (!S_ISREG(info.st_mode) || (uint64_t) info.st_size > max_bytes) {
         return nullptr;
     }
     auto   bytes = std::make_shared<std::string>((size_t) info.st_size, '\0');
@@ -144,18 +143,19 @@ void remove_older(const std::string & directory, std::time_t than) {
     }
 }
 
-tier_traits traits_of(const std::string & path) {
+tier_traits traits_of(const std::string & path, uint64_t max_value_bytes) {
     tier_traits made;
     made.scheme          = "file";
     made.address         = "file://" + path;
-    made.max_value_bytes = MAX_VALUE_BYTES;
+    made.max_value_bytes = max_value_bytes;
     return made;
 }
 
 } // namespace
 
-directory_tier::directory_tier(std::string path, bool sync_each)
-    : path(std::move(path)), sync_each(sync_each), about(traits_of(this->path)), reading(MAX_LATE), writing(MAX_LATE) {}
+directory_tier::directory_tier(std::string path, uint64_t max_value_bytes, bool sync_each)
+    : path(std::move(path)), sync_each(sync_each), about(traits_of(this->path, max_value_bytes)), reading(MAX_LATE),
+      writing(MAX_LATE) {}
 
 // What the system refuses becomes a tier_error.
 void directory_tier::work(const bounded_work & on, const char * what, tier_deadline until,
@@ -167,16 +167,39 @@ void directory_tier::work(const bounded_work & on, const char * what, tier_deadl
     }
 }
 
+// On a network each of the files is a question of its own, so several are asked at a time.
+static std::vector<bool> look_for(const std::string & root, const std::vector<std::string> & keys,
+                                  tier_deadline until) {
+    constexpr size_t AT_ONCE = 8, A_FEW = 32;
+    const size_t     n_parts = keys.size() > A_FEW ? AT_ONCE : 1;
+    const auto       part    = [&](size_t first) {
+        std::vector<size_t> found;
+        for (size_t i = first; i < keys.size() && tier_clock::now() < until; i += n_parts) {
+            if (is_there(file_of(root, keys[i]))) {
+                found.push_back(i);
+            }
+        }
+        return found;
+    };
+    std::vector<std::future<std::vector<size_t>>> parts;
+    for (size_t i = 0; i < n_parts; i++) {
+        parts.push_back(std::async(i == 0 ? std::launch::deferred : std::launch::async, part, i));
+    }
+    std::vector<bool> has(keys.size(), false);
+    for (auto & one : parts) {
+        for (const size_t i : one.get()) {
+            has[i] = true;
+        }
+    }
+    return has;
+}
+
 std::vector<bool> directory_tier::probe(const std::vector<std::string> & keys, tier_deadline until) {
     const auto began = tier_clock::now();
     const auto found = std::make_shared<std::vector<bool>>(keys.size(), false);
     work(reading, "looking", until, [root = path, keys, found, until] {
-        bool has_any = false;
-        for (size_t i = 0; i < keys.size() && tier_clock::now() < until; i++) {
-            (*found)[i] = is_there(file_of(root, keys[i]));
-            has_any |= (*found)[i];
-        }
-        if (!has_any) {
+        *found = look_for(root, keys, until);
+        if (std::find(found->begin(), found->end(), true) == found->end()) {
             check_present(root);
         }
     });
@@ -190,8 +213,8 @@ void directory_tier::get(const std::vector<std::string> & keys, tier_deadline un
     for (size_t i = 0; i < keys.size(); i++) {
         const auto began = tier_clock::now();
         const auto found = std::make_shared<std::shared_ptr<std::string>>();
-        work(reading, "reading", until, [root = path, key = keys[i], found, until] {
-            *found = read(file_of(root, key), until);
+        work(reading, "reading", until, [root = path, key = keys[i], most = about.max_value_bytes, found, until] {
+            *found = read(file_of(root, key), most, until);
             if (!*found) {
                 check_present(root);
             }
@@ -211,7 +234,7 @@ void directory_tier::get(const std::vector<std::string> & keys, tier_deadline un
     }
 }
 
-// The pieces are the caller's, and late work goes on: so they are written from a copy where there is reason to fear that.
+// From a copy: the pieces are the caller's, and work that is late goes on.
 void directory_tier::put(const std::string & key, const std::vector<std::string_view> & pieces,
                          std::chrono::seconds ttl, tier_deadline until) {
     const auto began = tier_clock::now();

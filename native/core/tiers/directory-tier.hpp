@@ -16,8 +16,8 @@ namespace atlas {
 // removes what is older, a 256th of the directory at a time.
 class directory_tier : public tier {
   public:
-    // path: absolute. sync_each: a value is on the disk before others may see it.
-    explicit directory_tier(std::string path, bool sync_each = true);
+    // path: absolute. Larger files are not read. sync_each: a value is on the disk before others may see it.
+    explicit directory_tier(std::string path, uint64_t max_value_bytes = 512ull << 20, bool sync_each = true);
 
     const tier_traits & traits() const override { return about; }
     std::vector<bool>   probe(const std::vector<std::string> & keys, tier_deadline until) override;
