@@ -1,4 +1,4 @@
-"""Each kind of state: what one server computed another goes on from, through a directory that both can read."""
+"""Each kind of state: what one server computed another goes on from, through a directory of both."""
 
 from pathlib import Path
 
@@ -17,18 +17,17 @@ from tests.archs.test_archs import (
 from tests.server.harness import Server
 
 REUSED = 0.95
-# Whose state is one piece that only the same context can put back.
-WHOLE = {"deepseek4-moe"}
 
 
-@pytest.mark.parametrize("name", [name for name in FEW_MODELS if name not in WHOLE])
+@pytest.mark.parametrize("name", FEW_MODELS)
 def test_a_conversation_goes_on_with_another_server(name: str, models: Path, tmp_path: Path) -> None:
     model = models / f"{name}.gguf"
     (tmp_path / "mount").mkdir()
 
     def server(own: str) -> Server:
-        options = ["--atlas-memory-path", tmp_path / own, "--atlas-shared-url", f"file://{tmp_path}/mount"]
-        return Server([*SERVER, "--atlas-block-tokens", "64", *options], directory=tmp_path, model=model)
+        shared = ["--atlas-shared-url", f"file://{tmp_path}/mount", "--atlas-block-tokens", "64"]
+        path: list[str | Path] = ["--atlas-memory-path", tmp_path / own]
+        return Server([*SERVER, *shared, *path], directory=tmp_path, model=model)
 
     conversation = Conversation()
     with server("a") as first:

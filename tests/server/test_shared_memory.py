@@ -191,7 +191,7 @@ def test_metrics(start_sharing: StartSharing, shared: Path) -> None:
     told = first_turn(start_sharing("a"))
     second = start_sharing("b")
     answer = told.ask(second, ASK_CITY, atlas={})
-    text = second.get("/v1/atlas/metrics").text.splitlines()
+    text = second.get("/v1/atlas/metrics/prometheus").text.splitlines()
     found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text if line[:1] != "#"}
     assert found['atlas_prompt_tokens_total{source="shared"}'] == answer.reused
     assert found['atlas_restores_total{layer="shared",result="restored"}'] == 1

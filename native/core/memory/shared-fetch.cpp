@@ -251,10 +251,10 @@ std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_
         return std::nullopt;
     }
     const shared_planner planner(tokens, n_tokens, block_tokens);
-    const auto           question = [this](const auto & pieces) { return ask(pieces); };
-    const double tail_s    = saved_s(block_tokens / 2); // that one saves
-    const bool   with_tail = tail_s <= 0 || tail_s > 2 * link.round_trip_s();
-    auto         plan = is_probed ? planner.plan(here, need_checkpoint, with_tail, question) : planner.all_blocks(here);
+    const auto           question  = [this](const auto & pieces) { return ask(pieces); };
+    const double         tail_s    = saved_s(block_tokens / 2); // that one saves
+    const bool           with_tail = tail_s <= 0 || tail_s > 2 * link.round_trip_s();
+    auto plan = is_probed ? planner.plan(here, need_checkpoint, with_tail, question) : planner.all_blocks(here);
     if (!plan || plan->end <= here.n_tokens || (plan->pieces.empty() && !plan->checkpoint) ||
         !is_worth(*plan, here.n_tokens)) {
         return std::nullopt;
