@@ -43,6 +43,7 @@ struct shared_stats {
 
     uint64_t lookups = 0; // that asked it for something
     uint64_t hits    = 0; // that got something
+    uint64_t waited  = 0; // that waited for what another was fetching
     uint64_t asked = 0, found = 0; // entries: of those asked for, those that are there
     uint64_t read_entries = 0, read_bytes = 0;
     uint64_t timeouts         = 0; // lookups that went on without, as their time was over

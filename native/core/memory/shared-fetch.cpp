@@ -240,6 +240,7 @@ bool shared_fetch::get_or_wait(const shared_plan & plan) {
     }
     const auto theirs = std::move(mine.keys);
     mine.keys.clear();
+    link.count([](shared_stats & stats) { stats.waited++; });
     return link.flights.wait(theirs, until, is_gone);
 }
 
@@ -250,6 +251,7 @@ std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_
     if (n_tokens - here.n_tokens < block_tokens || !goes_on() || (!is_probed && need_checkpoint)) {
         return std::nullopt;
     }
+    link.count([&](shared_stats & stats) { stats.lookups += !std::exchange(has_asked, true); });
     const shared_planner planner(tokens, n_tokens, block_tokens);
     const auto           question  = [this](const auto & pieces) { return ask(pieces); };
     const double         tail_s    = saved_s(block_tokens / 2); // that one saves
@@ -272,9 +274,7 @@ fetch_result shared_fetch::run(const digest & of, const int32_t * given, size_t 
     }
     auto here       = look(n_tokens, need_checkpoint);
     result.n_before = here.n_tokens;
-    bool is_first   = true;
     for (auto plan = choose(here, n_tokens, need_checkpoint); plan; plan = choose(here, n_tokens, need_checkpoint)) {
-        link.count([&](shared_stats & stats) { stats.lookups += std::exchange(is_first, false); });
         if (!get_or_wait(*plan)) {
             break;
         }

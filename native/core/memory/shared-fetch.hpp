@@ -25,10 +25,11 @@ class shared_fetch {
     const std::function<bool()> & is_gone;
     const tier_deadline           began;
 
-    const int32_t * tokens  = nullptr;
-    digest          root    = {};
-    tier_deadline   until   = {};
-    bool            is_over = false; // an error, or what came was not what it should be
+    const int32_t * tokens    = nullptr;
+    digest          root      = {};
+    tier_deadline   until     = {};
+    bool            has_asked = false;
+    bool            is_over   = false; // an error, or what came was not what it should be
 
     fetch_result result;
 

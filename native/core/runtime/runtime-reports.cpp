@@ -76,6 +76,7 @@ static json shared_json(const shared_stats & stats) {
         {"retry_s", stats.problem.empty() ? json() : json(stats.retry_s)},
         {"lookups", stats.lookups},
         {"hits", stats.hits},
+        {"waited", stats.waited},
         {"asked", stats.asked},
         {"found", stats.found},
         {"timeouts", stats.timeouts},

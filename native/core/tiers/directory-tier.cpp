@@ -50,7 +50,8 @@ void check_present(const std::string & root) {
     }
 }
 
-bool is_missing(int code) { return code == ENOENT || code == ENOTDIR; }
+// A link in the place of a file counts as none: it may lead anywhere.
+bool is_missing(int code) { return code == ENOENT || code == ENOTDIR || code == ELOOP; }
 
 bool is_there(const std::string & path) {
     struct stat info;
