@@ -14,13 +14,13 @@ static const digest & root_of(const index_node & node) {
 // uses: how often it is about to be used, besides its touches.
 void catalog::share_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access, int uses) {
     constexpr int SHARED_TIER = 3;
-    if (!sharing || access.max_tier < SHARED_TIER || access.is_held_back || node.is_sharing || node.is_in_shared) {
+    if (!sharing || access.max_tier < SHARED_TIER || access.is_held_back || node.share_place > 0 || node.is_in_shared) {
         return;
     }
     const bool is_reused = node.touches + uses > 1 || node.is_live() || !access.session_id.empty();
     const auto policy    = sharing->options.write;
     if (policy == share_policy::all || (policy == share_policy::reused && is_reused)) {
-        node.is_sharing = sharing->push(*node.key, root_of(node), entry);
+        node.share_place = sharing->push(*node.key, root_of(node), entry);
     }
 }
 
@@ -37,14 +37,14 @@ void catalog::share_used(const digest & key, const memory_access & access) {
 
 // What waits is not sent any more.
 void catalog::stop_sharing(index_node & node) {
-    if (sharing && node.is_sharing) {
-        sharing->drop(*node.key);
-        node.is_sharing = false;
+    if (sharing && node.share_place > 0) {
+        sharing->drop(node.share_place);
+        node.share_place = 0;
     }
 }
 
 void catalog::unshare(index_node & node) {
-    if (sharing && (node.is_sharing || node.is_in_shared)) {
+    if (sharing && (node.share_place > 0 || node.is_in_shared)) {
         sharing->push_removal(*node.key, root_of(node)); // also where it is being sent right now
         stop_sharing(node);
         node.is_in_shared = false;
@@ -53,14 +53,14 @@ void catalog::unshare(index_node & node) {
 
 void catalog::note_shared(const digest & key, bool has) {
     if (index_node * node = index.find(key)) {
-        node->is_sharing   = false;
+        node->share_place  = 0;
         node->is_in_shared = has;
     }
 }
 
 void catalog::share_again(const digest & key) {
     index_node * node = index.find(key);
-    if (node && node->in_ram && !node->is_sharing) {
+    if (node && node->in_ram && node->share_place == 0) {
         node->is_in_shared = false;
         share_later(*node, node->in_ram, {}, 1);
     }

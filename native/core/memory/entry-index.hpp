@@ -95,9 +95,9 @@ struct index_node {
 
     bool is_preloaded = false;          // in RAM since the preload, and not used since
 
-    int  held_for     = 1;             // in RAM, and to be kept in tiers up to this one once it was adopted
-    bool is_sharing   = false;         // waits to be sent to the tier that servers share
-    bool is_in_shared = false;         // that tier had it when it was last asked
+    int      held_for     = 1;             // in RAM, and to be kept in tiers up to this one once it was adopted
+    uint64_t share_place  = 0; // its sequence in the share queue; 0: it does not wait there
+    bool     is_in_shared = false;         // that tier had it when it was last asked
 
     tier_state                     ram, disk;
     std::list<stored_file>         file; // one where the entry is on disk

@@ -3,7 +3,6 @@
 #include "write-queue.hpp"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 namespace atlas::memory {
@@ -11,21 +10,20 @@ namespace atlas::memory {
 constexpr size_t MAX_USED     = 65536;
 constexpr size_t MAX_REMOVALS = 65536;
 
-bool share_queue::push(const digest & key, const digest & root, memory_entry_ptr entry) {
+uint64_t share_queue::push(const digest & key, const digest & root, memory_entry_ptr entry) {
     const uint64_t bytes = memory_bytes(*entry);
     if (n_bytes > 0 && (n_bytes > options.queue_bytes || bytes > options.queue_bytes - n_bytes)) {
         n_drops++;
-        return false;
+        return 0;
     }
     jobs.push_back({key, root, std::move(entry)});
     n_bytes += bytes;
-    sequence++;
-    return true;
+    return ++sequence;
 }
 
-void share_queue::drop(const digest & key) {
-    for (share_job & job : jobs) {
-        job.is_unwanted |= job.key == key;
+void share_queue::drop(uint64_t of) {
+    if (of > finished_through() && of <= sequence) {
+        jobs[of - finished_through() - 1].is_unwanted = true;
     }
 }
 
@@ -56,19 +54,6 @@ void share_queue::note_used(const digest & key, const digest & root, uint64_t po
     if (used.size() < MAX_USED) {
         used.emplace(key, used_at{root, position});
     }
-}
-
-std::vector<used_entry> share_queue::take_used() {
-    std::vector<used_entry> entries;
-    entries.reserve(used.size());
-    for (const auto & [key, at] : used) {
-        entries.push_back({key, at.root, at.position});
-    }
-    used.clear();
-    std::sort(entries.begin(), entries.end(), [](const used_entry & a, const used_entry & b) {
-        return std::tie(b.position, a.key) < std::tie(a.position, b.key);
-    });
-    return entries;
 }
 
 uint64_t share_queue::overhead() const {

@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace atlas::memory {
@@ -17,11 +18,12 @@ struct share_job {
     bool             is_unwanted = false; // it was deleted or superseded, and is not to be sent
 };
 
-// An entry that the tier has and that was used here.
-struct used_entry {
-    digest   key, root;
+// Entries that the tier has and that were used here.
+struct used_at {
+    digest   root;
     uint64_t position; // tokens before it
 };
+using used_entries = std::unordered_map<digest, used_at, digest_hash>;
 
 class share_queue {
   public:
@@ -29,12 +31,12 @@ class share_queue {
 
     const shared_options options;
 
-    // Queues an entry behind all others. Returns false, and counts that, where the queue would have more than its budget; an
-    // entry that alone has more is taken while there is no other. Where it throws, nothing has changed.
-    bool push(const digest & key, const digest & root, memory_entry_ptr entry);
+    // Queues an entry behind all others, and returns its sequence. Returns 0, and counts that, where the queue would have more
+    // than its budget; an entry that alone has more is taken while there is no other. Where it throws, nothing has changed.
+    uint64_t push(const digest & key, const digest & root, memory_entry_ptr entry);
 
-    // Has an entry that waits not be sent.
-    void drop(const digest & key);
+    // Has the entry of a sequence not be sent, if it still waits.
+    void drop(uint64_t of);
 
     // The next jobs in order, at most so many. They count until pop() takes as many away.
     std::vector<share_job> next(size_t max_jobs) const;
@@ -48,8 +50,8 @@ class share_queue {
 
     // Notes that an entry was used which the tier has. Beyond so many, those that are used first count.
     void note_used(const digest & key, const digest & root, uint64_t position);
-    // Those noted since the last call, the ends of conversations before their beginnings.
-    std::vector<used_entry> take_used();
+    // Takes those noted since the last call. To be put in order, and freed, without the lock: it may be many.
+    used_entries take_used() { return std::exchange(used, {}); }
 
     bool     is_half_full() const { return n_bytes > options.queue_bytes / 2; }
     uint64_t entries() const { return jobs.size(); }
@@ -65,14 +67,9 @@ class share_queue {
     uint64_t overhead() const;
 
   private:
-    struct used_at {
-        digest   root;
-        uint64_t position;
-    };
-
-    std::deque<share_job>                            jobs;
-    std::vector<share_job>                           removals;
-    std::unordered_map<digest, used_at, digest_hash> used;
+    std::deque<share_job>  jobs;
+    std::vector<share_job> removals;
+    used_entries           used;
 
     uint64_t n_bytes = 0, n_drops = 0, sequence = 0;
 };

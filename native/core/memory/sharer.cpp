@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <tuple>
+#include <utility>
 
 namespace atlas::memory {
 
@@ -14,7 +16,7 @@ constexpr auto TRY_TIME   = 2s; // for small questions
 constexpr auto WRITE_TIME = 5s; // for one value
 
 constexpr size_t JOBS_AT_ONCE = 32;
-constexpr size_t KEPT_AT_ONCE = 256;
+constexpr size_t KEPT_AT_ONCE = AT_ONCE; // as what is gone is queued again under one hold of the mutex
 
 // Runs `action` on the thread of low priority, without the lock. Returns whether the tier did what it was to do.
 template <typename F> bool sharer::unlocked(lock & held, bool is_reading, F action) {
@@ -52,6 +54,9 @@ void sharer::run() {
         try {
             act(held);
         } catch (const std::bad_alloc &) {
+            if (!held.owns_lock()) {
+                held.lock();
+            }
             state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
         }
     }
@@ -120,13 +125,20 @@ void sharer::try_again(lock & held) {
     }
 }
 
-void sharer::remove(lock & held) {
-    const auto               jobs = queue.take_removals();
+std::vector<std::string> sharer::names_of(const std::vector<share_job> & jobs) const {
     std::vector<std::string> names;
+    names.reserve(jobs.size());
     for (const share_job & job : jobs) {
         names.push_back(link.codec.name_of(job.root, job.key));
     }
-    if (unlocked(held, false, [&] { link.place.remove(names, tier_clock::now() + TRY_TIME); })) {
+    return names;
+}
+
+void sharer::remove(lock & held) {
+    const auto jobs = queue.take_removals();
+    const bool is_done =
+        unlocked(held, false, [&] { link.place.remove(names_of(jobs), tier_clock::now() + TRY_TIME); });
+    if (is_done) {
         link.write_worked();
         return;
     }
@@ -150,10 +162,11 @@ void sharer::send(lock & held) {
     const auto               jobs = queue.next(JOBS_AT_ONCE);
     std::vector<std::string> names;
     std::vector<bool>        there;
-    for (const share_job & job : jobs) {
-        names.push_back(link.codec.name_of(job.root, job.key));
-    }
-    if (!unlocked(held, false, [&] { there = link.place.probe(names, tier_clock::now() + TRY_TIME); })) {
+    const bool               is_asked = unlocked(held, false, [&] {
+        names = names_of(jobs);
+        there = link.place.probe(names, tier_clock::now() + TRY_TIME);
+    });
+    if (!is_asked) {
         return;
     }
     for (size_t i = 0; i < jobs.size() && !state.is_stopping; i++) {
@@ -213,15 +226,26 @@ bool sharer::send_one(lock & held, const share_job & job, const std::string & na
 void sharer::keep(lock & held) {
     keep_at = tier_clock::now() +
               std::chrono::duration_cast<tier_clock::duration>(std::chrono::duration<double>(queue.options.keep_s));
-    const auto used = queue.take_used();
+    using one_used = std::pair<digest, used_at>;
+    std::vector<one_used> used;
+    {
+        auto noted = queue.take_used();
+        held.unlock(); // it may be many
+        used.assign(noted.begin(), noted.end());
+        std::sort(used.begin(), used.end(), [](const one_used & a, const one_used & b) {
+            return std::tie(b.second.position, a.first) < std::tie(a.second.position, b.first);
+        });
+        noted.clear();
+        held.lock();
+    }
     for (size_t done = 0; done < used.size() && !state.is_stopping;) {
-        const size_t             n = std::min(KEPT_AT_ONCE, used.size() - done);
-        std::vector<std::string> names;
-        std::vector<bool>        there;
-        for (size_t i = done; i < done + n; i++) {
-            names.push_back(link.codec.name_of(used[i].root, used[i].key));
-        }
-        const bool is_told = unlocked(held, false, [&] {
+        const size_t      n = std::min(KEPT_AT_ONCE, used.size() - done);
+        std::vector<bool> there;
+        const bool        is_told = unlocked(held, false, [&] {
+            std::vector<std::string> names;
+            for (size_t i = done; i < done + n; i++) {
+                names.push_back(link.codec.name_of(used[i].second.root, used[i].first));
+            }
             there = link.place.keep(names, std::chrono::seconds((int64_t) queue.options.ttl_s),
                                     tier_clock::now() + WRITE_TIME);
         });
@@ -232,7 +256,7 @@ void sharer::keep(lock & held) {
             [&](shared_stats & stats) { stats.kept += (uint64_t) std::count(there.begin(), there.end(), true); });
         for (size_t i = n; i > 0; i--) { // what is gone is sent again, beginnings first
             if (!there.at(i - 1)) {
-                state.entries.share_again(used[done + i - 1].key);
+                state.entries.share_again(used[done + i - 1].first);
             }
         }
         done += n;

@@ -33,17 +33,18 @@ class sharer {
 
     template <typename F> bool unlocked(lock & held, bool is_reading, F action);
 
-    void run();
-    void act(lock & held);
-    void log_trouble(lock & held);
-    bool step(lock & held);
-    void try_again(lock & held);
-    void remove(lock & held);
-    void send(lock & held);
-    bool send_one(lock & held, const share_job & job, const std::string & name);
-    void settle(lock & held, const digest & key, bool is_there);
-    void keep(lock & held);
-    void rest(lock & held, tier_clock::duration worked);
+    void                     run();
+    void                     act(lock & held);
+    void                     log_trouble(lock & held);
+    bool                     step(lock & held);
+    void                     try_again(lock & held);
+    void                     remove(lock & held);
+    void                     send(lock & held);
+    bool                     send_one(lock & held, const share_job & job, const std::string & name);
+    void                     settle(lock & held, const digest & key, bool is_there);
+    void                     keep(lock & held);
+    std::vector<std::string> names_of(const std::vector<share_job> & jobs) const;
+    void                     rest(lock & held, tier_clock::duration worked);
 };
 
 } // namespace atlas::memory
