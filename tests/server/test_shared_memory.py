@@ -168,7 +168,7 @@ def test_a_server_without_a_disk_of_its_own(
     assert told.ask(server, ASK_CITY, atlas={}).layer == 3
     share(server)
     found = memory_status(server)
-    assert (found["disk"]["entries"], found["disk"]["problem"]) == (0, None)
+    assert (found["path"], found["disk"]["entries"], found["disk"]["problem"]) == (None, 0, None)
     answer = told.ask(server, atlas={})
     assert answer.layer == 1 or answer.reason is None
     third = start_sharing("c")

@@ -125,7 +125,7 @@ class runtime {
     std::shared_ptr<AtlasMemoryPolicy> memory_policy; // until there is a memory
     std::unique_ptr<policy_runner>     policy; // empty: Python decides
     write_back_passes                  loop_write_backs;
-    root_status                        memory_root{all_settings.values()->memory_save_path};
+    root_status                        memory_root{memory_path()};
 
     // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {};
@@ -135,6 +135,9 @@ class runtime {
     timely_calls python_calls; // of what is answered without Python, too
 
     std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part
+
+    // Where the memory keeps files; empty: nowhere.
+    std::string memory_path() const;
 
     // Returns why there is no Python; empty where there is.
     std::string start_python();

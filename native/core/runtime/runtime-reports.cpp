@@ -131,7 +131,7 @@ std::string runtime::status_json() {
         const auto stats          = store->stats();
         memory                    = stats_json(stats, store->options());
         memory["shared"]          = shared_json(stats.shared);
-        memory["path"]            = store->options().path;
+        memory["path"]            = store->options().path.empty() ? json() : json(store->options().path);
         memory["root"]            = known.root.empty() ? json() : json(known.root);
         memory["hashing"]         = known.hashing ? hashing_json(*known.hashing) : json();
         memory["state_of_others"] = {{"is_tried", known.is_trying},

@@ -34,7 +34,7 @@ static std::invalid_argument wrong(const char * setting, const std::string & pro
 
 // What servers share, by the settings. Throws std::invalid_argument that names the setting.
 static shared_options shared_by(const AtlasServerConfig & config) {
-    static const std::pair<const char *, share_policy> POLICIES[] = {
+    static constexpr std::pair<const char *, share_policy> POLICIES[] = {
         {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
 
     shared_options options;
@@ -72,7 +72,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     const shared_options shared = shared_by(*config);
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
-        options.path          = saving_off(*config).empty() ? config->memory_save_path : "";
+        options.path          = memory_path();
         options.ram_bytes     = config->l1_cache_size > 0 ? config->l1_cache_size : ram_bytes;
         options.disk_bytes    = config->l2_cache_size;
         options.preload_bytes = config->preload_size;
@@ -109,6 +109,11 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     }
     log(LogLevel::WARN, "going on without Python: no plugins, no saved contexts; " ATLAS_ROUTE_STATUS " says so");
     return true;
+}
+
+std::string runtime::memory_path() const {
+    const auto config = all_settings.values();
+    return saving_off(*config).empty() ? config->memory_save_path : "";
 }
 
 std::string runtime::start_python() {
