@@ -5,7 +5,7 @@
 const ROWS = matchMedia("(max-width: 44rem)").matches ? 5 : 12;
 
 class LivePanel {
-  static SOURCES = [["slot", "Slot"], ["ram", "RAM"], ["disk", "Disk"]];
+  static SOURCES = [["slot", "Slot"], ["ram", "RAM"], ["disk", "Disk"], ["shared", "Shared"]];
   static LAYERS = [["ram", "RAM"], ["disk", "Disk"]];
 
   constructor() {
@@ -196,7 +196,7 @@ function confirmDelete(name) {
 
 class RequestsPanel {
   static KEPT = 500;
-  static LAYERS = ["", "RAM", "disk"];
+  static LAYERS = ["", "RAM", "disk", "other servers"];
   static OUTCOMES = { ok: "good", error: "bad", refused: "warn", cancelled: "" };
   static MEMORY = { restored: "good", slot_has_it: "good", no_room: "warn", too_many_at_once: "warn", restore_failed: "bad" };
 

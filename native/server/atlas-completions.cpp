@@ -2,6 +2,7 @@
 #include "atlas-agents.h"
 #include "atlas-authenticate.h"
 #include "atlas-error.hpp"
+#include "atlas-fetch.h"
 #include "atlas-history.h"
 #include "atlas-hooks.h"
 #include "atlas-limits.h"
@@ -175,8 +176,9 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
         }
         const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
         const int n_sequences = count_prompts(data) * n_choices;
-        const int n_at_once   = atlas_active()->gate().admit(*req.atlas, n_sequences, req.should_stop);
-        max_posted            = n_at_once < n_sequences ? n_at_once : 0;
+        atlas_fetch_prompts(req, data);
+        const int n_at_once = atlas_active()->gate().admit(*req.atlas, n_sequences, req.should_stop);
+        max_posted          = n_at_once < n_sequences ? n_at_once : 0;
         if (req.atlas->meter) {
             req.atlas->meter->set_choices(n_choices, max_posted > 0);
         }

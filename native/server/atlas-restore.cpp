@@ -1,4 +1,5 @@
 #include "atlas-agents.h"
+#include "atlas-fetch.h"
 #include "atlas-lineage.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
@@ -21,6 +22,7 @@
 using atlas::MIN_GAIN_TOKENS;
 using atlas::restore_result;
 using atlas::sequence_state;
+using atlas::SHARED_TIER;
 using atlas::state_class;
 using atlas::state_part;
 
@@ -29,7 +31,7 @@ using atlas::state_part;
 //
 
 // The lookup result says whose the task is and what it may use; its tokens are looked up.
-static void find(server_task & task, const atlas::lookup_patience & patience) {
+static void find(server_task & task, const atlas::lookup_patience & patience, const server_http_req * req = nullptr) {
     auto & lookup = *task.memory;
     if (!task.params.cache_prompt) {
         lookup.result = restore_result::not_wanted;
@@ -42,14 +44,18 @@ static void find(server_task & task, const atlas::lookup_patience & patience) {
         auto &       memory  = atlas_loaded_memory()->model;
         const auto   layout  = memory.layout();
         const auto & root    = *memory.root();
+        const auto   fetched = req ? atlas_fetch_for(task, *req) : atlas::fetch_result();
         lookup.access.rewind = layout.rewind();
         lookup.match         = memory.store.find(root.of(lookup.lineage), tokens.data(), tokens.size() - 1,
                                                  layout.needs_checkpoint(), root.limit(lookup.access), patience);
         lookup.match.cut(tokens.boundary(lookup.match.n_tokens));
+        if (fetched.n_entries > 0 && lookup.match.n_tokens > fetched.n_before) {
+            lookup.match.tier = SHARED_TIER;
+        }
         atlas_find_draft(lookup, tokens.data());
         if (lookup.match.is_refused) {
             lookup.result = restore_result::too_many_at_once;
-        } else if (lookup.match.is_too_slow) {
+        } else if (lookup.match.is_too_slow || (fetched.is_too_slow && lookup.match.n_tokens == 0)) {
             lookup.result = restore_result::below_break_even;
         }
     }
@@ -62,13 +68,10 @@ static void find_for(server_task & task, const server_http_req & req) {
     }
     const atlas::phase_timer timer(req.atlas.get(), atlas::request_phase::lookup);
     atlas_active()->write_backs().on_arrival();
-    task.memory                     = std::make_shared<atlas::lookup_result>();
-    auto & lookup                   = *task.memory;
-    lookup.tenant                   = req.atlas->tenant;
-    lookup.access.session_id        = req.atlas->session;
-    lookup.access.strategy          = req.atlas->options().strategy;
-    lookup.access.max_tier          = req.atlas->options().memory_layers.value_or(lookup.access.max_tier);
-    lookup.access.seconds_per_token = atlas_active()->prefill.seconds_per_unit();
+    task.memory   = std::make_shared<atlas::lookup_result>();
+    auto & lookup = *task.memory;
+    lookup.tenant = req.atlas->tenant;
+    lookup.access = atlas_access_of(req);
     if (atlas_memory_active()) {
         lookup.lineage = atlas_lineage_of(lookup.tenant, atlas_state().adapters.now(), task.params.lora);
         atlas::lookup_patience patience;
@@ -78,7 +81,7 @@ static void find_for(server_task & task, const server_http_req & req) {
             patience = {atlas_active()->config()->pool_timeout_ms / 1000, req.should_stop};
         }
         req.atlas->set_lookup(task.memory);
-        find(task, patience);
+        find(task, patience, &req);
         if (is_first) {
             atlas_note_moved(*req.atlas, task, lookup.match);
         }

@@ -25,6 +25,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
     "l3_cache_size": ("0", 0),
+    "shared_url": ("file:///mnt/kv", "***"),
+    "shared_ttl_s": ("3600", 3600),
+    "shared_timeout_ms": ("500", 500.0),
+    "shared_connections": ("2", 2),
+    "shared_write": ("reused", "reused"),
+    "shared_queue_bytes": ("1048576", 1048576),
     "index_size": ("1048576", 1048576),
     "preload_size": ("65536", 65536),
     "auto_save_interval_s": ("1.5", 1.5),
@@ -127,9 +133,9 @@ class TestSources:
         }
         assert {row["origin"] for row in rows.values()} == {"flag" if arguments else "environment"}
 
-    def test_a_third_tier_that_there_is_not_yet(self, start_server: StartServer) -> None:
+    def test_the_size_of_a_third_tier_which_has_its_own(self, start_server: StartServer) -> None:
         assert start_server(["--atlas-l3-cache-size", "1024"]).logged(
-            "l3_cache_size of 1024 bytes does nothing: there is no third tier yet"
+            "l3_cache_size of 1024 bytes does nothing: what servers share has a limit of its own"
         )
 
     def test_every_toml_type(self, start_server: StartServer, tmp_path: Path) -> None:

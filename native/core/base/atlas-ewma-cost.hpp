@@ -35,6 +35,9 @@ class transfer_cost {
         }
     }
 
+    // 0: nothing was measured yet.
+    double seconds_per_byte() const { return byte.seconds_per_unit(); }
+
     // Whether moving so many bytes would clearly take longer than computing, which takes compute_s seconds (0: not
     // known). "Clearly", since measured times are noisy. Now and then the answer is no all the same, so that a change
     // is noticed.

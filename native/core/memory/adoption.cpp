@@ -26,7 +26,7 @@ std::vector<held_entry> catalog::held_below(const digest & parent, size_t max_en
         if (child->in_ram && found.size() < max_entries) {
             memory_access access;
             access.strategy = child->strategy;
-            access.max_tier = child->is_held_back ? access.max_tier : 1;
+            access.max_tier = child->held_for;
             found.push_back({lease(*child), access});
         }
     }

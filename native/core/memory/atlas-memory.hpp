@@ -1,5 +1,5 @@
-// The memory keeps pieces of conversations' KV state in host RAM (tier 1) and on local disk (tier 2), and finds them by
-// the tokens that made them. It knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers. HTTP
+// The memory keeps pieces of conversations' KV state in host RAM (tier 1), on local disk (tier 2) and where other servers
+// find them too (tier 3), and finds them by the tokens that made them. It knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers. HTTP
 // threads look prompts up, the token loop stores what it computed; threads of the memory's own touch the disk.
 //
 // A conversation is a chain. Its root stands for everything that makes KV incompatible (model, settings, tenant); each
@@ -14,6 +14,7 @@
 
 #include "atlas-abi.h"
 #include "atlas-facts.h"
+#include "atlas-shared-tier.hpp"
 #include "atlas-state-bytes.hpp"
 
 #include <array>
@@ -54,8 +55,10 @@ struct memory_access {
     // For put(): the entry stays in RAM, whatever max_tier says, until adopt() gives it its final root.
     bool is_held_back = false;
 
-    // The time that computing a token takes; find() does not read tier 2 where reading takes longer. 0: not known.
+    // The time that computing a token takes, and that putting back a byte does; find() does not read tier 2 where reading
+    // takes longer, nor fetch() tier 3. 0: not known.
     double seconds_per_token = 0;
+    double seconds_per_byte  = 0;
 
     // For find(): llama.cpp can roll a checkpoint back by so many tokens, so that it also serves a prefix that ends up
     // to so many tokens before it. 0 for recurrent state.
@@ -87,7 +90,7 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
     size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
-    int                           tier     = 0; // slowest tier that had to be read: 1 or 2; 0: nothing found
+    int                           tier     = 0; // slowest tier that had to be read: 1, 2 or 3; 0: nothing found
 
     bool is_too_slow = false; // the disk has more, but reading it would take longer than computing
     bool is_refused  = false; // the disk has more, but the leases of other lookups leave no room to read it
@@ -140,6 +143,8 @@ struct memory_options {
     // How long, in seconds, a tail or a checkpoint may wait before it is written: the next turn probably supersedes it.
     // Blocks are written at once, and so is everything when half of the write queue is full. 0: everything at once.
     double write_delay_s = 0;
+
+    shared_options shared; // tier 3
 
     bool sync_each = true; // sync files and directories; else a power cut may lose what flush() called durable
 };
@@ -201,6 +206,8 @@ struct memory_stats {
 
     eviction_counts evictions_ram = {}, evictions_disk = {};
     uint64_t        sessions_in_ram = 0; // sessions whose first entry is in tier 1
+
+    shared_stats shared; // tier 3
 };
 
 // What happened to an entry.
@@ -276,6 +283,17 @@ class memory_store {
     // patience ends it gets what is in RAM.
     memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                       const memory_access & access = {}, const lookup_patience & patience = {});
+
+    // Before find(), of the same prompt: where at least a block of it is missing here, brings near what tier 3 has of that,
+    // into tier 1 and, by its rules, tier 2. For HTTP threads: may wait for the network, for shared.timeout_s at most, and half
+    // of the time that it may save; ends early once is_gone() says so, which may be empty. A value that is missing, wrong or
+    // late shortens what is found.
+    fetch_result fetch(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
+                       const memory_access & access, const std::function<bool()> & is_gone = {});
+
+    // Waits, at most timeout_s seconds, until all that was put before has been sent to tier 3, or was dropped. Returns false
+    // where that did not come to pass, or tier 3 does not work.
+    bool flush_shared(double timeout_s);
 
     // Ends all waiting in find(), from now on.
     void end_waiting();

@@ -8,7 +8,6 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry, con
         return;
     }
     if (access.is_held_back) {
-        node.is_held_back = true;
         return;
     }
     if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
@@ -78,7 +77,7 @@ std::list<stored_file> catalog::start_delete(index_node & node, eviction_reason 
 // headers, records.
 uint64_t catalog::index_bytes() const {
     constexpr uint64_t IN_RAM = 400, PENDING = 300;
-    return index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries();
+    return index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries() + (sharing ? sharing->overhead() : 0);
 }
 
 // Evicts an entry from the disk to keep a budget.

@@ -206,6 +206,7 @@ bool catalog::use(match_plan & plan, lease_budget::hold & reading, const memory_
         if (piece(plan.n_kept).was_read) {
             keep_read(piece(plan.n_kept), reading);
         }
+        share_used(piece(plan.n_kept).key, access); // here, as beginnings are to be sent before ends
     }
     // deepest first: the beginning, which others share, then counts as used last, and is evicted after the ends
     for (; max_entries > 0 && plan.n_used < n; max_entries--) {

@@ -21,7 +21,7 @@ static bool is_reachable(const index_node & leaf, const std::set<digest> & roots
 }
 
 std::optional<std::vector<match_piece>> catalog::next_to_preload(const std::set<digest> & roots, size_t max_nodes,
-                                                                 std::optional<tier::place> & cursor) {
+                                                                 std::optional<tier_books::place> & cursor) {
     std::vector<match_piece> pieces;
     for (size_t n_nodes = 0; n_nodes < max_nodes && pieces.empty(); n_nodes++) {
         index_node * node = disk.last(cursor);

@@ -98,6 +98,7 @@ uint64_t catalog::forget(index_node & node) {
     const uint64_t bytes = node.ram.bytes + node.disk.bytes;
     count_eviction(node, 1, eviction_reason::forgotten);
     drop_from_ram(node);
+    unshare(node);
     if (node.pending && node.pending->is_being_written) {
         node.is_forgotten = true;
     } else {

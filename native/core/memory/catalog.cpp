@@ -15,6 +15,9 @@ catalog::catalog(const memory_options & options)
       options(options), index(options.block_tokens), ram(&index_node::ram, options.ram_bytes),
       disk(&index_node::disk, options.disk_bytes) {
     has_disk = !options.path.empty() && options.disk_bytes > 0;
+    if (options.shared.place) {
+        sharing.emplace(options.shared);
+    }
 }
 
 static uint64_t for_budget(const eviction_counts & counts) {
@@ -43,6 +46,11 @@ memory_stats catalog::stats() const {
     stats.event_drops     = events.dropped();
     stats.evicted_ram     = for_budget(stats.evictions_ram);
     stats.evicted_disk    = for_budget(stats.evictions_disk);
+    if (sharing) {
+        stats.shared.queue_entries = sharing->entries();
+        stats.shared.queue_bytes   = sharing->bytes();
+        stats.shared.drops         = sharing->drops();
+    }
     leases->add_to(stats);
     return stats;
 }
@@ -133,11 +141,16 @@ void catalog::put(const memory_entry_ptr & entry, const digest & key, const dige
     if (old) {
         count_eviction(*old, 1, eviction_reason::superseded);
         drop_from_ram(*old);
+        stop_sharing(*old);
     }
     if (is_new) {
         keep_in_ram(node, entry);
     }
+    if (access.is_held_back) {
+        node.held_for = access.max_tier;
+    }
     write_later(node, entry, access);
+    share_later(node, entry, access);
     if (old) {
         supersede(*old, node);
     }

@@ -7,7 +7,8 @@
 #include "event-log.hpp"
 #include "lease-budget.hpp"
 #include "session-index.hpp"
-#include "tier.hpp"
+#include "share-queue.hpp"
+#include "tier-books.hpp"
 #include "write-queue.hpp"
 
 #include <list>
@@ -120,7 +121,7 @@ class catalog {
     // first. Conversations come from the last in the order of eviction to the first. One call looks at about max_nodes,
     // so that the list may be empty; returns nothing when all were seen.
     std::optional<std::vector<match_piece>> next_to_preload(const std::set<digest> & roots, size_t max_nodes,
-                                                            std::optional<tier::place> & cursor);
+                                                            std::optional<tier_books::place> & cursor);
     // Whether the piece still is to be preloaded, and tier 1 would not have more than max_bytes with it: to be asked
     // before it is read, and again before preload(), which keeps in RAM what was read.
     preload_step next_step(const match_piece & piece, uint64_t max_bytes);
@@ -179,6 +180,18 @@ class catalog {
     std::list<stored_file> trim(size_t max_entries);
     uint64_t               index_bytes() const;
     bool                   is_index_full() const { return index_bytes() > options.index_bytes; }
+    // For tier 3, which servers share; nothing where there is none.
+    std::optional<share_queue> sharing;
+    // Keeps what was fetched from it, as the entry of these keys. Returns whether a lookup can find it now.
+    bool add_fetched(const memory_entry_ptr & entry, const digest & key, const digest & parent,
+                     const memory_access & access);
+    // Tells whether tier 3 has an entry, which then does not wait for it any more.
+    void note_shared(const digest & key, bool has);
+    // Queues an entry again that tier 3 has lost.
+    void share_again(const digest & key);
+    // Has a value be removed from tier 3 that is not what it should be.
+    void remove_shared(const digest & key, const digest & root);
+
     // Whether the file still is to be removed: not where an entry of the same key was written meanwhile, which replaced
     // it.
     bool must_remove(const stored_file & file) const;
@@ -191,7 +204,7 @@ class catalog {
 
     const memory_options options;
     entry_index          index;
-    tier                 ram, disk;
+    tier_books           ram, disk;
     int64_t              clock           = CLOCK_START; // counts touches
     uint64_t             bytes_to_delete = 0; // of files that are to be removed
     uint64_t             unstarted_bytes = 0; // of a file that waits until the files of its victims are removed
@@ -227,6 +240,10 @@ class catalog {
     void     drop_from_ram(index_node & node) noexcept;
     void     release_later(memory_entry_ptr entry) noexcept;
     void     write_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access);
+    void     share_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access, int uses = 0);
+    void     share_used(const digest & key, const memory_access & access);
+    void     stop_sharing(index_node & node);
+    void     unshare(index_node & node);
     void     finish_write(index_node & node);
     void     supersede(index_node & old, index_node & by);
     void     remove_replaced(const digest & key);

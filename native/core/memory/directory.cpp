@@ -1,6 +1,7 @@
 #include "directory.hpp"
 
 #include "file-descriptor.hpp"
+#include "whole-file.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,104 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const char LEFTOVER_PREFIX[] = "atlas-";
-const char LEFTOVER_SUFFIX[] = ".tmp";
-
 constexpr size_t WRITE_PIECE = 1 << 20; // bytes
-
-[[noreturn]] void fail(const std::string & what, const std::string & path, int code) {
-    throw std::system_error(code, std::generic_category(), "cannot " + what + " " + path);
-}
-
-bool make_directory(const std::string & path) {
-    if (::mkdir(path.c_str(), 0700) == 0) {
-        return true;
-    }
-    const int code = errno;
-    if (std::error_code ignored; fs::is_directory(path, ignored)) {
-        return false;
-    }
-    fail("make directory", path, code == EEXIST ? ENOTDIR : code);
-}
-
-void write_all(int fd, const uint8_t * bytes, size_t n_bytes, off_t offset, const std::string & path) {
-    for (size_t done = 0; done < n_bytes;) {
-        const ssize_t n = ::pwrite(fd, bytes + done, n_bytes - done, offset + (off_t) done);
-        if (n < 0 && errno != EINTR) {
-            fail("write", path, errno);
-        }
-        done += n > 0 ? n : 0;
-    }
-}
-
-// Returns how many bytes there were, or -1.
-ssize_t read_all(int fd, uint8_t * to, size_t n_bytes, off_t offset) {
-    size_t done = 0;
-    while (done < n_bytes) {
-        const ssize_t n = ::pread(fd, to + done, n_bytes - done, offset + (off_t) done);
-        if (n < 0 && errno != EINTR) {
-            return -1;
-        }
-        if (n == 0) {
-            break;
-        }
-        done += n > 0 ? n : 0;
-    }
-    return (ssize_t) done;
-}
-
-// Opens a new file and locks it, so that other servers do not take it for a leftover. Some file systems have no locks;
-// the file is used without one there.
-file_descriptor open_temporary(const std::string & directory, std::string & path) {
-    while (true) {
-        path = directory + "/" + LEFTOVER_PREFIX + "XXXXXX" + LEFTOVER_SUFFIX;
-        file_descriptor file(::mkostemps(path.data(), sizeof(LEFTOVER_SUFFIX) - 1, O_CLOEXEC));
-        if (!file.is_open()) {
-            fail("make a file in", directory, errno);
-        }
-        const bool  is_taken = ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-        struct stat info;
-        if (!is_taken && (::fstat(file.get(), &info) != 0 || info.st_nlink > 0)) {
-            return file;
-        }
-        // another server took the file for a leftover before it was locked
-    }
-}
-
-// A temporary file that is removed unless it was renamed.
-class temporary_file {
-  public:
-    explicit temporary_file(const std::string & directory) : fd(open_temporary(directory, path)) {}
-    temporary_file(const temporary_file &)             = delete;
-    temporary_file & operator=(const temporary_file &) = delete;
-    ~temporary_file() {
-        if (!path.empty()) {
-            ::unlink(path.c_str());
-        }
-    }
-
-    void write(const uint8_t * bytes, size_t n_bytes, off_t offset) const {
-        write_all(fd.get(), bytes, n_bytes, offset, path);
-    }
-
-    void sync() const {
-        if (::fdatasync(fd.get()) != 0) {
-            fail("sync", path, errno);
-        }
-    }
-
-    bool rename(const std::string & target) {
-        if (::rename(path.c_str(), target.c_str()) != 0) {
-            return false;
-        }
-        path.clear();
-        return true;
-    }
-
-  private:
-    std::string     path; // before fd, which fills it in
-    file_descriptor fd;
-};
 
 } // namespace
 
@@ -133,7 +37,7 @@ void sync_directory(const std::string & path) {
     const file_descriptor opened(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const bool            is_ours = opened.is_open() || (errno != ENOENT && errno != ENOTDIR && errno != EACCES);
     if (is_ours && (!opened.is_open() || ::fsync(opened.get()) != 0)) {
-        fail("sync directory", path, errno);
+        fail_on_file("sync directory", path, errno);
     }
 }
 
@@ -161,8 +65,9 @@ void directory::make() const {
 void directory::remove_leftovers() const {
     for_names_in(root + "/tmp", [&](const std::string & name) {
         const size_t n = name.size();
-        if (n < sizeof(LEFTOVER_PREFIX) + sizeof(LEFTOVER_SUFFIX) || name.rfind(LEFTOVER_PREFIX, 0) != 0 ||
-            name.substr(n - sizeof(LEFTOVER_SUFFIX) + 1) != LEFTOVER_SUFFIX) {
+        if (n < sizeof(temporary_file::PREFIX) + sizeof(temporary_file::SUFFIX) ||
+            name.rfind(temporary_file::PREFIX, 0) != 0 ||
+            name.substr(n - sizeof(temporary_file::SUFFIX) + 1) != temporary_file::SUFFIX) {
             return true;
         }
         const std::string     path = root + "/tmp/" + name;
@@ -216,14 +121,14 @@ uint64_t directory::write(file_header header, const state_bytes & data, const st
     }
     if (!file.rename(target)) {
         if (errno != ENOENT) {
-            fail("rename to", target, errno);
+            fail_on_file("rename to", target, errno);
         }
         make();
         make_directory(parent_of(leaf));
         make_directory(leaf);
         durable[header.key[0] << 8 | header.key[1]] = false;
         if (!file.rename(target)) {
-            fail("rename to", target, errno);
+            fail_on_file("rename to", target, errno);
         }
     }
     add_unsynced(header.key, leaf);
@@ -233,7 +138,7 @@ uint64_t directory::write(file_header header, const state_bytes & data, const st
 void directory::remove(const digest & key) const {
     const std::string path = file_path(key);
     if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
-        fail("remove", path, errno);
+        fail_on_file("remove", path, errno);
     }
 }
 
@@ -312,7 +217,7 @@ read_result read_file(const std::string & path, file_header & header, file_facts
 bool for_names_in(const std::string & path, const std::function<bool(const std::string &)> & act) {
     const std::unique_ptr<DIR, int (*)(DIR *)> opened(::opendir(path.c_str()), ::closedir);
     if (!opened) {
-        fail("read directory", path, errno);
+        fail_on_file("read directory", path, errno);
     }
     while (const dirent * entry = ::readdir(opened.get())) {
         const std::string name = entry->d_name;

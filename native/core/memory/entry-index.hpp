@@ -29,7 +29,7 @@ enum class eviction_rank : uint8_t {
 // Where a leaf stands in the order of eviction. The node is only compared by its address, so it may be gone.
 using eviction_place = std::tuple<eviction_rank, int64_t, index_node *>;
 
-// How a tier has an entry; only the class `tier` changes it.
+// How a tier has an entry; only the class `tier_books` changes it.
 struct tier_state {
     std::set<eviction_place>::node_type seat; // its node of the tier's order, kept here while the entry is no leaf
 
@@ -94,7 +94,10 @@ struct index_node {
     bool           is_on_the_way = false;          // a later checkpoint was kept on the same conversation
 
     bool is_preloaded = false;          // in RAM since the preload, and not used since
-    bool is_held_back = false;          // in RAM, and to be written to disk once it was adopted
+
+    int      held_for     = 1;             // in RAM, and to be kept in tiers up to this one once it was adopted
+    uint64_t share_place  = 0; // its sequence in the share queue; 0: it does not wait there
+    bool     is_in_shared = false;         // that tier had it when it was last asked
 
     tier_state                     ram, disk;
     std::list<stored_file>         file; // one where the entry is on disk

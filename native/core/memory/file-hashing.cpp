@@ -1,8 +1,8 @@
 #include "atlas-file-hashing.hpp"
 
 #include "atlas-log.hpp"
+#include "file-descriptor.hpp"
 #include "hash/xxhash/xxhash.h"
-#include "memory/file-descriptor.hpp"
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -25,8 +25,6 @@
 namespace atlas {
 
 namespace {
-
-using memory::file_descriptor;
 
 constexpr size_t PIECE       = 1 << 20; // bytes
 constexpr size_t MAX_CACHE   = 1 << 16; // bytes; then it is begun anew

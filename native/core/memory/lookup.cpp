@@ -52,6 +52,7 @@ void lookup::use(match_plan & plan, lease_budget::hold & reading, const memory_a
         return goes_on;
     });
     state.work.notify_one();
+    state.share_work.notify_one();
 }
 
 memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,

@@ -22,13 +22,13 @@ class preloader {
   private:
     using clock = std::chrono::steady_clock;
 
-    shared_state &             state;
-    reader &                   source;
-    const std::set<digest>     roots;
-    const uint64_t             max_bytes;
-    std::optional<tier::place> cursor; // conversations from here on were looked at
-    size_t                     n_failures = 0;
-    std::thread                thread; // last: it uses the others
+    shared_state &                   state;
+    reader &                         source;
+    const std::set<digest>           roots;
+    const uint64_t                   max_bytes;
+    std::optional<tier_books::place> cursor; // conversations from here on were looked at
+    size_t                           n_failures = 0;
+    std::thread                      thread; // last: it uses the others
 
     void                                    run();
     bool                                    wait_for_index();

@@ -16,8 +16,6 @@
 
 namespace atlas {
 
-using memory::file_descriptor;
-
 static constexpr size_t MAX_BYTES   = 1 << 16; // of a file
 static constexpr size_t MAX_RECORDS = 4096;
 

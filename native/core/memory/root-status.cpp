@@ -8,7 +8,7 @@ namespace atlas {
 
 file_hashing & root_status::hash_files(const std::vector<std::string> & paths) {
     if (!has_hashed(paths)) {
-        auto                              fresh = std::make_unique<file_hashing>(paths, path + "/model-hashes");
+        auto fresh = std::make_unique<file_hashing>(paths, path.empty() ? "" : path + "/model-hashes");
         const std::lock_guard<std::mutex> held(mutex);
         files.swap(fresh); // the old one is destroyed after the lock is released, as it waits for its thread's action
     }
@@ -31,7 +31,7 @@ void root_status::set(const std::string & root, const std::string & problem) {
     } else if (root.empty()) {
         log(LogLevel::INFO, now().why_not_on_disk());
     } else {
-        logf(LogLevel::INFO, "Memory is kept in %s (root %.12s)", path.c_str(), root.c_str());
+        logf(LogLevel::INFO, "Memory is kept in %s (root %.12s)", path.empty() ? "RAM" : path.c_str(), root.c_str());
     }
     changed.notify_all();
 }

@@ -29,6 +29,7 @@ void shared_state::stop_all() {
         is_stopping = true;
     }
     work.notify_all();
+    share_work.notify_all();
     stop.notify_all();
     progress.notify_all();
 }
@@ -46,6 +47,7 @@ uint64_t shared_state::unref(session taken, bool is_unwanted) {
         return !taken.chain.empty();
     });
     work.notify_one();
+    share_work.notify_one();
     return bytes;
 }
 

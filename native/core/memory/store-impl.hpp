@@ -6,7 +6,9 @@
 #include "indexer.hpp"
 #include "preloader.hpp"
 #include "reader.hpp"
+#include "shared-link.hpp"
 #include "shared-state.hpp"
+#include "sharer.hpp"
 #include "writer.hpp"
 
 #include <algorithm>
@@ -33,6 +35,9 @@ struct memory_store::impl {
     std::atomic<bool>        is_overflow_logged{false}; // of sessions
 
     std::unique_ptr<preloader> disk_preloader;
+
+    std::unique_ptr<shared_link> link; // empty: there is no tier 3
+    std::unique_ptr<sharer>      sending;
 
     // Of one of the chains that a session has.
     std::optional<session>  copy(const std::string & id);

@@ -142,7 +142,10 @@ void request_meter::count_prompt(const sequence_result & result) {
     }
     const auto how         = lookup != nullptr ? lookup->outcome() : restore_outcome();
     const bool is_restored = how.result == restore_result::restored;
-    const auto from        = !is_restored ? token_source::slot : how.tier == 1 ? token_source::ram : token_source::disk;
+    const auto from        = !is_restored              ? token_source::slot
+                             : how.tier == 1           ? token_source::ram
+                             : how.tier == SHARED_TIER ? token_source::shared
+                                                       : token_source::disk;
     count(from, result.reused_tokens);
     count(token_source::computed, result.prompt_tokens - result.reused_tokens);
 }

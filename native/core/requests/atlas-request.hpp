@@ -12,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -51,6 +52,12 @@ struct moved_prompt {
 
 // With fewer tokens behind it, what has moved costs next to nothing.
 constexpr size_t MIN_BEHIND_MOVED = 64;
+
+// What tier 3 had of a prompt.
+struct fetched_prompt {
+    size_t       n_tokens; // of the prompt
+    fetch_result result;
+};
 
 // One completion request, from parsing to its answer. Used by one thread at a time.
 class request {
@@ -99,6 +106,9 @@ class request {
     std::string               written;
 
     std::optional<moved_prompt> moved; // of the first prompt
+
+    // What was fetched for its prompts before it waited for a lease, in their order; those that were looked up are taken out.
+    std::deque<fetched_prompt> fetched;
 
     // Called once, when the request ends, however it does.
     std::function<void(const request &)> on_end;

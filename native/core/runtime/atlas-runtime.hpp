@@ -49,7 +49,7 @@ class runtime {
     // Opens the memory (ram_bytes: the budget of tier 1 where the settings have none), then starts Python and the
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
-    // start (require_python).
+    // start (require_python). Throws std::invalid_argument that names a setting of what servers share.
     bool start(bool has_model, uint64_t ram_bytes, const tenant_options & who);
 
     // What decides what stays in the memory, where the program has a policy: Python's is not asked then. Before start().
@@ -125,16 +125,19 @@ class runtime {
     std::shared_ptr<AtlasMemoryPolicy> memory_policy; // until there is a memory
     std::unique_ptr<policy_runner>     policy; // empty: Python decides
     write_back_passes                  loop_write_backs;
-    root_status                        memory_root{all_settings.values()->memory_save_path};
+    root_status                        memory_root{memory_path()};
 
     // By result and tier, 0: none.
-    std::array<std::array<std::atomic<uint64_t>, 3>, N_RESTORE_RESULTS> restores = {};
+    std::array<std::array<std::atomic<uint64_t>, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {};
 
     own_routes   for_plugins;
     call_limits  calls;
     timely_calls python_calls; // of what is answered without Python, too
 
     std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part
+
+    // Where the memory keeps files; empty: nowhere.
+    std::string memory_path() const;
 
     // Returns why there is no Python; empty where there is.
     std::string start_python();

@@ -16,7 +16,7 @@ namespace {
 // Names and values, in order of names.
 using label_list = std::map<std::string, std::string>;
 
-constexpr const char * TIER_NAMES[] = {"none", "ram", "disk"};
+constexpr const char * TIER_NAMES[] = {"none", "ram", "disk", "shared"};
 
 // Which of the bounds are shown: a series is kept for each, so those that nobody needs are left out. per_octave divides 8.
 struct shown_bounds {
@@ -142,7 +142,7 @@ void add_restores(family_list & to, const metrics & recorded, const metrics_fact
     to.begin("atlas_restores_total", "counter", "How prompts fared with the memory.");
     for (size_t result = 0; result < N_RESTORE_RESULTS; result++) {
         const bool is_restored = static_cast<restore_result>(result) == restore_result::restored;
-        for (size_t tier = is_restored ? 1 : 0; tier < (is_restored ? 3 : 1); tier++) {
+        for (size_t tier = is_restored ? 1 : 0; tier < (is_restored ? N_TIERS + 1 : 1); tier++) {
             to.add(facts.restores[result][tier],
                    {{"result", RESTORE_RESULT_NAMES[result]}, {"layer", TIER_NAMES[tier]}});
         }
@@ -195,6 +195,37 @@ void add_tiers(family_list & to, const metrics_facts & facts) {
     to.gauge("atlas_sessions", "Sessions that the memory knows.", memory.sessions);
     to.gauge("atlas_sessions_in_ram", "Sessions of which at least the beginning is in RAM.", memory.sessions_in_ram);
     to.gauge("atlas_pinned_bytes", "Bytes of pinned sessions.", memory.pinned_bytes);
+}
+
+void add_shared(family_list & to, const shared_stats & shared) {
+    if (!shared.is_on) {
+        return;
+    }
+    const auto two = [&](const char * name, const char * help, const char * label, auto first, uint64_t n_first,
+                         auto second, uint64_t n_second) {
+        to.begin(name, "counter", help);
+        to.add(n_first, {{label, first}});
+        to.add(n_second, {{label, second}});
+    };
+    to.gauge("atlas_shared_up", "1 where what servers share works, 0 where it does not.", shared.problem.empty());
+    two("atlas_shared_lookups_total", "Requests that asked what servers share for state, by what they got.", "result",
+        "hit", shared.hits, "miss", shared.lookups - shared.hits);
+    two("atlas_shared_asked_total", "Entries that were asked for, by whether they are there.", "result", "found",
+        shared.found, "missing", shared.asked - shared.found);
+    two("atlas_shared_failures_total", "Failures of what servers share, by what was to be done.", "direction", "read",
+        shared.read_failures, "write", shared.write_failures);
+    to.counter("atlas_shared_timeouts_total", "Requests that went on without shared state, as it took too long.",
+               shared.timeouts);
+    to.counter("atlas_shared_below_break_even_total",
+               "Requests that left shared state alone, as computing takes no longer.", shared.below_break_even);
+    to.counter("atlas_shared_damaged_total", "Shared values found damaged, and removed.", shared.damaged);
+    to.counter("atlas_shared_drops_total", "Entries not shared, as the queue was full.", shared.drops);
+    to.counter("atlas_shared_read_bytes_total", "Bytes of shared state read.", shared.read_bytes);
+    to.counter("atlas_shared_written_bytes_total", "Bytes of state shared.", shared.written_bytes);
+    to.gauge("atlas_shared_queue_bytes", "Bytes that wait to be shared.", shared.queue_bytes);
+    to.gauge("atlas_shared_round_trip_seconds", "What the last question to what servers share took.",
+             shared.round_trip_s);
+    to.gauge("atlas_shared_bytes_per_second", "At what rate shared state was read lately.", shared.bytes_per_s);
 }
 
 void add_pool(family_list & to, const metrics & recorded, const slot_pool_stats & pool) {
@@ -281,6 +312,7 @@ std::vector<metric_family> metrics_families(const metrics & recorded, const metr
     add_tokens(families, recorded);
     add_restores(families, recorded, facts);
     add_tiers(families, facts);
+    add_shared(families, facts.memory.shared);
     add_pool(families, recorded, facts.pool);
     add_hooks(families, facts);
     add_process(families, facts);

@@ -31,7 +31,7 @@ struct metrics_facts {
 
     std::array<uint64_t, N_PYTHON_PARTS> late = {}; // answers without Python's part
 
-    std::array<std::array<uint64_t, 3>, N_RESTORE_RESULTS> restores = {}; // by result and tier, 0: none
+    std::array<std::array<uint64_t, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {}; // by result and tier, 0: none
 };
 
 std::vector<metric_family> metrics_families(const metrics & recorded, const metrics_facts & facts);

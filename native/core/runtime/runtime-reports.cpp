@@ -65,6 +65,37 @@ static json stats_json(const memory_stats & stats, const memory_options & option
     };
 }
 
+// Null where nothing is shared.
+static json shared_json(const shared_stats & stats) {
+    if (!stats.is_on) {
+        return json();
+    }
+    return {
+        {"url", stats.address},
+        {"problem", stats.problem.empty() ? json() : json(stats.problem)},
+        {"retry_s", stats.problem.empty() ? json() : json(stats.retry_s)},
+        {"lookups", stats.lookups},
+        {"hits", stats.hits},
+        {"waited", stats.waited},
+        {"asked", stats.asked},
+        {"found", stats.found},
+        {"timeouts", stats.timeouts},
+        {"below_break_even", stats.below_break_even},
+        {"damaged", stats.damaged},
+        {"read", {{"entries", stats.read_entries}, {"bytes", stats.read_bytes}, {"failures", stats.read_failures}}},
+        {"written",
+         {{"entries", stats.written_entries},
+          {"bytes", stats.written_bytes},
+          {"failures", stats.write_failures},
+          {"already_there", stats.already_there},
+          {"drops", stats.drops}}},
+        {"kept", stats.kept},
+        {"queue", {{"entries", stats.queue_entries}, {"bytes", stats.queue_bytes}}},
+        {"round_trip_ms", stats.round_trip_s * 1000},
+        {"bytes_per_s", stats.bytes_per_s},
+    };
+}
+
 static json hashing_json(const hashing_progress & now) {
     return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
 }
@@ -85,6 +116,10 @@ static std::string why_not_kept(size_t n_slots) {
                               "prompt goes on from before that";
 }
 
+static std::string why_not_shared(const shared_stats & stats) {
+    return stats.problem.empty() ? "" : "What servers share does not work now: " + stats.problem;
+}
+
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
@@ -93,8 +128,10 @@ std::string runtime::status_json() {
     json                                notices = json::array();
     json                                memory;
     if (store && known.is_settled && known.problem.empty()) {
-        memory                    = stats_json(store->stats(), store->options());
-        memory["path"]            = store->options().path;
+        const auto stats          = store->stats();
+        memory                    = stats_json(stats, store->options());
+        memory["shared"]          = shared_json(stats.shared);
+        memory["path"]            = store->options().path.empty() ? json() : json(store->options().path);
         memory["root"]            = known.root.empty() ? json() : json(known.root);
         memory["hashing"]         = known.hashing ? hashing_json(*known.hashing) : json();
         memory["state_of_others"] = {{"is_tried", known.is_trying},
@@ -107,8 +144,8 @@ std::string runtime::status_json() {
         }
         const size_t n_inexact  = loop_write_backs.count_inexact();
         memory["inexact_slots"] = n_inexact;
-        for (const std::string & notice :
-             {known.why_not_on_disk(), known.proof, known.others, why_not_kept(n_inexact)}) {
+        for (const std::string & notice : {known.why_not_on_disk(), known.proof, known.others, why_not_kept(n_inexact),
+                                           why_not_shared(stats.shared)}) {
             if (!notice.empty()) {
                 notices.push_back(notice);
             }

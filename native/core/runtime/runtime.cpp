@@ -5,6 +5,7 @@
 #include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
+#include "atlas-make-tier.hpp"
 #include "atlas-malloc-arenas.hpp"
 #include "hook-queries.hpp"
 #include "memory-queries.hpp"
@@ -12,6 +13,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
 #include <utility>
 
 namespace atlas {
@@ -24,6 +28,37 @@ runtime::runtime(settings settings, std::string server_version, python_options o
     requests.set_hooks(embedded.hooks());
 }
 
+static std::invalid_argument wrong(const char * setting, const std::string & problem) {
+    return std::invalid_argument(std::string("--atlas-") + setting + ": " + problem);
+}
+
+// What servers share, by the settings. Throws std::invalid_argument that names the setting.
+static shared_options shared_by(const AtlasServerConfig & config) {
+    static constexpr std::pair<const char *, share_policy> POLICIES[] = {
+        {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
+
+    shared_options options;
+    const auto     named = std::find_if(std::begin(POLICIES), std::end(POLICIES),
+                                        [&](const auto & one) { return config.shared_write == one.first; });
+    if (named == std::end(POLICIES)) {
+        throw wrong("shared-write", "'" + config.shared_write + "' is not allowed: give all, reused or none");
+    }
+    options.write       = named->second;
+    options.timeout_s   = config.shared_timeout_ms / 1000;
+    options.ttl_s       = (double) config.shared_ttl_s;
+    options.queue_bytes = (uint64_t) config.shared_queue_bytes;
+    if (!config.shared_url.empty()) {
+        tier_limits limits;
+        limits.n_connections = (size_t) config.shared_connections;
+        try {
+            options.place = make_tier(config.shared_url, limits);
+        } catch (const std::invalid_argument & error) {
+            throw wrong("shared-url", error.what());
+        }
+    }
+    return options;
+}
+
 bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
     limit_malloc_arenas();
     requests.set_tenants(tenants(who));
@@ -31,18 +66,20 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     serves_model      = has_model;
     apply_hook_limits(embedded.hooks(), *config);
     if (config->l3_cache_size > 0) {
-        logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: there is no third tier yet",
+        logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: what servers share has a limit of its own",
              (long long) config->l3_cache_size);
     }
+    const shared_options shared = shared_by(*config);
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
-        options.path          = config->memory_save_path;
+        options.path          = memory_path();
         options.ram_bytes     = config->l1_cache_size > 0 ? config->l1_cache_size : ram_bytes;
         options.disk_bytes    = config->l2_cache_size;
         options.preload_bytes = config->preload_size;
         options.block_tokens  = config->block_tokens;
         options.write_delay_s = config->auto_save_interval_s;
         options.index_bytes   = config->index_size;
+        options.shared        = shared;
 
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
@@ -72,6 +109,11 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
     }
     log(LogLevel::WARN, "going on without Python: no plugins, no saved contexts; " ATLAS_ROUTE_STATUS " says so");
     return true;
+}
+
+std::string runtime::memory_path() const {
+    const auto config = all_settings.values();
+    return saving_off(*config).empty() ? config->memory_save_path : "";
 }
 
 std::string runtime::start_python() {
@@ -105,7 +147,15 @@ void runtime::let_in(request & request) {
     if (store) {
         const auto known = memory_root.now();
         if (known.problem.empty()) {
-            request.set_tiers(known.root.empty() ? std::vector<int>{1} : std::vector<int>{1, 2});
+            const auto &     options = store->options();
+            std::vector<int> tiers   = {1};
+            if (!known.root.empty() && !options.path.empty()) {
+                tiers.push_back(2);
+            }
+            if (!known.root.empty() && options.shared.place) {
+                tiers.push_back(3);
+            }
+            request.set_tiers(std::move(tiers));
         } else {
             request.degrade("the memory of this model's state is off: " + known.problem);
         }
@@ -143,7 +193,7 @@ static std::string conversations_json(std::vector<conversation> && conversations
     return text + "]";
 }
 
-// POST /v1/atlas/memory/flush: {"timeout_s": number} or nothing.
+// POST /v1/atlas/memory/flush: {"timeout_s": number, "layer": the last that is waited for} or nothing.
 http_response runtime::flush(const http_request & request) {
     if (!store) {
         return error_response(
@@ -151,7 +201,9 @@ http_response runtime::flush(const http_request & request) {
                      ? "there is no memory to flush: " + conversations_off(*config())
                      : "a router has no memory to flush: name the model whose memory is meant in the field model");
     }
-    double timeout_s = config()->shutdown_timeout_s;
+    constexpr int DISK = 2, SHARED = 3;
+    double        timeout_s = config()->shutdown_timeout_s;
+    int           through   = DISK;
     if (!request.body.empty()) {
         const bool is_deep = is_json_deeper_than(request.body, MAX_JSON_DEPTH);
         const json body    = is_deep ? json() : json::parse(request.body, nullptr, false);
@@ -162,9 +214,17 @@ http_response runtime::flush(const http_request & request) {
             if (key == "model" && value.is_string()) {
                 continue; // for a router in front of the server
             }
+            if (key == "layer") {
+                if (!value.is_number_integer() || (value != DISK && value != SHARED)) {
+                    return error_response(
+                        400, validation_error(key, "must be 2, the disk, or 3, what servers share").what());
+                }
+                through = value;
+                continue;
+            }
             if (key != "timeout_s" || !value.is_number() || !(value > 0 && value <= ATLAS_MAX_FLUSH_S)) {
                 return error_response(400, validation_error(key, "flush takes timeout_s, a number above 0 and up to " +
-                                                                     std::to_string(ATLAS_MAX_FLUSH_S))
+                                                                     std::to_string(ATLAS_MAX_FLUSH_S) + ", and layer")
                                                .what());
             }
             timeout_s = value;
@@ -177,10 +237,19 @@ http_response runtime::flush(const http_request & request) {
     if (!loop_write_backs.wait(timeout_s, request.is_admin)) {
         return error_response(500, "Failed to flush the memory: the running batches took longer than timeout_s");
     }
-    const flush_result result = store->flush(timeout_s);
-    if (!result.complete) {
+    const auto &       options = store->options();
+    const flush_result result  = store->flush(timeout_s);
+    if (!result.complete && !options.path.empty()) {
         const std::string problem = store->stats().disk_problem;
         return error_response(500, "Failed to make all of the memory durable: " +
+                                       (problem.empty() ? "it took longer than timeout_s" : problem));
+    }
+    if (through == SHARED && !options.shared.place) {
+        return error_response(400, "there is no layer 3: start the server with --atlas-shared-url");
+    }
+    if (through == SHARED && !store->flush_shared(timeout_s)) {
+        const std::string problem = store->stats().shared.problem;
+        return error_response(500, "Failed to share all of the memory: " +
                                        (problem.empty() ? "it took longer than timeout_s" : problem));
     }
     try {
@@ -239,9 +308,13 @@ bool runtime::stop() {
         log(LogLevel::WARN, "What is in RAM is lost. " + why);
     }
     memory_root.give_up();
-    if (store && !store->flush(timeout_s).complete) {
+    if (store && !store->options().path.empty() && !store->flush(timeout_s).complete) {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
              (unsigned long long) store->stats().pending_entries, timeout_s);
+    }
+    if (store && store->options().shared.place && !store->flush_shared(timeout_s)) {
+        logf(LogLevel::INFO, "%llu entries of the memory are not shared with other servers",
+             (unsigned long long) store->stats().shared.queue_entries);
     }
     if (policy) {
         policy->end();

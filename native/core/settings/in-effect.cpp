@@ -29,7 +29,7 @@ std::string saving_off(const AtlasServerConfig & config) {
 }
 
 std::string conversations_off(const AtlasServerConfig & config) {
-    const std::string off = saving_off(config);
+    const std::string off = config.shared_url.empty() ? saving_off(config) : "";
     if (!off.empty() || config.enable_auto_memory) {
         return off;
     }

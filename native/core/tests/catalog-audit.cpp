@@ -27,7 +27,7 @@ void catalog_audit::check_node(const catalog & of, const index_node & node) {
     CHECK(!node.is_pinned || node.wants_pin);
 }
 
-void catalog_audit::check_tier(const catalog & of, const tier & books, tier_state index_node::* state) {
+void catalog_audit::check_tier(const catalog & of, const tier_books & books, tier_state index_node::* state) {
     uint64_t n_entries = 0, n_bytes = 0, n_leaves = 0;
     for (const auto & [key, node] : of.index.nodes) {
         const tier_state & own        = node.*state;

@@ -17,7 +17,7 @@ struct catalog_audit {
 
   private:
     static void check_node(const catalog & of, const index_node & node);
-    static void check_tier(const catalog & of, const tier & books, tier_state index_node::* state);
+    static void check_tier(const catalog & of, const tier_books & books, tier_state index_node::* state);
     static void check_writes(const catalog & of);
     static void check_sessions(const session_index & of);
 };

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace atlas::memory {
+namespace atlas {
 
 class file_descriptor {
   public:
@@ -26,4 +26,4 @@ class file_descriptor {
     int fd;
 };
 
-} // namespace atlas::memory
+} // namespace atlas

@@ -12,9 +12,9 @@
 namespace atlas::memory {
 
 // Entries are evicted by rank, then by priority, the smallest first, and always leaf first. Only add() needs memory.
-class tier {
+class tier_books {
   public:
-    tier(tier_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
+    tier_books(tier_state index_node::* state, uint64_t budget) : budget(budget), state(state) {}
 
     const uint64_t budget; // in bytes
 

@@ -1,11 +1,11 @@
-#include "tier.hpp"
+#include "tier-books.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 
 namespace atlas::memory {
 
-void tier::add(index_node & node, uint64_t bytes) {
+void tier_books::add(index_node & node, uint64_t bytes) {
     std::set<place> fresh = {place()};
     of(node).seat         = fresh.extract(fresh.begin());
     change(*node.parent, [&] { of(*node.parent).children++; });
@@ -17,7 +17,7 @@ void tier::add(index_node & node, uint64_t bytes) {
     n_bytes += bytes;
 }
 
-void tier::remove(index_node & node) noexcept {
+void tier_books::remove(index_node & node) noexcept {
     n_entries--;
     n_bytes -= of(node).bytes;
     change(node, [&] {
@@ -29,7 +29,7 @@ void tier::remove(index_node & node) noexcept {
     change(*node.parent, [&] { of(*node.parent).children--; });
 }
 
-tier::place tier::place_of(index_node & node) const {
+tier_books::place tier_books::place_of(index_node & node) const {
     const eviction_rank rank = of(node).is_orphan    ? eviction_rank::orphan
                                : node.is_pinned      ? eviction_rank::pinned
                                : node.is_live()      ? eviction_rank::live
@@ -38,7 +38,7 @@ tier::place tier::place_of(index_node & node) const {
     return {rank, of(node).priority, &node};
 }
 
-void tier::set_priority(index_node & node) {
+void tier_books::set_priority(index_node & node) {
     int64_t priority = node.last_use;
     if (node.strategy == cache_strategy::lfu && n_entries > 0) {
         const int64_t capacity = std::max<int64_t>(1, budget / std::max<uint64_t>(1, n_bytes / n_entries));
@@ -51,7 +51,7 @@ void tier::set_priority(index_node & node) {
     change(node, [&] { of(node).priority = priority; });
 }
 
-void tier::set_priority(index_node & node, int64_t priority) {
+void tier_books::set_priority(index_node & node, int64_t priority) {
     constexpr int64_t MAX_GRACE = 1ll << 40; // a larger one judges this entry only, and not the class
     if (node.strategy == cache_strategy::adaptive && std::abs(priority - node.last_use) < MAX_GRACE) {
         double & grace = grace_of(node);
@@ -60,12 +60,12 @@ void tier::set_priority(index_node & node, int64_t priority) {
     change(node, [&] { of(node).priority = priority; });
 }
 
-double & tier::grace_of(const index_node & node) {
+double & tier_books::grace_of(const index_node & node) {
     const size_t touches = std::clamp<size_t>(node.touches, 1, TOUCH_CLASSES);
     return graces.at((size_t) node.kind).at(touches - 1);
 }
 
-index_node * tier::first(const std::function<bool(const index_node &)> & may) const {
+index_node * tier_books::first(const std::function<bool(const index_node &)> & may) const {
     for (const auto & [rank, priority, node] : leaves) {
         if (may(*node)) {
             return node;
@@ -74,7 +74,7 @@ index_node * tier::first(const std::function<bool(const index_node &)> & may) co
     return nullptr;
 }
 
-index_node * tier::last(std::optional<place> & cursor) const {
+index_node * tier_books::last(std::optional<place> & cursor) const {
     const auto end = cursor ? leaves.lower_bound(*cursor) : leaves.end();
     if (end == leaves.begin()) {
         return nullptr;

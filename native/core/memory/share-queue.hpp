@@ -1,0 +1,77 @@
+// Which entries are to be sent to the tier that servers share, in which order, and which were used that it has. In RAM only,
+// no locks; the store's mutex guards it.
+#pragma once
+
+#include "atlas-memory.hpp"
+#include "digest.hpp"
+
+#include <deque>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace atlas::memory {
+
+struct share_job {
+    digest           key, root;
+    memory_entry_ptr entry;
+    bool             is_unwanted = false; // it was deleted or superseded, and is not to be sent
+};
+
+// Entries that the tier has and that were used here.
+struct used_at {
+    digest   root;
+    uint64_t position; // tokens before it
+};
+using used_entries = std::unordered_map<digest, used_at, digest_hash>;
+
+class share_queue {
+  public:
+    explicit share_queue(const shared_options & options) : options(options) {}
+
+    const shared_options options;
+
+    // Queues an entry behind all others, and returns its sequence. Returns 0, and counts that, where the queue would have more
+    // than its budget; an entry that alone has more is taken while there is no other. Where it throws, nothing has changed.
+    uint64_t push(const digest & key, const digest & root, memory_entry_ptr entry);
+
+    // Has the entry of a sequence not be sent, if it still waits.
+    void drop(uint64_t of);
+
+    // The next jobs in order, at most so many. They count until pop() takes as many away.
+    std::vector<share_job> next(size_t max_jobs) const;
+    // Takes the first jobs away. Their entries are to be freed without the lock.
+    std::vector<memory_entry_ptr> pop(size_t n_jobs);
+
+    // Notes a key to be removed from the tier.
+    void                   push_removal(const digest & key, const digest & root);
+    std::vector<share_job> take_removals();
+    bool                   has_removals() const { return !removals.empty(); }
+
+    // Notes that an entry was used which the tier has. Beyond so many, those that are used first count.
+    void note_used(const digest & key, const digest & root, uint64_t position);
+    // Takes those noted since the last call. To be put in order, and freed, without the lock: it may be many.
+    used_entries take_used() { return std::exchange(used, {}); }
+
+    bool     is_half_full() const { return n_bytes > options.queue_bytes / 2; }
+    uint64_t entries() const { return jobs.size(); }
+    uint64_t bytes() const { return n_bytes; }
+    uint64_t drops() const { return n_drops; }
+    void     count_drop() { n_drops++; }
+
+    // Jobs count from 1, in the order of push(). All up to finished_through() were sent, or are not needed any more.
+    uint64_t last_sequence() const { return sequence; }
+    uint64_t finished_through() const { return sequence - jobs.size(); }
+
+    // RAM that it takes besides the entries.
+    uint64_t overhead() const;
+
+  private:
+    std::deque<share_job>  jobs;
+    std::vector<share_job> removals;
+    used_entries           used;
+
+    uint64_t n_bytes = 0, n_drops = 0, sequence = 0;
+};
+
+} // namespace atlas::memory
