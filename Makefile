@@ -75,7 +75,7 @@ build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from 
 
 # the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-abi atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-tier-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-abi atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
@@ -216,7 +216,8 @@ build-fuzz:
 	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	@$(BIN)/cmake -G Ninja -S native/core/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ \
-	    -DATLAS_VENDOR="$(CURDIR)/build/llama.cpp-source/vendor" -DATLAS_TOMLPLUSPLUS_INCLUDE="$(CURDIR)/build/tomlplusplus" >/dev/null
+	    -DATLAS_VENDOR="$(CURDIR)/build/llama.cpp-source/vendor" -DATLAS_TOMLPLUSPLUS_INCLUDE="$(CURDIR)/build/tomlplusplus" \
+	    -DATLAS_LIBVALKEY="$(CURDIR)/build/libvalkey" >/dev/null
 	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
 
 # What is found to reach further is kept in build-fuzz/found.

@@ -134,7 +134,7 @@ class FakeRespServer(_Listener):
     Commands that begin a connection are answered with OK.
     """
 
-    GREETINGS = (b"AUTH", b"CLIENT", b"SELECT")
+    GREETINGS: tuple[bytes, ...] = (b"AUTH", b"CLIENT", b"SELECT")
 
     def __init__(self, answer: Callable[[list[bytes]], bytes | None]) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ START_TIMEOUT_S = 60.0
 PASSWORD = "s3cret word/@:"
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "atlas-test", "AWS_SECRET_ACCESS_KEY": "a+secret/of=tests"}
 
-# What docs/shared-memory.md has an operator grant; a test holds the tier to it.
+# The least rights of a user; tests hold the tier to them.
 ACL = "~atlas:* -@all +auth +ping +exists +get +set +expire +del +select +client|setname +cluster|slots"
 
 
@@ -122,7 +122,7 @@ class Store:
 class RespServer(Store):
     """Redis, or what `program` is; `options` are words of its command line. It is empty after each start.
 
-    With `tls` it has no plain port.
+    With `tls` it has no plain port; with `client_certificate` it serves only who shows one of that authority.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class RespServer(Store):
         *,
         password: str | None = None,
         tls: "Certificates | None" = None,
+        client_certificate: bool = False,
     ) -> None:
         port = free_port()
         words: list[str | int | Path] = [program or redis_server(), "--bind", "127.0.0.1"]
@@ -142,12 +143,13 @@ class RespServer(Store):
         else:
             words += ["--port", 0, "--tls-port", port, "--tls-cert-file", tls.certificate]
             words += ["--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
-            words += ["--tls-auth-clients", "optional"]
+            words += ["--tls-auth-clients", "yes" if client_certificate else "optional"]
         if password is not None:
             words += ["--requirepass", password]
         super().__init__([str(word) for word in [*words, *options]], directory, port)
         self._password = password
         self._tls = tls
+        self._shows_certificate = client_certificate
 
     @property
     def address(self) -> str:
@@ -165,14 +167,15 @@ class RespServer(Store):
 
     def command(self, *words: str | bytes | int) -> Any:
         """What it answers; a reply that is an error is raised."""
-        client: Any = self.client()
-        return client.execute_command(*words)
+        return self.client().execute_command(*words)
 
-    def client(self) -> "valkey.Valkey":
-        """A client for this test."""
+    def client(self) -> Any:
+        """A valkey.Valkey, whose types would have each answer perhaps be awaited."""
         options: dict[str, Any] = {}
         if self._tls is not None:
             options = {"ssl": True, "ssl_ca_certs": str(self._tls.authority)}
+            if self._shows_certificate:
+                options |= {"ssl_certfile": str(self._tls.certificate), "ssl_keyfile": str(self._tls.key)}
         return valkey.Valkey("127.0.0.1", self.port, password=self._password, socket_timeout=30, **options)
 
     def serves(self) -> bool:
