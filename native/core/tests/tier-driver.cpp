@@ -21,7 +21,8 @@ std::string value_of(const std::string & key, size_t n_bytes) {
     return value;
 }
 
-json act(atlas::tier & tier, const std::string & line) {
+// `began` is set anew where making a value takes time.
+json act(atlas::tier & tier, const std::string & line, atlas::tier_deadline & began) {
     std::istringstream words(line);
     std::string        what;
     int64_t            ms = 0, ttl = 0;
@@ -33,8 +34,10 @@ json act(atlas::tier & tier, const std::string & line) {
     for (std::string key; words >> key;) {
         keys.push_back(key);
     }
-    const auto until  = atlas::tier_clock::now() + std::chrono::milliseconds(ms);
-    json       answer = json::object();
+    const std::string value = what == "put" ? value_of(keys.at(0), std::stoull(keys.at(1))) : "";
+    began                   = atlas::tier_clock::now();
+    const auto until        = began + std::chrono::milliseconds(ms);
+    json       answer       = json::object();
     if (what == "probe") {
         answer["found"] = tier.probe(keys, until);
     } else if (what == "get") {
@@ -51,7 +54,6 @@ json act(atlas::tier & tier, const std::string & line) {
             answer["text"]    = error.what();
         }
     } else if (what == "put") {
-        const std::string value = value_of(keys.at(0), std::stoull(keys.at(1)));
         tier.put(keys[0], {value}, std::chrono::seconds(ttl), until);
     } else if (what == "keep") {
         answer["found"] = tier.keep(keys, std::chrono::seconds(ttl), until);
@@ -76,10 +78,10 @@ int drive_tier(const char * url) {
     }
     std::cout << tier->traits().address << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
-        const auto began = atlas::tier_clock::now();
-        json       answer;
+        auto began = atlas::tier_clock::now();
+        json answer;
         try {
-            answer = act(*tier, line);
+            answer = act(*tier, line, began);
         } catch (const atlas::tier_error & error) {
             answer = {{"failure", (int) error.kind}, {"text", error.what()}};
         }

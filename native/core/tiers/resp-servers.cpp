@@ -55,24 +55,33 @@ std::shared_ptr<connection_pool> server_list::pool_of(const tier_host & host) {
 }
 
 std::shared_ptr<const server_map> server_list::current(tier_deadline until) {
-    const auto seen = [&] {
-        std::lock_guard held(mutex);
-        return known;
-    };
-    if (auto map = seen()) {
-        return map;
-    }
-    std::unique_lock alone(asking, until);
-    if (!alone) {
+    std::unique_lock held(mutex);
+    if (!asked.wait_until(held, until, [&] { return known || !is_asking; })) {
         throw tier_error(tier_failure::late, url.address() + ": it did not answer in time");
     }
-    if (auto map = seen()) {
-        return map;
+    if (known) {
+        return known;
     }
-    auto            map = ask(until);
-    std::lock_guard held(mutex);
-    known = map;
+    is_asking = true;
+    held.unlock();
+    std::shared_ptr<const server_map> map;
+    try {
+        map = ask(until);
+    } catch (...) {
+        end_asking(nullptr);
+        throw;
+    }
+    end_asking(map);
     return map;
+}
+
+void server_list::end_asking(std::shared_ptr<const server_map> found) {
+    {
+        std::lock_guard held(mutex);
+        is_asking = false;
+        known     = std::move(found);
+    }
+    asked.notify_all();
 }
 
 void server_list::is_wrong() {

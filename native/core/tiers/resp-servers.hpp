@@ -5,6 +5,7 @@
 #include "resp-pool.hpp"
 #include "tier-url.hpp"
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -42,6 +43,7 @@ class server_list {
   private:
     std::shared_ptr<connection_pool>  pool_of(const tier_host & host);
     std::shared_ptr<const server_map> ask(tier_deadline until);
+    void                              end_asking(std::shared_ptr<const server_map> found);
     std::shared_ptr<const server_map> read_map(const reply & slots, const tier_host & asked);
 
     const tier_url                    url;
@@ -50,8 +52,9 @@ class server_list {
     const uint64_t                    max_value_bytes;
     std::shared_ptr<const tls_client> tls;
 
-    std::timed_mutex                                        asking; // one thread asks at a time
     std::mutex                                              mutex; // of the rest
+    std::condition_variable                                 asked;
+    bool                                                    is_asking = false; // one thread at a time
     std::map<std::string, std::shared_ptr<connection_pool>> pools; // by host and port; those of the map, and of the URL
     std::shared_ptr<const server_map>                       known; // null: to be asked for
 };

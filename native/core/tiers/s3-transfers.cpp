@@ -262,7 +262,6 @@ struct transfers::running {
     std::vector<std::optional<CURLcode>>              ended;
 
     ~running() {
-        const sigpipe_guard guard;
         for (size_t i = 0; i < under_way.size(); i++) {
             end(i);
         }
@@ -270,13 +269,15 @@ struct transfers::running {
 
     void end(size_t i) {
         if (under_way[i]) {
+            const sigpipe_guard guard; // it may say goodbye over TLS
             curl_multi_remove_handle(multi, under_way[i]->easy);
             under_way[i] = nullptr;
         }
     }
 
     void perform() {
-        int n_running = 0;
+        const sigpipe_guard guard;
+        int                 n_running = 0;
         curl_multi_perform(multi, &n_running);
         int n_left = 0;
         while (const CURLMsg * message = curl_multi_info_read(multi, &n_left)) {
@@ -310,10 +311,7 @@ void transfers::run(const std::vector<request> & requests, size_t n_at_once, tie
             all.under_way.push_back(std::make_unique<transfer>(*this, requests[all.under_way.size()], until));
             curl_multi_add_handle(all.multi, all.under_way.back()->easy);
         }
-        {
-            const sigpipe_guard guard;
-            all.perform();
-        }
+        all.perform();
         while (next < requests.size() && all.ended[next]) {
             response got = all.under_way[next]->result(address, *all.ended[next], until);
             all.end(next);
