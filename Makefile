@@ -191,11 +191,12 @@ build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 sanitize sanitize-server: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
 sanitize: export TSAN_OPTIONS  := halt_on_error=1
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
-sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
+sanitize: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
 	@for tree in $(SANITIZERS); do \
-	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test atlas-tier-test --parallel $(JOBS) && \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
-	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) && \
+	    ATLAS_TEST_TIER_PROGRAM="$(CURDIR)/build-sanitize/$$tree/bin/atlas-tier-test" $(RUN) pytest tests/tiers || exit; done
 
 sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server and a library compiled with clang's sanitizers; takes half an hour, and the compilation
 	@for tree in $(SANITIZERS); do \

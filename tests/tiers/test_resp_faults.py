@@ -119,6 +119,25 @@ def test_killed_while_it_is_written_to(tmp_path: Path, *, tls: bool) -> None:
         check_whole(tier, "atlas:a")
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_connections_are_used_again(tmp_path: Path, *, tls: bool) -> None:
+    def n_connections() -> int:
+        return int(server.client().info("stats")["total_connections_received"])
+
+    with _server(tmp_path, tls=tls) as (server, url), tier_of(url) as tier:
+        keys = [f"atlas:{i}" for i in range(8)]
+        fill(tier, *keys)
+        check_whole(tier, *keys)
+        before = n_connections()
+        for _ in range(5):
+            check_whole(tier, *keys)
+            fill(tier, *keys)
+            assert tier.get(keys[0], "atlas:never").sizes == [MIB]
+            assert all(tier.keep(*keys).found)
+            assert tier.ping().failure is None
+        assert n_connections() - before == 1  # that asked
+
+
 def test_idle_connections_that_were_closed_are_no_failure(tmp_path: Path) -> None:
     with RespServer(tmp_path) as server, tier_of(server.url) as tier:
         keys = [f"atlas:{i}" for i in range(8)]

@@ -56,9 +56,9 @@ class resp_tier final : public tier {
     std::vector<bool> probe(const std::vector<std::string> & keys, tier_deadline until) override {
         const auto one = [](const std::string & key) { return command({"EXISTS", key}); };
         return in_map(until, [&](const server_map & map) {
-            const auto began = tier_clock::now();
-            auto       found = ask_all(map, use::probe, keys, one, until);
-            counters.round_trip(tier_clock::now() - began);
+            tier_clock::duration took{};
+            auto                 found = ask_all(map, use::probe, keys, one, until, &took);
+            counters.round_trip(took);
             return found;
         });
     }
@@ -153,9 +153,10 @@ class resp_tier final : public tier {
     }
 
     // One command for each key, all of a server in one write; the replies are numbers, and whether each is not 0 is returned.
+    // `took` gets the time from the last write to the last reply.
     template <typename F>
     std::vector<bool> ask_all(const server_map & map, use kind, const std::vector<std::string> & keys, F one,
-                              tier_deadline until) {
+                              tier_deadline until, tier_clock::duration * took = nullptr) {
         std::map<connection_pool *, places> of_server;
         for (size_t i = 0; i < keys.size(); i++) {
             of_server[&map.at(keys[i])].push_back(i);
@@ -175,8 +176,12 @@ class resp_tier final : public tier {
                     asked.back().first->send({text}, until);
                 }
             }
+            const auto sent = tier_clock::now();
             for (auto & [from, of] : asked) {
                 read_numbers(from, of, answers, until);
+            }
+            if (took) {
+                *took = tier_clock::now() - sent;
             }
         }
         return answers;
