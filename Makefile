@@ -75,7 +75,7 @@ build-stock: build-stock/build.ninja ## build build-stock/bin/llama-server from 
 
 # the library's own tests, and the program that writes the models of tests/archs
 build-tests: build/build.ninja
-	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-abi atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
+	@$(BIN)/cmake --build build --target atlas-unit-test atlas-memory-test atlas-tier-test atlas-runtime-test atlas-llama-test atlas-api atlas-api-test atlas-abi atlas-examples atlas-bench-pool atlas-bench-sequences test-llama-archs --parallel $(JOBS)
 
 build/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 	$(CONFIGURE) -B build -DLLAMA_ATLAS=ON $(CMAKE_ARGS)
@@ -191,11 +191,12 @@ build-sanitize/%/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 sanitize sanitize-server: export ATLAS_TEST_MODEL := $(CURDIR)/models/demo-2m-f16.gguf
 sanitize: export TSAN_OPTIONS  := halt_on_error=1
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
-sanitize: $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
+sanitize: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) ## run the library's own tests under clang's sanitizers
 	@for tree in $(SANITIZERS); do \
-	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test --parallel $(JOBS) && \
+	    $(BIN)/cmake --build build-sanitize/$$tree --target atlas-unit-test atlas-memory-test atlas-tier-test --parallel $(JOBS) && \
 	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-unit-test $(JOBS) && \
-	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) || exit; done
+	    native/core/tests/run-cases build-sanitize/$$tree/bin/atlas-memory-test $(JOBS) && \
+	    ATLAS_TEST_TIER_PROGRAM="$(CURDIR)/build-sanitize/$$tree/bin/atlas-tier-test" $(RUN) pytest tests/tiers || exit; done
 
 sanitize-server: .venv/.atlas-dev $(SANITIZERS:%=build-sanitize/%/build.ninja) build-stock ## run tests on a server and a library compiled with clang's sanitizers; takes half an hour, and the compilation
 	@for tree in $(SANITIZERS); do \
@@ -216,12 +217,13 @@ build-fuzz:
 	@command -v $(CLANG)++ >/dev/null || { echo "make: no $(CLANG)++: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	@$(BIN)/cmake -G Ninja -S native/core/fuzz -B build-fuzz -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
 	    -DCMAKE_C_COMPILER=$(CLANG) -DCMAKE_CXX_COMPILER=$(CLANG)++ \
-	    -DATLAS_VENDOR="$(CURDIR)/build/llama.cpp-source/vendor" -DATLAS_TOMLPLUSPLUS_INCLUDE="$(CURDIR)/build/tomlplusplus" >/dev/null
+	    -DATLAS_VENDOR="$(CURDIR)/build/llama.cpp-source/vendor" -DATLAS_TOMLPLUSPLUS_INCLUDE="$(CURDIR)/build/tomlplusplus" \
+	    -DATLAS_LIBVALKEY="$(CURDIR)/build/libvalkey" >/dev/null
 	@$(BIN)/cmake --build build-fuzz --parallel $(JOBS)
 
 # What is found to reach further is kept in build-fuzz/found.
 fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each; SEED=1 chooses where chance begins
-	@for target in request-fields entry-file entry-directory; do mkdir -p build-fuzz/found/$$target; \
+	@for target in request-fields entry-file entry-directory resp-replies; do mkdir -p build-fuzz/found/$$target; \
 	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/core/fuzz/corpus/$$target || exit; done
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=3'
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \

@@ -27,6 +27,9 @@ install(FILES
 # Always llama.cpp's own: the functions' names have the version of nlohmann/json in them, so only this one fits.
 install(FILES ${ATLAS_LLAMA_CPP}/vendor/nlohmann/json.hpp DESTINATION ${headers}/nlohmann ${component})
 
+# libvalkey is compiled in, and its licence wants to be beside it.
+install(FILES ${ATLAS_LIBVALKEY}/COPYING DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME libvalkey.COPYING ${component})
+
 # All in one directory, where each finds the others. The path to look in is a target's, so what upstream's own install puts
 # looks beside itself, too.
 set(libraries atlas-api llama-common mtmd llama ggml ggml-base ${GGML_AVAILABLE_BACKENDS})

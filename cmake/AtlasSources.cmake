@@ -1,5 +1,6 @@
 # Gets llama.cpp (submodule, else PyPI, else -DLLAMA_CPP_DIR) and stages a patched copy in the build tree, again only
-# when the pin or a patch changes. Sets ATLAS_LLAMA_CPP, the staged tree, and ATLAS_TOMLPLUSPLUS_INCLUDE.
+# when the pin or a patch changes. Sets ATLAS_LLAMA_CPP, the staged tree, ATLAS_TOMLPLUSPLUS_INCLUDE and
+# ATLAS_LIBVALKEY.
 
 function(atlas_stage)
     execute_process(
@@ -27,6 +28,8 @@ set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${patches} ${CMAK
 if(LLAMA_ATLAS)
     set(ATLAS_TOMLPLUSPLUS_INCLUDE ${CMAKE_BINARY_DIR}/tomlplusplus)
     atlas_stage(sdist --pin ${CMAKE_SOURCE_DIR}/cmake/tomlplusplus.pin --dest ${ATLAS_TOMLPLUSPLUS_INCLUDE})
+    set(ATLAS_LIBVALKEY ${CMAKE_BINARY_DIR}/libvalkey)
+    atlas_stage(sdist --pin ${CMAKE_SOURCE_DIR}/cmake/libvalkey.pin --dest ${ATLAS_LIBVALKEY})
 endif()
 
 # upstream would ask git, which would answer for the repository of ATLAS

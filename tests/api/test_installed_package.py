@@ -110,6 +110,7 @@ def test_what_is_installed(installed: Installed) -> None:
     }
     assert {"llama.h", "ggml.h", "gguf.h", "json.hpp"} <= headers
     files = {path.name for path in installed.prefix.rglob("*")}
+    assert "libvalkey.COPYING" in files  # its licence wants that
     assert not {name for name in files if name.startswith("llama-server")}
     for library in installed.libraries.glob("*.so"):
         # the build tree may be gone

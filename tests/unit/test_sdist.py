@@ -166,7 +166,7 @@ def test_interrupted_extraction_is_not_taken_for_complete(
     assert (fetch_sdist(pin, cache) / "x.h").is_file()
 
 
-@pytest.mark.parametrize("name", ["llama-cpp", "tomlplusplus"])
+@pytest.mark.parametrize("name", ["libvalkey", "llama-cpp", "tomlplusplus"])
 def test_pins_of_the_repository(name: str) -> None:
     pin = read_pin(REPOSITORY / "cmake" / f"{name}.pin")
     assert pin.archive.endswith(f"-{pin.version}.tar.gz")

@@ -9,14 +9,14 @@
 namespace atlas {
 
 struct tier_limits {
-    // Of what others wrote, values beyond this are refused before there is room made for them.
+    // Of what others wrote, values beyond this are refused before there is room made for them. RESP's own limit is 512 MiB.
     uint64_t max_value_bytes = 512ull << 20;
 
-    size_t n_connections = 4; // by which values are read
+    size_t n_connections = 4; // by which a server's values are read; S3 takes twice as many
 };
 
-// file:///PATH: a directory that several machines mount. Connects to nothing. Throws std::invalid_argument, which names the
-// fault and shows the right form. No error shows a password.
+// Connects to nothing. Throws std::invalid_argument, which names the fault and shows the right form, or names the package
+// that this build was made without. No error shows a password.
 std::unique_ptr<tier> make_tier(const std::string & url, const tier_limits & limits = {});
 
 } // namespace atlas

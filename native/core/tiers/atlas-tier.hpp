@@ -45,7 +45,7 @@ struct tier_traits {
     bool        is_probed = true; // one probe() of many keys costs about a round trip; else get() is asked at once
     bool        expires   = true; // put() and keep() heed their ttl
     size_t      n_at_once = 1; // values that one get() has under way at a time
-    uint64_t    max_value_bytes = 512ull << 20;
+    uint64_t    max_value_bytes = 512ull << 20; // of a larger one that others wrote nothing is read
 };
 
 // Counters since the start.
@@ -75,11 +75,12 @@ class tier {
     virtual void get(const std::vector<std::string> & keys, tier_deadline until,
                      const std::function<bool(size_t index, tier_value value)> & take) = 0;
 
-    // Stores the pieces, one behind the other, as one value, whole or not at all.
+    // Stores the pieces, one behind the other, as one value, whole or not at all. More than max_value_bytes are refused as full.
     virtual void put(const std::string & key, const std::vector<std::string_view> & pieces, std::chrono::seconds ttl,
                      tier_deadline until) = 0;
 
-    // Has the values stay for ttl from now on, and counts them as used, in the order of the keys. Whether each is there.
+    // Has the values stay for ttl from now on, and counts them as used, in the order of the keys. Whether each is there; where
+    // a tier does not expire, it does nothing, and says yes.
     virtual std::vector<bool> keep(const std::vector<std::string> & keys, std::chrono::seconds ttl,
                                    tier_deadline until) = 0;
 

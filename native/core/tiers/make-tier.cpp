@@ -1,29 +1,25 @@
 #include "atlas-make-tier.hpp"
-
 #include "directory-tier.hpp"
-
-#include <stdexcept>
+#include "resp-tier.hpp"
+#include "s3-tier.hpp"
+#include "tier-url.hpp"
 
 namespace atlas {
 
-std::unique_ptr<tier> make_tier(const std::string & url, const tier_limits & limits) {
-    const std::string FILE   = "file://";
-    const std::string scheme = url.substr(0, url.find("://"));
-    if (scheme == url) {
-        throw std::invalid_argument("there is no scheme in the URL: the form is file:///DIRECTORY");
+static std::unique_ptr<tier> make_directory_tier(const tier_url & url, const tier_limits & limits) {
+    const size_t last = url.path.find_last_not_of('/');
+    if (last == std::string::npos) {
+        url.refuse("a directory is missing");
     }
-    if (url.compare(0, FILE.size(), FILE) != 0) {
-        throw std::invalid_argument("there is no " + scheme +
-                                    ":// that could be shared: the form is file:///DIRECTORY");
+    return std::make_unique<directory_tier>(url.path.substr(0, last + 1), limits.max_value_bytes);
+}
+
+std::unique_ptr<tier> make_tier(const std::string & text, const tier_limits & limits) {
+    const tier_url url = parse_tier_url(text);
+    if (url.scheme == "s3") {
+        return make_s3_tier(url, limits);
     }
-    std::string path = url.substr(FILE.size());
-    while (path.size() > 1 && path.back() == '/') {
-        path.pop_back();
-    }
-    if (path.size() < 2 || path[0] != '/') {
-        throw std::invalid_argument("file:// needs the whole path of a directory: the form is file:///DIRECTORY");
-    }
-    return std::make_unique<directory_tier>(path, limits.max_value_bytes);
+    return url.scheme == "file" ? make_directory_tier(url, limits) : make_resp_tier(url, limits);
 }
 
 } // namespace atlas
