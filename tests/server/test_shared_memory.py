@@ -203,9 +203,9 @@ def test_metrics(start_sharing: StartSharing, shared: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--atlas-shared-url", "mnt"], "--atlas-shared-url: there is no scheme in the URL"),
+        (["--atlas-shared-url", "mnt"], "--atlas-shared-url: a shared memory's URL begins with valkey://"),
         (["--atlas-shared-url", "file://mnt/kv"], "the form is file:///DIRECTORY"),
-        (["--atlas-shared-url", "ftp://host/kv"], "there is no ftp:// that could be shared"),
+        (["--atlas-shared-url", "ftp://host/kv"], "--atlas-shared-url: a shared memory's URL begins with valkey://"),
         (
             ["--atlas-shared-write", "some"],
             "--atlas-shared-write: 'some' is not allowed: give all, reused or none",
