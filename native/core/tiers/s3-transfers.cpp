@@ -226,7 +226,9 @@ response transfers::transfer::result(const std::string & address, CURLcode code,
         if (code == CURLE_WRITE_ERROR || code == CURLE_OUT_OF_MEMORY) {
             throw std::bad_alloc();
         }
-        if (tier_clock::now() >= until) {
+        // libcurl counts whole milliseconds, and may be a little early
+        const auto by = code == CURLE_OPERATION_TIMEDOUT ? until - std::chrono::milliseconds(20) : until;
+        if (tier_clock::now() >= by) {
             throw tier_error(tier_failure::late, address + ": it did not answer in time");
         }
         if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
