@@ -8,7 +8,7 @@ import pytest
 
 from tests.server.harness import REPOSITORY
 
-TARGETS = ["request-fields", "entry-file", "entry-directory"]
+TARGETS = ["request-fields", "entry-file", "entry-directory", "sealed-value"]
 CORPUS = REPOSITORY / "native/core/fuzz/corpus"
 SECONDS = 5
 

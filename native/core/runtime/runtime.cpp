@@ -6,9 +6,11 @@
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
 #include "atlas-malloc-arenas.hpp"
+#include "given-keys.hpp"
 #include "hook-queries.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
+#include "seal-queries.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -24,11 +26,25 @@ runtime::runtime(settings settings, std::string server_version, python_options o
     requests.set_hooks(embedded.hooks());
 }
 
-bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
+void runtime::set_tenants(const tenant_options & who) {
+    tenants made(who);
+    if (!made.notice().empty() && made.notice() != tenants_notice) {
+        log(LogLevel::WARN, made.notice());
+    }
+    tenants_notice = made.notice();
+    requests.set_tenants(std::move(made));
+}
+
+bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & given) {
     limit_malloc_arenas();
-    requests.set_tenants(tenants(who));
-    const auto config = all_settings.values();
-    serves_model      = has_model;
+    const auto     config = all_settings.values();
+    tenant_options who    = given;
+    seal                  = settle_encryption(*config);
+    if (auto secret = fleet_secret(*config)) {
+        who.fleet = std::make_shared<secret_key>(std::move(*secret));
+    }
+    serves_model = has_model;
+    set_tenants(who);
     apply_hook_limits(embedded.hooks(), *config);
     if (config->l3_cache_size > 0) {
         logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: there is no third tier yet",
@@ -43,6 +59,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         options.block_tokens  = config->block_tokens;
         options.write_delay_s = config->auto_save_interval_s;
         options.index_bytes   = config->index_size;
+        options.seal          = seal;
 
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
@@ -55,7 +72,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         auto named      = who;
         named.has_names = true;
         named.all_are_admin &= named.has_keys; // else who is not named could do all
-        requests.set_tenants(tenants(named));
+        set_tenants(named);
     }
     if (store) {
         store->sessions_restored(); // by a startup hook; without Python there are none
@@ -285,6 +302,8 @@ std::optional<std::string> runtime::ask(std::string_view argument) {
 
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
+        case ATLAS_QUERY_SEAL:
+        case ATLAS_QUERY_UNSEAL:          return answer_seal_query(seal.get(), what, argument);
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return change_settings(std::string(argument));

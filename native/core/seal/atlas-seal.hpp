@@ -38,6 +38,13 @@ constexpr uint64_t sealed_bytes(uint64_t n_first, uint64_t n_rest = 0) {
            (n_rest + SEAL_CHUNK_BYTES - 1) / SEAL_CHUNK_BYTES * SEAL_TAG_BYTES;
 }
 
+// What n_sealed bytes behind the first chunk's tag hold: chunks, each with its tag. Nothing where no value has so many.
+struct sealed_rest {
+    uint64_t n_plain  = 0;
+    uint64_t n_chunks = 0;
+};
+std::optional<sealed_rest> sealed_rest_of(uint64_t n_sealed);
+
 // Whether the bytes, some 8 at least, begin as a sealed value does.
 bool begins_sealed(const void * bytes, size_t n_bytes);
 
@@ -55,13 +62,13 @@ class sealed_chunks;
 // What one use of a secret seals with; those of different uses have nothing in common. Immutable: any thread.
 class sealer {
   public:
-    // use: a short text that names it. Throws std::runtime_error where sealing_is_missing().
+    // use: a short text that names it. Throws std::runtime_error where sealing_is_missing(), or OpenSSL does not work.
     sealer(const secret_key & secret, std::string_view use);
 
     // HMAC-SHA-256 of a text: a name that tells nothing of it to who lacks the secret.
     seal_name name_of(std::string_view text) const;
 
-    // Members that seal throw std::runtime_error where the system has no random bytes, or no memory.
+    // All members may throw std::bad_alloc; those that seal throw std::runtime_error where the system has no random bytes.
 
     // A small value, as one chunk.
     std::string seal(std::string_view name, std::string_view bytes) const;
@@ -91,7 +98,7 @@ class sealed_chunks {
 
     const seal_head & head() const { return begin; }
 
-    // `to` may be where the bytes are. No chunk may be sealed twice with other bytes. Throws std::runtime_error.
+    // Both may throw std::bad_alloc. `to` may be where the bytes are. No chunk may be sealed twice with other bytes.
     void seal(uint64_t number, bool is_last, const uint8_t * bytes, size_t n_bytes, uint8_t * to, uint8_t * tag);
 
     // In place. False: the chunk is not as it was sealed, and the bytes are worth nothing.

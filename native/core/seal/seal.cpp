@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -36,7 +37,8 @@ using mac = std::array<uint8_t, SECRET_BYTES>;
 
 #ifdef ATLAS_HAS_OPENSSL
 
-[[noreturn]] void fail(const char * what) { throw std::runtime_error(std::string("OpenSSL cannot ") + what); }
+// That the algorithms work was tried when the sealer was made: what can fail later is to get memory.
+[[noreturn]] void fail() { throw std::bad_alloc(); }
 
 mac hmac(const uint8_t * key, size_t n_key, std::string_view text) {
     mac      code;
@@ -44,14 +46,14 @@ mac hmac(const uint8_t * key, size_t n_key, std::string_view text) {
     if (!HMAC(EVP_sha256(), key, (int) n_key, reinterpret_cast<const unsigned char *>(text.data()), text.size(),
               code.data(), &n) ||
         n != code.size()) {
-        fail("compute HMAC-SHA-256");
+        fail();
     }
     return code;
 }
 
 void fill_randomly(uint8_t * bytes, size_t n_bytes) {
     if (RAND_bytes(bytes, (int) n_bytes) != 1) {
-        fail("get random bytes to seal with");
+        throw std::runtime_error("OpenSSL has no random bytes to encrypt with");
     }
 }
 
@@ -91,6 +93,16 @@ std::string sealing_is_missing() {
 #endif
 }
 
+std::optional<sealed_rest> sealed_rest_of(uint64_t n_sealed) {
+    constexpr uint64_t WITH_TAG = SEAL_CHUNK_BYTES + SEAL_TAG_BYTES;
+    const uint64_t     n_end    = n_sealed % WITH_TAG;
+    if (n_end > 0 && n_end <= SEAL_TAG_BYTES) {
+        return std::nullopt;
+    }
+    const uint64_t n_chunks = n_sealed / WITH_TAG + (n_end > 0 ? 1 : 0);
+    return sealed_rest{n_sealed - n_chunks * SEAL_TAG_BYTES, n_chunks};
+}
+
 bool begins_sealed(const void * bytes, size_t n_bytes) {
     return n_bytes >= sizeof(MAGIC) && std::memcmp(bytes, MAGIC, sizeof(MAGIC)) == 0;
 }
@@ -99,6 +111,10 @@ sealer::sealer(const secret_key & secret, std::string_view use)
     : values(derived(secret, use, "values")), names(derived(secret, use, "names")) {
     const secret_key whole = derived(secret, use, "id");
     std::memcpy(id.data(), whole.data(), id.size());
+    std::string back;
+    if (unseal("", seal("", "tried"), back) != unsealed::good || back != "tried") {
+        throw std::runtime_error("OpenSSL does not give back what it encrypted");
+    }
 }
 
 seal_name sealer::name_of(std::string_view text) const { return hmac(names.data(), SECRET_BYTES, text); }
@@ -204,7 +220,7 @@ void sealed_chunks::start(bool seals, uint64_t number, bool is_last) {
                           nonce, seals) != 1 ||
         EVP_CipherUpdate(ctx, nullptr, &n, begin.data(), (int) begin.size()) != 1 ||
         EVP_CipherUpdate(ctx, nullptr, &n, reinterpret_cast<const uint8_t *>(name.data()), (int) name.size()) != 1) {
-        fail("begin AES-256-GCM");
+        fail();
     }
 }
 
@@ -216,7 +232,7 @@ void sealed_chunks::seal(uint64_t number, bool is_last, const uint8_t * bytes, s
     if ((n_bytes > 0 && EVP_EncryptUpdate(self->of[1], to, &n, bytes, (int) n_bytes) != 1) ||
         EVP_EncryptFinal_ex(self->of[1], none, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(self->of[1], EVP_CTRL_GCM_GET_TAG, SEAL_TAG_BYTES, tag) != 1) {
-        fail("seal by AES-256-GCM");
+        fail();
     }
 }
 

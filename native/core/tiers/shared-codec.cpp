@@ -39,24 +39,6 @@ class plain_codec : public shared_codec {
     uint64_t extra_bytes(uint64_t, uint64_t) const override { return 0; }
 };
 
-// What follows the first chunk of a sealed value: chunks, each with its tag, and none of them empty.
-struct rest {
-    uint64_t n_plain  = 0;
-    uint64_t n_chunks = 0;
-};
-
-std::optional<rest> rest_of(uint64_t n_sealed) {
-    constexpr uint64_t WITH_TAG = SEAL_CHUNK_BYTES + SEAL_TAG_BYTES;
-    rest               found;
-    found.n_chunks       = n_sealed / WITH_TAG + (n_sealed % WITH_TAG > 0);
-    const uint64_t n_end = n_sealed % WITH_TAG;
-    if (n_end > 0 && n_end <= SEAL_TAG_BYTES) {
-        return std::nullopt;
-    }
-    found.n_plain = n_sealed - found.n_chunks * SEAL_TAG_BYTES;
-    return found;
-}
-
 class sealed_codec : public shared_codec {
   public:
     explicit sealed_codec(const secret_key & secret) : with(secret, "shared") {}
@@ -112,7 +94,7 @@ class sealed_codec : public shared_codec {
         if (with.begin_reading(name, head, n_first, chunks) != unsealed::good || value.size() < sealed_bytes(n_first)) {
             return std::nullopt;
         }
-        const auto behind = rest_of(value.size() - sealed_bytes(n_first));
+        const auto behind = sealed_rest_of(value.size() - sealed_bytes(n_first));
         if (!behind) {
             return std::nullopt;
         }
