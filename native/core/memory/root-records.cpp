@@ -50,12 +50,13 @@ static std::string hex_of(const std::string & bytes) {
     return text;
 }
 
+static int digit_value(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
 static std::string bytes_of(const std::string & hex) {
-    static const std::string DIGITS = "0123456789abcdef";
-    std::string              bytes;
+    std::string bytes;
     for (size_t i = 0; i + 1 < hex.size(); i += 2) {
-        const size_t high = DIGITS.find(hex[i]), low = DIGITS.find(hex[i + 1]);
-        if (high == std::string::npos || low == std::string::npos) {
+        const int high = digit_value(hex[i]), low = digit_value(hex[i + 1]);
+        if (high < 0 || low < 0) {
             return "";
         }
         bytes += (char) (high << 4 | low);

@@ -1,5 +1,7 @@
 #include "shared-codec.hpp"
 
+#include "digest.hpp"
+
 #include <algorithm>
 #include <cstring>
 
@@ -11,16 +13,6 @@ constexpr size_t N_ROOT_DIGITS = 16; // enough to list or remove what is of one 
 
 std::string named(std::string_view root, std::string_view key) {
     return "atlas:1:" + std::string(root.substr(0, N_ROOT_DIGITS)) + ":" + std::string(key);
-}
-
-std::string hex(const seal_name & name) {
-    static const char DIGITS[] = "0123456789abcdef";
-    std::string       text;
-    for (const uint8_t byte : name) {
-        text += DIGITS[byte >> 4];
-        text += DIGITS[byte & 15];
-    }
-    return text;
 }
 
 class plain_codec : public shared_codec {
@@ -44,7 +36,8 @@ class sealed_codec : public shared_codec {
     explicit sealed_codec(const secret_key & secret) : with(secret, "shared") {}
 
     std::string name_of(std::string_view root, std::string_view key) const override {
-        return named(hex(with.name_of("root " + std::string(root))), hex(with.name_of("entry " + std::string(key))));
+        return named(memory::digest_hex(with.name_of("root " + std::string(root))),
+                     memory::digest_hex(with.name_of("entry " + std::string(key))));
     }
 
     std::vector<std::string_view> wrap(std::string_view name, const std::vector<std::string_view> & pieces,
