@@ -2,7 +2,7 @@
 // come none is good. Sealed by us, with any first chunk, they come as far as the header behind it: what is taken as good then
 // is what was sealed.
 #include "directory.hpp"
-#include "shared-codec.hpp"
+#include "fleet-seal.hpp"
 
 #include <unistd.h>
 
@@ -34,10 +34,10 @@ struct scratch_file {
 };
 
 struct parts {
-    scratch_file                  file;
-    secret_key                    secret{std::array<uint8_t, SECRET_BYTES>{1, 2, 3}};
-    sealer                        seal{secret, "at rest"};
-    std::unique_ptr<shared_codec> codec = make_sealed_codec(secret);
+    scratch_file file;
+    secret_key   secret{std::array<uint8_t, SECRET_BYTES>{1, 2, 3}};
+    sealer       seal{secret, "at rest"};
+    fleet_seal   shared{secret};
 };
 
 static read_result read(const parts & with, file_header & header, state_bytes & data) {
@@ -49,7 +49,10 @@ static void as_they_come(const parts & with, std::string_view bytes) {
     state_bytes scratch, data;
     std::string plain;
     file_header header;
-    require(!with.codec->unwrap("name", bytes, scratch));
+    const auto  n_plain = with.shared.plain_bytes(bytes);
+    require(!n_plain || *n_plain <= bytes.size());
+    scratch.resize(n_plain.value_or(0));
+    require(!with.shared.unwrap("name", bytes, scratch.data()));
     require(with.seal.unseal("name", bytes, plain) != unsealed::good);
     with.file.write(bytes);
     read(with, header, data); // may be a plain file, which is good
@@ -71,8 +74,13 @@ static void behind_our_head(const parts & with, std::string_view bytes) {
 static void sealed_by_us(const parts & with, std::string_view bytes, size_t n_first) {
     state_bytes            scratch, back;
     const std::string_view first = bytes.substr(0, n_first), rest = bytes.substr(n_first);
-    const auto             wrapped = with.codec->wrap("name", {first, rest}, scratch);
-    require(with.codec->unwrap("name", wrapped.front(), back) == bytes);
+    scratch.resize(fleet_seal::wrapped_bytes({first, rest}));
+    with.shared.wrap("name", {first, rest}, scratch.data());
+    const std::string_view wrapped(reinterpret_cast<const char *>(scratch.data()), scratch.size());
+    require(with.shared.plain_bytes(wrapped) == bytes.size());
+    back.resize(bytes.size());
+    require(with.shared.unwrap("name", wrapped, back.data()) &&
+            std::equal(back.begin(), back.end(), bytes.begin(), [](uint8_t a, char b) { return a == (uint8_t) b; }));
 
     auto        chunks = with.seal.begin(with.file.name(), first.size());
     std::string value(sealed_bytes(first.size(), rest.size()), '\0');

@@ -1,0 +1,40 @@
+// How an entry is called in a tier that servers share, and how its bytes lie there. This one hides nothing; one that seals
+// takes its place. Any thread; touches nothing.
+#pragma once
+
+#include "atlas-tier.hpp"
+#include "digest.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace atlas::memory {
+
+// Bytes that are to be stored, one piece behind the other. `owner` keeps those valid that are not the caller's.
+struct value_pieces {
+    std::vector<std::string_view> pieces;
+    std::shared_ptr<const void>   owner;
+};
+
+class shared_codec {
+  public:
+    virtual ~shared_codec() = default;
+
+    // The key of an entry in the tier. It ends with 64 hexadecimal digits behind a colon.
+    virtual std::string name_of(const digest & root, const digest & key) const {
+        constexpr size_t ROOT_DIGITS = 16;
+        return "atlas:1:" + digest_hex(root).substr(0, ROOT_DIGITS) + ":" + digest_hex(key);
+    }
+
+    // What is stored under the name for these bytes: the header of an entry's file, and its data. Throws std::runtime_error
+    // and std::bad_alloc.
+    virtual value_pieces wrap(const std::string &, value_pieces plain) const { return plain; }
+
+    // The bytes again that were stored under the name; nothing where it cannot be these. Throws std::bad_alloc.
+    virtual std::optional<tier_value> unwrap(const std::string &, tier_value stored) const { return stored; }
+};
+
+} // namespace atlas::memory
