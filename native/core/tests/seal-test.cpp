@@ -124,7 +124,7 @@ CASE(the_format_is_as_documented) {
     const sealer      with(secret_key(bytes), "at rest");
     static const char SEALED[] = "41544c415345414c01000000040000006c4b1af58950f648727160bff00c41286465666768696a6b6c6d6"
                                  "e6f707172737475767778797a7b7c7d7e7f8081828383184a8ed3d0a72a25c93f863662c844be51cbc8";
-    std::string sealed;
+    std::string       sealed;
     for (size_t i = 0; SEALED[i]; i += 2) {
         sealed += (char) std::stoi(std::string(SEALED + i, 2), nullptr, 16);
     }

@@ -42,9 +42,9 @@ class tier_error : public std::runtime_error {
 struct tier_traits {
     std::string scheme; // "valkey", "file", "s3", or what a plugin calls it
     std::string address; // for logs and the status; without a password
-    bool        is_probed       = true; // one probe() of many keys costs about a round trip; else get() is asked at once
-    bool        expires         = true; // put() and keep() heed their ttl
-    size_t      n_at_once       = 1; // values that one get() has under way at a time
+    bool        is_probed = true; // one probe() of many keys costs about a round trip; else get() is asked at once
+    bool        expires   = true; // put() and keep() heed their ttl
+    size_t      n_at_once = 1; // values that one get() has under way at a time
     uint64_t    max_value_bytes = 512ull << 20;
 };
 
