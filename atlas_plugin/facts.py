@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -27,6 +27,9 @@ QUERY_HOOKS = 12
 QUERY_HOOKS_ENABLE = 13
 QUERY_HOOK_TABLES = 14
 QUERY_ASK = 15
+QUERY_SEAL = 16
+QUERY_UNSEAL = 17
+SEALED_EXTRA = 80
 MAX_EVENTS = 1024
 MAX_SESSIONS = 1000
 MAX_CONVERSATIONS = 64
@@ -81,6 +84,9 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'enabled', 'type': 'bool', 'flag': '--atlas-enabled', 'env': 'ATLAS_ENABLED', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether ATLAS takes part at all; off: stock behaviour, and no Python in the process'},
     {'name': 'memory_save_path', 'type': 'string', 'flag': '--atlas-memory-path', 'env': 'ATLAS_MEMORY_PATH', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'directory for everything that survives a restart; empty: nothing is written to disk'},
     {'name': 'enable_memory_persistence', 'type': 'bool', 'flag': '--atlas-memory-persistence', 'env': 'ATLAS_MEMORY_PERSISTENCE', 'default': True, 'reload': 'restart', 'secret': False, 'help': 'whether the memory path is used; off: as if it were empty'},
+    {'name': 'encryption_key_file', 'type': 'string', 'flag': '--atlas-encryption-key-file', 'env': 'ATLAS_ENCRYPTION_KEY_FILE', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'file with the key by which what is kept under the memory path is encrypted: 32 random bytes, or these as hexadecimal digits or base64; empty: none'},
+    {'name': 'encryption_key_command', 'type': 'string', 'flag': '--atlas-encryption-key-command', 'env': 'ATLAS_ENCRYPTION_KEY_COMMAND', 'default': '', 'reload': 'restart', 'secret': True, 'help': 'line of the shell that prints that key, run once at the start; empty: none'},
+    {'name': 'shared_secret_file', 'type': 'string', 'flag': '--atlas-shared-secret-file', 'env': 'ATLAS_SHARED_SECRET_FILE', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'file with a secret that all servers of a fleet have, as a key: by it API keys name the same tenants on all, and what they share is encrypted; empty: none'},
     {'name': 'enable_auto_memory', 'type': 'bool', 'flag': '--atlas-auto', 'env': 'ATLAS_AUTO', 'default': True, 'reload': 'restart', 'secret': False, 'help': "whether conversations' KV is kept under the memory path and found again by its tokens"},
     {'name': 'l1_cache_size', 'type': 'int', 'flag': '--atlas-l1-cache-size', 'env': 'ATLAS_L1_CACHE_SIZE', 'default': 0, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV kept in RAM; 0: what --cache-ram says, which then has no cache of its own', 'min': 0, 'max': 1125899906842624},
     {'name': 'l2_cache_size', 'type': 'int', 'flag': '--atlas-l2-cache-size', 'env': 'ATLAS_L2_CACHE_SIZE', 'default': 17179869184, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV kept on disk under the memory path', 'min': 0, 'max': 1125899906842624},

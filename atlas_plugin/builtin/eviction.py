@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_plugin import facts
+from atlas_plugin.errors import ServerError
 from atlas_plugin.eviction import Eviction, LayerPolicy, Touch
 from atlas_plugin.eviction.records import PRIORITY_LIMIT
 from atlas_plugin.hookspecs import StatusReport, hookimpl
@@ -20,6 +21,7 @@ from atlas_plugin.host.worker import Worker
 from atlas_plugin.memory.teller import Teller
 from atlas_plugin.storage import private_files
 from atlas_plugin.storage.memory_records import MemoryEvents
+from atlas_plugin.storage.sealing import Sealing
 
 log = logging.getLogger("atlas")
 
@@ -44,6 +46,7 @@ class EvictionPlugin:
         self._parent = self._directory = Path()
         self._policies: dict[int, LayerPolicy] = {}
         self._is_programs = False
+        self._sealing = Sealing()
         self._teller = Teller(services.host, lambda: services.plugins.hooks)
         self._batches = self._events = self._late = 0
         self._seconds = 0.0
@@ -62,6 +65,7 @@ class EvictionPlugin:
             self._is_programs = True
             self._teller.start()
             return
+        self._sealing = Sealing(self._host if status["in_effect"]["encrypted"] else None)
         self._parent = Path(self._host.settings().text("memory_save_path")) / "policy"
         self._worker = Worker("atlas-eviction", self._work)
         self._worker.start()
@@ -176,10 +180,11 @@ class EvictionPlugin:
         policies = {}
         for layer, name in _LAYERS.items():
             if budget := memory.get(name, {}).get("budget"):
-                policies[layer] = _restored(self._find_state(layer), budget)
+                policies[layer] = _restored(self._find_state(layer), budget, self._sealing)
         with suppress(OSError):
             private_files.remove_abandoned(self._directory)
             _remove_oldest(self._parent)
+            _seal_all(self._parent, self._sealing)
         return policies
 
     def _find_state(self, layer: int) -> Path:
@@ -202,8 +207,9 @@ class EvictionPlugin:
                 for directory in (self._parent.parent, self._parent, self._directory):
                     private_files.make_directory(directory)
             for layer, policy in self._policies.items():
-                private_files.replace(self._path(layer), policy.dump())
-        except OSError as error:
+                path = self._path(layer)
+                private_files.replace(path, self._sealing.close(_name_of(path), policy.dump()))
+        except (OSError, ServerError) as error:
             where = f"check the disk space and permissions of {self._directory}"
             problem = f"Failed to save what eviction learned: {error}; {where}"
             if self._save_problem is None:
@@ -223,10 +229,21 @@ def _remove_oldest(parent: Path) -> None:
         path.unlink()
 
 
-def _restored(path: Path, budget: int) -> LayerPolicy:
+def _name_of(path: Path) -> str:
+    return f"policy/{path.parent.name}/{path.name}"
+
+
+def _seal_all(parent: Path, sealing: Sealing) -> None:
+    """Encrypt what was learned of all models, where that is from before it was switched on."""
+    for path in parent.glob("*/*.state") if sealing.is_on else ():
+        if not sealing.is_sealed(data := path.read_bytes()):
+            private_files.replace(path, sealing.close(_name_of(path), data))
+
+
+def _restored(path: Path, budget: int, sealing: Sealing) -> LayerPolicy:
     policy = LayerPolicy(budget)
     try:
-        policy.load(path.read_bytes())
+        policy.load(sealing.open(_name_of(path), path.read_bytes()))
     except FileNotFoundError:
         return policy
     except OSError as error:

@@ -22,6 +22,7 @@ from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Routes
 from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sealing import Sealing
 from atlas_plugin.storage.sessions import SessionStore
 
 log = logging.getLogger("atlas")
@@ -77,7 +78,8 @@ class MemoryPlugin:
         }
         late = keeper.problem and f"what sessions did and said is not saved yet: {keeper.problem}"
         disk = self._parts.disk_problem()
-        return StatusReport(data, [text for text in (problem, database.damage, late, disk) if text])
+        problems = (problem, database.damage, database.not_sealed, late, disk)
+        return StatusReport(data, [text for text in problems if text])
 
     @hookimpl
     def report_metrics(self) -> list[Family] | None:
@@ -123,7 +125,9 @@ class _Parts:
 
     def __init__(self, host: ServerHost, plugins: PluginManager) -> None:
         self._host = host
-        self.database = Database(Path(host.settings().text("memory_save_path")))
+        is_encrypted = host.status()["in_effect"]["encrypted"]
+        sealing = Sealing(host if is_encrypted else None)
+        self.database = Database(Path(host.settings().text("memory_save_path")), sealing)
         try:
             self.database.open()
         except AtlasError as error:

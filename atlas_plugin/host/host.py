@@ -108,6 +108,15 @@ class ServerHost(Host, HookServer, Protocol):
         All of one session; without one facts.MAX_CONVERSATIONS at most: ask again until there are none.
         """
 
+    def seal(self, name: str, data: bytes) -> bytes:
+        """Encrypt bytes that are to be kept, under a name without zero bytes.
+
+        Raises ServerError where the status does not say in `in_effect` that what is kept is encrypted.
+        """
+
+    def unseal(self, name: str, data: bytes) -> bytes:
+        """What was encrypted under that name. Raises ServerError where it was not, or was changed since."""
+
 
 class EmbeddedHost(HostClient):
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module.
@@ -159,6 +168,12 @@ class EmbeddedHost(HostClient):
     def conversations(self, session_id: str = "") -> list[Conversation]:
         answer = json_text.decode(self._query(self._lib.ATLAS_QUERY_CONVERSATIONS, session_id.encode()))
         return [Conversation(**document) for document in answer]
+
+    def seal(self, name: str, data: bytes) -> bytes:
+        return self._query(self._lib.ATLAS_QUERY_SEAL, name.encode() + b"\0" + data)
+
+    def unseal(self, name: str, data: bytes) -> bytes:
+        return self._query(self._lib.ATLAS_QUERY_UNSEAL, name.encode() + b"\0" + data)
 
     def metrics(self) -> list[Family]:
         return decode_families(self._query(self._lib.ATLAS_QUERY_METRICS))

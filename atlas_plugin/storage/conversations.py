@@ -7,8 +7,10 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from atlas_plugin import json_text
-from atlas_plugin.errors import PayloadTooLarge, ValidationError
+from atlas_plugin.errors import PayloadTooLarge, ServerError, ValidationError
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sealed_rows import name_of
+from atlas_plugin.storage.sealing import Sealing
 
 Message = Mapping[str, Any]
 
@@ -41,13 +43,14 @@ class ConversationStore:
     def load(self, session_id: str) -> list[bytes]:
         """The messages of a session, oldest first; none where there is no such session."""
         with self._database.read("load a conversation") as connection:
-            return _messages(connection, session_id)
+            return _messages(connection, session_id, self._database.sealing)
 
     def size(self, session_id: str) -> int:
         """The bytes that `load` would give."""
         with self._database.read("load a conversation") as connection:
-            query = "SELECT total(length(message)) FROM messages WHERE session_id = ?"
-            return int(connection.execute(query, (session_id,)).fetchone()[0])
+            query = "SELECT total(length(message)), count(*) FROM messages WHERE session_id = ?"
+            size, n = connection.execute(query, (session_id,)).fetchone()
+            return int(size) - int(n) * self._database.sealing.extra
 
     def append(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
         """Add messages at the end of the record, and remove old exchanges so that `limit` bytes hold it.
@@ -59,7 +62,8 @@ class ConversationStore:
         with self._database.write("record a conversation") as connection:
             query = "SELECT position, is_user, length(message) FROM messages WHERE session_id = ? ORDER BY 1"
             stored = connection.execute(query, (session_id,)).fetchall()
-            rows = [(bool(is_user), size) for _, is_user, size in stored]
+            sealing = self._database.sealing
+            rows = [(bool(is_user), size - sealing.extra) for _, is_user, size in stored]
             gone = _too_old([*rows, *((one.is_user, len(one.data)) for one in new)], limit)
             if gone.stop == len(stored) + len(new) and new:
                 raise PayloadTooLarge(
@@ -72,7 +76,7 @@ class ConversationStore:
                 [(session_id, position) for position, _, _ in stored[gone]],
             )
             kept = [one for i, one in enumerate(new, len(stored)) if not gone.start <= i < gone.stop]
-            _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept)
+            _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept, sealing)
 
     def replace(self, records: Mapping[str, Sequence[Message]], limit: int) -> dict[str, ValidationError]:
         """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
@@ -93,13 +97,16 @@ class ConversationStore:
         if packed:
             with self._database.write("record conversations") as connection:
                 for session_id, rows in packed.items():
-                    _replace(connection, session_id, rows)
+                    _replace(connection, session_id, rows, self._database.sealing)
         return problems
 
 
-def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed]) -> None:
+def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed], sealing: Sealing) -> None:
     connection.execute(_TOUCH, (session_id, time.time()))
-    stored = _messages(connection, session_id)
+    try:
+        stored = _messages(connection, session_id, sealing)
+    except ServerError:  # what cannot be read is written anew
+        stored = []
     # Most conversations only grow: messages that are stored need not be written again.
     pairs = zip(stored, rows, strict=False)
     same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
@@ -109,7 +116,7 @@ def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed]) -
         "DELETE FROM messages WHERE session_id = ? AND position = ?",
         [(session_id, position) for (position,) in positions[kept:]],
     )
-    _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:])
+    _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:], sealing)
 
 
 def _pack(messages: Sequence[Message]) -> list[_Packed]:
@@ -119,14 +126,22 @@ def _pack(messages: Sequence[Message]) -> list[_Packed]:
         raise ValidationError(f"cannot be recorded: {error}", "messages") from None
 
 
-def _insert(connection: Connection, session_id: str, position: int, rows: Sequence[_Packed]) -> None:
-    numbered = [(session_id, position + i, one.is_user, one.data) for i, one in enumerate(rows)]
+def _insert(
+    connection: Connection, session_id: str, position: int, rows: Sequence[_Packed], sealing: Sealing
+) -> None:
+    numbered = [
+        (session_id, at, one.is_user, sealing.close(name_of("messages", session_id, at), one.data))
+        for at, one in enumerate(rows, position)
+    ]
     connection.executemany(_INSERT, numbered)
 
 
-def _messages(connection: Connection, session_id: str) -> list[bytes]:
-    query = "SELECT CAST(message AS BLOB) FROM messages WHERE session_id = ? ORDER BY position"
-    return [message for (message,) in connection.execute(query, (session_id,))]
+def _messages(connection: Connection, session_id: str, sealing: Sealing) -> list[bytes]:
+    query = "SELECT position, CAST(message AS BLOB) FROM messages WHERE session_id = ? ORDER BY position"
+    return [
+        sealing.open(name_of("messages", session_id, position), message)
+        for position, message in connection.execute(query, (session_id,))
+    ]
 
 
 def _too_old(rows: Sequence[tuple[bool, int]], limit: int) -> slice:

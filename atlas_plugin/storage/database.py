@@ -13,6 +13,8 @@ from pathlib import Path
 
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
 from atlas_plugin.storage import private_files
+from atlas_plugin.storage.sealed_rows import seal_rows
+from atlas_plugin.storage.sealing import Sealing
 
 log = logging.getLogger("atlas")
 
@@ -55,8 +57,12 @@ class Database:
     ServerError when the disk or the file fails, and UnavailableError for a file that a newer version wrote.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sealing: Sealing | None = None) -> None:
         self.path = directory / "contexts.sqlite3"
+        self.sealing = sealing or Sealing()
+        """What is done to what clients saved and said; names, numbers and times are kept as they are."""
+        self.not_sealed: str | None = None
+        """Why some of it is not encrypted yet; None where that is not so."""
         self.generation = 0
         """Larger each time that another file was found or begun in the place of the one before."""
         self.damage: str | None = None
@@ -154,15 +160,37 @@ class Database:
             # one's.
             self._identity, self.generation = None, self.generation + 1
         try:
-            self._connection = _connect(self.path)
+            self._connection = self._connect()
         except sqlite3.Error as error:
             if not (_is_damage(error) and self._move_aside(error, _identity(self.path))):
                 raise
-            self._connection = _connect(self.path)
+            self._connection = self._connect()
         self._is_writable = os.access(self.path, os.W_OK)
         before, self._identity = self._identity, _identity(self.path)
         self.generation += before not in (None, self._identity)
         return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _connect(self.path)
+        try:
+            self._seal(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _seal(self, connection: sqlite3.Connection) -> None:
+        self.not_sealed = None
+        if not self.sealing.is_on:
+            return
+        try:
+            seal_rows(connection, self.sealing, self.path)
+        except (sqlite3.Error, ServerError) as error:
+            if _is_damage(error):
+                raise
+            reason = error.message if isinstance(error, ServerError) else str(error)
+            self.not_sealed = f"{self.path} holds what is not encrypted: {reason}; the next start tries again"
+            log.warning("%s", self.not_sealed)
 
     def _move_aside(self, error: BaseException, identity: tuple[int, int] | None) -> bool:
         aside = _free_name(f"{self.path}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sealed_rows import name_of
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class DocumentStore:
     def save(self, context_id: str, state: bytes) -> ContextInfo:
         """Insert or replace a document; on return it is on disk. `created` stays that of the first save."""
         now = time.time()
+        kept = self._database.sealing.close(name_of("contexts", context_id), state)
         with self._database.write("save context state") as connection:
             [(created,)] = connection.execute(
                 "INSERT INTO contexts (id, created, updated, state) VALUES (?1, ?2, ?2, ?3) ON CONFLICT (id) "
                 "DO UPDATE SET updated = excluded.updated, state = excluded.state RETURNING created",
-                (context_id, now, state),
+                (context_id, now, kept),
             ).fetchall()
         return ContextInfo(context_id, len(state), created, now)
 
@@ -41,7 +43,8 @@ class DocumentStore:
             ).fetchone()
         if row is None:
             return None
-        created, updated, state = row
+        created, updated, kept = row
+        state = self._database.sealing.open(name_of("contexts", context_id), kept)
         return ContextInfo(context_id, len(state), created, updated), state
 
     def delete(self, context_id: str) -> int | None:
@@ -50,4 +53,4 @@ class DocumentStore:
             rows = connection.execute(
                 "DELETE FROM contexts WHERE id = ? RETURNING length(state)", (context_id,)
             ).fetchall()
-        return int(rows[0][0]) if rows else None
+        return max(0, int(rows[0][0]) - self._database.sealing.extra) if rows else None

@@ -59,7 +59,7 @@ def page(database: Database, limit: int, after: str = "", tenant: str | None = N
     return [
         Listed(
             context_id,
-            size,
+            None if size is None else max(0, size - database.sealing.extra),
             created,
             updated,
             None if tokens is None else ListedSession(tokens, last_used, bool(pinned), created_at),

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from atlas_plugin import facts
+from atlas_plugin.errors import ServerError
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.memory_records import Session
+from atlas_plugin.storage.sealed_rows import name_of
+from atlas_plugin.storage.sealing import Sealing
 
 _KEY_BYTES = 32
 _MAX_CHAINS = 4
@@ -39,7 +42,7 @@ typeof(session_id) = 'text' AND session_id NOT GLOB '*[^-A-Za-z0-9._:/]*' AND
 length(session_id) = length(CAST(session_id AS BLOB)) AND
 typeof(tokens) = 'integer' AND tokens >= 0 AND typeof(last_used) = 'real' AND abs(last_used) < 1e300
 """
-_SOUND_CHAIN = f"typeof(root) = 'text' AND typeof(chain) = 'blob' AND length(chain) % {_KEY_BYTES} = 0"
+_SOUND_CHAIN = "typeof(root) = 'text' AND typeof(chain) = 'blob'"
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,9 @@ class SessionStore:
             for one in sessions:
                 connection.execute(_UPSERT, (one.session_id, one.tokens, one.last_used, one.pinned, now))
                 if (chain := chains.get(one.session_id)) is not None:
-                    connection.execute(
-                        _UPSERT_CHAIN, (one.session_id, root, one.last_used, bytes.fromhex("".join(chain)))
-                    )
+                    packed = bytes.fromhex("".join(chain))
+                    kept = self._database.sealing.close(name_of("chains", one.session_id, root), packed)
+                    connection.execute(_UPSERT_CHAIN, (one.session_id, root, one.last_used, kept))
                     connection.execute(_DELETE_OLD_CHAINS, (one.session_id,))
             connection.executemany(
                 "UPDATE sessions SET pinned = ? WHERE session_id = ?",
@@ -131,8 +134,9 @@ class SessionStore:
                 (after, last),
             ).fetchall()
         chains: dict[str, dict[str, list[str]]] = {}
-        for session_id, root, chain in stored:
-            chains.setdefault(session_id, {})[root] = _unpacked(chain)
+        for session_id, root, kept in stored:
+            if (chain := _unpacked(self._database.sealing, session_id, root, kept)) is not None:
+                chains.setdefault(session_id, {})[root] = chain
         return [
             StoredSession(session_id, tokens, last_used, bool(pinned), chains.get(session_id, {}))
             for session_id, tokens, last_used, pinned in rows
@@ -196,5 +200,12 @@ class SessionStore:
             return cursor.rowcount
 
 
-def _unpacked(chain: bytes) -> list[str]:
+def _unpacked(sealing: Sealing, session_id: str, root: str, kept: bytes) -> list[str] | None:
+    """The keys; None where the row is damaged."""
+    try:
+        chain = sealing.open(name_of("chains", session_id, root), kept)
+    except ServerError:
+        return None
+    if len(chain) % _KEY_BYTES:
+        return None
     return [chain[start : start + _KEY_BYTES].hex() for start in range(0, len(chain), _KEY_BYTES)]

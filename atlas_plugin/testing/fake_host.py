@@ -1,5 +1,6 @@
 """A host without a server, for tests."""
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from atlas_plugin import facts, json_text
+from atlas_plugin.errors import ServerError
 from atlas_plugin.host.client import HostClient
 from atlas_plugin.host.hook_server import HookCall
 from atlas_plugin.host.host import LogLevel, SessionAction
@@ -20,6 +22,13 @@ from atlas_plugin.storage.memory_records import (
     Session,
     SessionEdit,
 )
+
+_SEALED = b"ATLASEAL"
+_TURNED = bytes(255 - byte for byte in range(256))
+
+
+def _mark(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest().ljust(facts.SEALED_EXTRA - len(_SEALED))
 
 
 class FakeHost(HostClient):
@@ -87,7 +96,7 @@ class FakeHost(HostClient):
             "uptime_seconds": 1.5,
         }
 
-    def _in_effect(self) -> dict[str, str | None]:
+    def _in_effect(self) -> dict[str, Any]:
         """What the settings come to. The sentences are for tests: a server's say how to turn it on."""
         settings = self.settings()
         saves = bool(settings.flag("enable_memory_persistence") and settings.text("memory_save_path"))
@@ -97,6 +106,8 @@ class FakeHost(HostClient):
             "saving_off": None if saves else "nothing is saved",
             "conversations_off": None if keeps else "no conversations are kept",
             "metrics_off": None if counts else "nothing is counted",
+            "encrypted": saves
+            and bool(settings.text("encryption_key_file") or settings.text("encryption_key_command")),
             "log_level": "debug" if settings.flag("verbose_logging") else settings.text("log_level"),
         }
 
@@ -172,6 +183,16 @@ class FakeHost(HostClient):
         for one in own:
             self.queue.remove(one)
         return own
+
+    def seal(self, name: str, data: bytes) -> bytes:
+        """Turn the bits around: no encryption, but nothing can be read, or taken for another's."""
+        return _SEALED + _mark(name) + data.translate(_TURNED)
+
+    def unseal(self, name: str, data: bytes) -> bytes:
+        """What `seal` was given."""
+        if not data.startswith(_SEALED + _mark(name)):
+            raise ServerError("it was not sealed under that name")
+        return data[facts.SEALED_EXTRA :].translate(_TURNED)
 
     def metrics(self) -> list[Family]:
         """From `families`."""

@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 8
+#define ATLAS_ABI_VERSION 9
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -52,7 +52,8 @@ extern "C" {
 /* What atlas_host_api.query answers; JSON unless it says otherwise. `argument` is empty unless it says otherwise.
  *
  * STATUS: an object with initialized, model, context_pool_size, uptime_seconds and the like, live; notices; and in_effect, what
- *   the settings come to: {"saving_off", "conversations_off", "metrics_off": why, or null; "log_level"}.
+ *   the settings come to: {"saving_off", "conversations_off", "metrics_off": why, or null; "log_level"; "encrypted": whether
+ *   what is kept is}.
  * SETTINGS: an array, one object a setting, with name, flag, env, type, value, default, origin, reload, secret, help and,
  *   where there are limits, min and max.
  * MEMORY_EVENTS: takes at most ATLAS_MAX_EVENTS off the queue; an array of atlas_memory_event. One thread at a time.
@@ -93,7 +94,10 @@ extern "C" {
  *   goes on.
  * ASK: calls a route of the server's own, whatever key it would need. argument: {"method", "path", "body": text, "tenant": whose
  *   memory it uses, "is_admin": bool, "timeout_ms": 1 to ATLAS_MAX_ASK_MS}; answers {"status", "body": text}. No hook on the path
- *   of requests is asked. Blocks; a route of /v1/atlas is not left at the timeout. */
+ *   of requests is asked. Blocks; a route of /v1/atlas is not left at the timeout.
+ * SEAL, UNSEAL: encrypts bytes that are to be kept, and gives them back. argument: their name, a zero byte, the bytes; answers the
+ *   others, of which the encrypted ones are ATLAS_SEALED_EXTRA longer. Fails where nothing is encrypted, which STATUS tells in
+ *   in_effect; UNSEAL also where the bytes were not encrypted under that name by this key, or were changed. Not JSON. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -109,6 +113,10 @@ extern "C" {
 #define ATLAS_QUERY_HOOKS_ENABLE    13
 #define ATLAS_QUERY_HOOK_TABLES     14
 #define ATLAS_QUERY_ASK             15
+#define ATLAS_QUERY_SEAL            16
+#define ATLAS_QUERY_UNSEAL          17
+
+#define ATLAS_SEALED_EXTRA 80 /* bytes */
 
 /* The most that one query answers. */
 #define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */

@@ -8,7 +8,7 @@ import pytest
 
 from tests.server.harness import REPOSITORY
 
-TARGETS = ["request-fields", "entry-file", "entry-directory", "resp-replies"]
+TARGETS = ["request-fields", "entry-file", "entry-directory", "resp-replies", "sealed-value"]
 CORPUS = REPOSITORY / "native/core/fuzz/corpus"
 SECONDS = 5
 

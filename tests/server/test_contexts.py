@@ -214,6 +214,7 @@ class TestRefusals:
             "saving_off": text,
             "conversations_off": text,
             "metrics_off": None,
+            "encrypted": False,
             "log_level": "info",
         }
         assert document["status"] == "healthy"

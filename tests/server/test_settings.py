@@ -21,6 +21,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "enabled": ("yes", True),
     "memory_save_path": ("gedächtnis", "gedächtnis"),
     "enable_memory_persistence": ("off", False),
+    "encryption_key_file": ("no-file", "no-file"),
+    "encryption_key_command": ("no-command", "***"),
+    "shared_secret_file": ("secret", "secret"),
     "enable_auto_memory": ("no", False),
     "l1_cache_size": ("1048576", 1048576),
     "l2_cache_size": ("0", 0),
@@ -123,7 +126,12 @@ class TestSources:
     @pytest.mark.parametrize("give", [as_flags, as_environment])
     def test_every_type(self, start_server: StartServer, tmp_path: Path, server: Server, give: Give) -> None:
         prefix = server.get("/v1/atlas/status").json()["data"]["python"]["prefix"]
-        places = {"plugins_dir": f"{tmp_path}/größe", "python_home": prefix}
+        places = {
+            "plugins_dir": f"{tmp_path}/größe",
+            "python_home": prefix,
+            "shared_secret_file": f"{tmp_path}/secret",
+        }
+        Path(places["shared_secret_file"]).write_text("0123456789abcdef" * 4, encoding="ascii")
         Path(places["plugins_dir"]).mkdir()
         arguments, environment = give({name: places.get(name, text) for name, (text, _) in VALUES.items()})
         server = start_server(arguments, environment)

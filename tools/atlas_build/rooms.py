@@ -11,16 +11,26 @@ from atlas_build.console import REPOSITORY
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "include": (),
     "core/base": ("include",),
+    "core/seal": ("include", "core/base"),
     "core/settings": ("include", "core/base"),
     "core/tiers": ("include", "core/base"),
-    "core/memory": ("include", "core/base", "core/settings", "core/tiers"),
+    "core/memory": ("include", "core/base", "core/seal", "core/settings", "core/tiers"),
     "core/metrics": ("include", "core/base", "core/memory"),
     "core/hooks": ("include", "core/base"),
-    "core/requests": ("include", "core/base", "core/settings", "core/memory", "core/metrics", "core/hooks"),
+    "core/requests": (
+        "include",
+        "core/base",
+        "core/seal",
+        "core/settings",
+        "core/memory",
+        "core/metrics",
+        "core/hooks",
+    ),
     "core/python": ("include", "core/base", "core/hooks"),
     "core/runtime": (
         "include",
         "core/base",
+        "core/seal",
         "core/settings",
         "core/tiers",
         "core/memory",
@@ -29,7 +39,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "core/requests",
         "core/python",
     ),
-    "llama": ("include", "core/base", "core/memory"),
+    "llama": ("include", "core/base", "core/seal", "core/memory"),
 }
 # Beside the rooms' own headers, core uses these, which llama.cpp vendors.
 VENDORED = re.compile(r"(nlohmann|hash)/|toml\+\+/")

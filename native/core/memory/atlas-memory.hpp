@@ -28,6 +28,8 @@
 
 namespace atlas {
 
+class sealer;
+
 using memory_tokens = std::vector<int32_t>;
 
 enum class entry_kind : uint8_t {
@@ -145,6 +147,9 @@ struct memory_options {
     double write_delay_s = 0;
 
     shared_options shared; // tier 3
+    // Files of tier 2 are encrypted by it, and those that are not are, one by one, replaced. Null: they are written as they
+    // are, and encrypted ones are foreign.
+    std::shared_ptr<const sealer> seal = nullptr;
 
     bool sync_each = true; // sync files and directories; else a power cut may lose what flush() called durable
 };
@@ -198,6 +203,7 @@ struct memory_stats {
     uint64_t    read_failures  = 0; // files that the system refused to read
     uint64_t    bad_checksum   = 0; // damaged files met; they are removed
     uint64_t    foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
+    uint64_t    plain_files    = 0; // files found that are not encrypted, and are to be
     bool        index_complete = false; // the index has been rebuilt from the disk
     uint64_t    preloaded_entries = 0, preloaded_bytes = 0; // read back into RAM before a request asked for them
     bool        preload_complete = false; // preloading has ended

@@ -3,11 +3,14 @@
 // that may fit nevertheless.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace atlas {
+
+class sealer;
 
 struct root_record {
     std::string root; // 64 hexadecimal digits
@@ -28,8 +31,10 @@ struct root_record {
 // std::bad_alloc.
 class root_records {
   public:
-    // Empty: no directory, and no records.
-    explicit root_records(const std::string & memory_path) : path(memory_path.empty() ? "" : memory_path + "/roots") {}
+    // Empty: no directory, and no records. seal: lines are written encrypted, and files that are not are replaced when they
+    // are read.
+    explicit root_records(const std::string & memory_path, std::shared_ptr<const sealer> seal = nullptr)
+        : path(memory_path.empty() ? "" : memory_path + "/roots"), seal(std::move(seal)) {}
 
     // At most 4,096.
     std::vector<root_record> read() const;
@@ -38,7 +43,11 @@ class root_records {
     void add(const root_record & record) const;
 
   private:
-    std::string path;
+    std::string                   path;
+    std::shared_ptr<const sealer> seal;
+
+    std::string opened(const std::string & root, const std::string & text) const;
+    std::string closed(const std::string & root, const std::string & lines) const;
 };
 
 } // namespace atlas

@@ -10,7 +10,7 @@ void catalog::write_later(index_node & node, const memory_entry_ptr & entry, con
     if (access.is_held_back) {
         return;
     }
-    if (file_bytes(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
+    if (bytes_on_disk(entry->tokens.size(), entry->data.size()) > disk.budget || !queue.push(node, entry)) {
         counters.write_drops++;
     }
     update_pin(node);
@@ -88,6 +88,10 @@ std::list<stored_file> catalog::evict_from_disk(index_node & victim) {
     return to_delete;
 }
 
+uint64_t catalog::bytes_on_disk(size_t n_tokens, uint64_t data_bytes) const {
+    return options.seal ? sealed_file_bytes(n_tokens, data_bytes) : file_bytes(n_tokens, data_bytes);
+}
+
 bool catalog::must_remove(const stored_file & file) const {
     const index_node * node = index.find(file.key);
     return !node || !node->disk.present;
@@ -108,7 +112,7 @@ std::optional<write_task> catalog::begin_write(const disk_job & job) {
     task.header.tokens     = node->tokens;
     task.header.position   = node->position;
     task.header.data_bytes = task.entry->data.size();
-    const uint64_t bytes   = file_bytes(node->tokens.size(), task.header.data_bytes);
+    const uint64_t bytes   = bytes_on_disk(node->tokens.size(), task.header.data_bytes);
     if (!may_evict() && disk.bytes() + bytes > disk.budget) {
         queue.postpone();
         return std::nullopt;

@@ -255,6 +255,7 @@ class catalog {
     std::list<stored_file> evict_from_disk(index_node & victim);
     bool                   leave_index(std::list<stored_file> & files);
 
+    uint64_t         bytes_on_disk(size_t n_tokens, uint64_t data_bytes) const;
     void             prove_position(index_node & node, uint64_t position);
     void             update_orphan(index_node & node);
     void             update_orphans_below(index_node & node);

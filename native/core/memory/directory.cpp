@@ -1,6 +1,8 @@
 #include "directory.hpp"
 
+#include "atlas-seal.hpp"
 #include "file-descriptor.hpp"
+#include "sealed-entry.hpp"
 #include "whole-file.hpp"
 
 #include <dirent.h>
@@ -15,16 +17,12 @@
 
 namespace atlas::memory {
 
-namespace {
-
 namespace fs = std::filesystem;
 
-constexpr size_t WRITE_PIECE = 1 << 20; // bytes
+digest directory::name_of(const digest & key) const { return seal ? seal->name_of(digest_hex(key)) : key; }
 
-} // namespace
-
-std::string directory::file_path(const digest & key) const {
-    const std::string name = digest_hex(key);
+std::string directory::path_of_name(const digest & of) const {
+    const std::string name = digest_hex(of);
     return blocks_path() + "/" + name.substr(0, 2) + "/" + name.substr(2, 2) + "/" + name + ".kv";
 }
 
@@ -85,9 +83,12 @@ void directory::add_unsynced(const std::string & path) {
     }
 }
 
-// Notes the directory of a key's file for the next sync, and those that lead to it unless they are known to be durable.
-void directory::add_unsynced(const digest & key, const std::string & leaf) {
-    const uint16_t number = (uint16_t) (key[0] << 8 | key[1]);
+// Of the directory of a file.
+static uint16_t number_of(const digest & name) { return (uint16_t) (name[0] << 8 | name[1]); }
+
+// Notes the directory of a file for the next sync, and those that lead to it unless they are known to be durable.
+void directory::add_unsynced(const digest & name, const std::string & leaf) {
+    const uint16_t number = number_of(name);
     add_unsynced(leaf);
     if (sync_each && !durable[number]) {
         add_unsynced(parent_of(leaf));
@@ -96,26 +97,35 @@ void directory::add_unsynced(const digest & key, const std::string & leaf) {
     }
 }
 
-uint64_t directory::write(file_header header, const state_bytes & data, const std::function<void()> & rest) {
-    const std::string target = file_path(header.key);
-    const std::string leaf   = parent_of(target);
-    if (std::error_code ignored; !fs::is_directory(root + "/tmp", ignored)) {
-        make();
-    }
-    temporary_file   file(root + "/tmp");
-    const off_t      begin = (off_t) header_bytes(header.tokens.size());
+static uint64_t write_plain(file_header header, const state_bytes & data, const write_at & write,
+                            const std::function<void()> & rest) {
+    const uint64_t   begin = header_bytes(header.tokens.size());
     running_checksum sum;
     for (size_t done = 0; done < data.size();) {
         const size_t n = std::min(WRITE_PIECE, data.size() - done);
         sum.add(data.data() + done, n);
-        file.write(data.data() + done, n, begin + (off_t) done);
+        write(data.data() + done, n, begin + done);
         done += n;
         rest();
     }
     header.data_bytes    = data.size();
     header.data_checksum = sum.value();
     const auto start     = encode_header(header);
-    file.write(start.data(), start.size(), 0);
+    write(start.data(), start.size(), 0);
+    return begin + data.size();
+}
+
+uint64_t directory::write(file_header header, const state_bytes & data, const std::function<void()> & rest) {
+    const digest      name   = name_of(header.key);
+    const std::string target = path_of_name(name);
+    const std::string leaf   = parent_of(target);
+    if (std::error_code ignored; !fs::is_directory(root + "/tmp", ignored)) {
+        make();
+    }
+    temporary_file file(root + "/tmp");
+    const auto     write   = [&](const uint8_t * bytes, size_t n, uint64_t at) { file.write(bytes, n, (off_t) at); };
+    const uint64_t n_bytes = seal ? write_sealed(*seal, digest_hex(name), std::move(header), data, write, rest)
+                                  : write_plain(std::move(header), data, write, rest);
     if (sync_each) {
         file.sync();
     }
@@ -126,17 +136,23 @@ uint64_t directory::write(file_header header, const state_bytes & data, const st
         make();
         make_directory(parent_of(leaf));
         make_directory(leaf);
-        durable[header.key[0] << 8 | header.key[1]] = false;
+        durable[number_of(name)] = false;
         if (!file.rename(target)) {
             fail_on_file("rename to", target, errno);
         }
     }
-    add_unsynced(header.key, leaf);
-    return (uint64_t) begin + data.size();
+    add_unsynced(name, leaf);
+    return n_bytes;
 }
 
 void directory::remove(const digest & key) const {
-    const std::string path = file_path(key);
+    remove_file(file_path(key));
+    if (seal) {
+        remove_file(path_of_name(key));
+    }
+}
+
+void directory::remove_file(const std::string & path) const {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
         fail_on_file("remove", path, errno);
     }
@@ -171,13 +187,20 @@ static read_result read_checked(int fd, const file_header & header, state_bytes 
     return sum.value() == header.data_checksum ? read_result::good : read_result::damaged;
 }
 
+// The digits by which a file is called.
+static std::string name_in(const std::string & path) {
+    const std::string leaf = path.substr(path.rfind('/') + 1);
+    return leaf.substr(0, leaf.find('.'));
+}
+
 // Clamped, since a file may have any time.
 static int64_t nanoseconds(const timespec & time) {
     constexpr int64_t A_SECOND = 1000000000;
     return std::clamp<int64_t>(time.tv_sec, 0, MAX_FILE_TIME / A_SECOND - 1) * A_SECOND + time.tv_nsec;
 }
 
-read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data) {
+read_result read_file(const std::string & path, file_header & header, file_facts & facts, state_bytes * data,
+                      const sealer * seal) {
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file.is_open()) {
         facts.error = errno;
@@ -198,6 +221,10 @@ read_result read_file(const std::string & path, file_header & header, file_facts
     if (n_start < 0) {
         facts.error = errno;
         return read_result::failed;
+    }
+    if (begins_sealed(start, (size_t) n_start)) {
+        facts.is_sealed = true;
+        return seal ? read_sealed(*seal, file.get(), name_in(path), facts, header, data) : read_result::foreign;
     }
     switch (decode_header(start, n_start, facts.bytes, header)) {
         case file_state::foreign: return read_result::foreign;
@@ -228,6 +255,22 @@ bool for_names_in(const std::string & path, const std::function<bool(const std::
     return true;
 }
 
-void mark_used(const std::string & path) { ::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW); }
+read_result directory::read(const digest & key, file_header & header, file_facts & facts, state_bytes * data) const {
+    const auto result = read_file(file_path(key), header, facts, data, seal.get());
+    return result == read_result::missing && seal ? read_file(path_of_name(key), header, facts, data) : result;
+}
+
+void directory::mark_used(const digest & key) const {
+    if (::utimensat(AT_FDCWD, file_path(key).c_str(), nullptr, AT_SYMLINK_NOFOLLOW) != 0 && seal) {
+        ::utimensat(AT_FDCWD, path_of_name(key).c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+    }
+}
+
+void set_file_time(const std::string & path, int64_t modified_ns) {
+    constexpr int64_t A_SECOND = 1000000000;
+    const timespec    time     = {(time_t) (modified_ns / A_SECOND), (long) (modified_ns % A_SECOND)};
+    const timespec    both[2]  = {time, time};
+    ::utimensat(AT_FDCWD, path.c_str(), both, AT_SYMLINK_NOFOLLOW);
+}
 
 } // namespace atlas::memory

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-memory.hpp"
+#include "atlas-seal.hpp"
 #include "digest.hpp"
 
 namespace atlas::memory {
@@ -33,6 +34,9 @@ constexpr size_t CHECKSUM_BYTES     = 8;
 // What is before the data, and the whole file, in bytes.
 constexpr size_t   header_bytes(size_t n_tokens) { return FIXED_HEADER_BYTES + 4 * n_tokens + CHECKSUM_BYTES; }
 constexpr uint64_t file_bytes(size_t n_tokens, uint64_t data_bytes) { return header_bytes(n_tokens) + data_bytes; }
+constexpr uint64_t sealed_file_bytes(size_t n_tokens, uint64_t data_bytes) {
+    return sealed_bytes(header_bytes(n_tokens), data_bytes);
+}
 
 uint64_t checksum(const void * data, size_t n_bytes);
 

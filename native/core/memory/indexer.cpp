@@ -1,6 +1,8 @@
 #include "indexer.hpp"
 
 #include "buffer-pool.hpp"
+#include "plain-files.hpp"
+#include "sealed-entry.hpp"
 
 #include <sys/stat.h>
 
@@ -22,12 +24,16 @@ void indexer::run() {
             if (scan(state.files.blocks_path(), 0) && tell()) {
                 finish();
             }
+            if (!plain.empty() && !state.is_closing()) {
+                seal_plain_files(state, plain);
+            }
             return;
         } catch (const std::bad_alloc &) {
         } catch (const std::exception & error) {
             problem = reason_of(error);
         }
         found.clear(); // the next try finds these files again
+        plain.clear();
         std::unique_lock<std::mutex> held(state.mutex);
         if (problem.empty()) {
             state.stop.wait_for(held, NO_MEMORY_PAUSE, [&] { return state.is_stopping; });
@@ -65,19 +71,21 @@ bool indexer::scan(const std::string & path, int level) {
 }
 
 void indexer::look_at(const std::string & path, const std::string & name) {
-    const auto key = digest_from_hex(name.substr(0, name.find('.')));
+    const auto called = digest_from_hex(name.substr(0, name.find('.')));
     found_file file;
     file_facts facts;
-    if (!key || path != state.files.file_path(*key)) {
+    if (!called || path != state.files.path_of_name(*called)) {
         foreign++;
         return;
     }
-    read_result result = read_file(path, file.header, facts);
+    const bool  seals  = state.files.seals_by() != nullptr;
+    read_result result = read_file(path, file.header, facts, nullptr, state.files.seals_by().get());
     if (result == read_result::good) {
         const file_header & header = file.header;
         const std::string   proof =
             memory_store::key_of(header.kind, digest_hex(header.parent), header.tokens.data(), header.tokens.size());
-        if (header.key != *key || digest_hex(*key) != proof) {
+        const digest right = facts.is_sealed ? state.files.name_of(header.key) : header.key;
+        if (right != *called || digest_hex(header.key) != proof) {
             result = read_result::damaged;
         }
     }
@@ -86,13 +94,17 @@ void indexer::look_at(const std::string & path, const std::string & name) {
             if (file.header.kind == entry_kind::block) {
                 longest = std::max(longest, file.header.position / file.header.tokens.size() + 1);
             }
-            file.bytes       = facts.bytes;
+            file.bytes = facts.bytes;
+            if (seals && !facts.is_sealed) {
+                file.bytes = sealed_file_bytes(file.header.tokens.size(), file.header.data_bytes); // as it will be soon
+                plain.push_back(file.header.key);
+            }
             file.modified_ns = facts.modified_ns;
             found.push_back(std::move(file));
             break;
         case read_result::damaged:
             damaged++;
-            remove_damaged(*key);
+            remove_damaged(path);
             break;
         case read_result::foreign: foreign++; break;
         case read_result::missing:
@@ -100,9 +112,9 @@ void indexer::look_at(const std::string & path, const std::string & name) {
     }
 }
 
-void indexer::remove_damaged(const digest & key) {
+void indexer::remove_damaged(const std::string & path) {
     try {
-        state.files.remove(key);
+        state.files.remove_file(path);
     } catch (const std::system_error &) { // the file stays; it is not in the index, so no lookup reads it
     }
 }
@@ -117,6 +129,7 @@ bool indexer::tell() {
     found.clear();
     state.entries.counters.bad_checksum += std::exchange(damaged, 0);
     state.entries.counters.foreign_files += std::exchange(foreign, 0);
+    state.entries.counters.plain_files = plain.size();
     while (!state.is_stopping && state.entries.is_index_full()) {
         state.work.notify_one(); // the writer makes room, once the sessions of the last run are known
         state.progress.wait_for(held, std::chrono::milliseconds(100));

@@ -27,6 +27,7 @@ class indexer {
     shared_state &          state;
     std::vector<found_file> found; // not yet told to the catalog
     std::vector<digest>     keys;
+    std::vector<digest>     plain; // of files that are to be encrypted
     uint64_t                damaged = 0, foreign = 0;
     size_t                  longest = 0; // blocks of the longest conversation found
     std::thread             thread; // last: it uses the others
@@ -34,7 +35,7 @@ class indexer {
     void run();
     bool scan(const std::string & path, int level);
     void look_at(const std::string & path, const std::string & name);
-    void remove_damaged(const digest & key);
+    void remove_damaged(const std::string & path);
     bool tell();
     void finish();
 };

@@ -106,7 +106,7 @@ memory_match lookup::find(const digest & root, const int32_t * tokens, size_t n_
     const auto look_at  = [&](const match_piece & piece) {
         was_read |= piece.was_read;
         if (piece.is_first_use) {
-            mark_used(state.files.file_path(piece.key)); // the preload did not count as a use
+            state.files.mark_used(piece.key); // the preload did not count as a use
         }
     };
     match.n_tokens   = plan.n_tokens;

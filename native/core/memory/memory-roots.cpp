@@ -115,7 +115,7 @@ struct memory_roots::found {
 };
 
 memory_roots::memory_roots(memory_store & store, root_status & status)
-    : store(store), status(status), records(store.options().path) {}
+    : store(store), status(status), records(store.options().path, store.options().seal) {}
 
 memory_roots::~memory_roots() {
     stop_proving();

@@ -10,7 +10,7 @@ namespace atlas::memory {
 // Reads a file. Where the whole directory is gone it makes it again, and throws where that fails: then the disk has
 // trouble, and the entry is not taken to be lost.
 read_result reader::try_read(const digest & key, memory_entry & entry, file_header & header, file_facts & facts) const {
-    auto result = read_file(state.files.file_path(key), header, facts, &entry.data);
+    auto result = state.files.read(key, header, facts, &entry.data);
     if (std::error_code ignored;
         result == read_result::missing && !std::filesystem::is_directory(state.files.blocks_path(), ignored)) {
         state.files.make();
@@ -42,7 +42,7 @@ read_result reader::read(match_piece & piece, bool is_demanded) noexcept {
             entry->position = piece.begin;
             entry->key      = digest_hex(piece.key);
             if (is_demanded) {
-                mark_used(state.files.file_path(piece.key));
+                state.files.mark_used(piece.key);
             }
         }
     } catch (const std::system_error & error) {

@@ -19,7 +19,8 @@ constexpr size_t AT_ONCE = 64; // entries handled under one hold of the mutex, f
 constexpr std::chrono::milliseconds NO_MEMORY_PAUSE{50}; // before work that failed for want of memory is tried again
 
 struct shared_state {
-    explicit shared_state(const memory_options & options) : files(options.path, options.sync_each), entries(options) {}
+    explicit shared_state(const memory_options & options)
+        : files(options.path, options.sync_each, options.seal), entries(options) {}
 
     directory files;
 
@@ -56,6 +57,12 @@ struct shared_state {
             }
             std::this_thread::sleep_for(std::chrono::microseconds(20));
         }
+    }
+
+    // Whether the threads are to end. Takes the mutex.
+    bool is_closing() {
+        const std::lock_guard<std::mutex> held(mutex);
+        return is_stopping;
     }
 
     // Makes the threads end.

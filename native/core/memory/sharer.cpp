@@ -185,7 +185,8 @@ bool sharer::send_one(lock & held, const share_job & job, const std::string & na
     const memory_entry & entry = *job.entry;
     const auto           began = tier_clock::now();
     const uint64_t       bytes = file_bytes(entry.tokens.size(), entry.data.size());
-    if (bytes > link.place.traits().max_value_bytes) {
+    const uint64_t       sealed = bytes + bytes / 4096 + 128; // at most, where it is
+    if (sealed > link.place.traits().max_value_bytes) {
         queue.count_drop();
         settle(held, job.key, false);
         return true;

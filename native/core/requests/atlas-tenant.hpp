@@ -2,6 +2,9 @@
 // threads ask.
 #pragma once
 
+#include "atlas-secret-key.hpp"
+
+#include <memory>
 #include <string>
 
 namespace atlas {
@@ -13,6 +16,7 @@ struct tenant_options {
     bool        has_keys      = false; // a request needs a key
     bool        all_are_admin = true; // without an admin key, everybody may do what an admin may
     std::string directory;            // where the hash's secret is kept; empty: it lasts as long as the process
+    std::shared_ptr<const secret_key> fleet = nullptr; // gives the hash's secret instead: the same on all servers
 };
 
 struct identity {
@@ -27,7 +31,7 @@ bool is_same_key(const std::string & known, const std::string & presented);
 
 // Immutable once made, so any thread may use it. A tenant's name is a keyed hash (HMAC-SHA-256, RFC 2104) of the API
 // key, so that names on disk do not give keys away. The hash's secret is made when it is first needed, in the file
-// tenant-secret.
+// tenant-secret, or follows from that of the fleet.
 class tenants {
   public:
     tenants() : tenants(tenant_options()) {}
@@ -45,6 +49,9 @@ class tenants {
 
     bool is_separated() const { return opts.is_separated; }
 
+    // What is to be told of names by an earlier secret, which are not those that clients have now; empty: nothing.
+    const std::string & notice() const { return said; }
+
     // The name under which a session is kept: ids hold no '/'.
     static std::string qualified(const std::string & tenant, const std::string & session_id) {
         return tenant.empty() ? session_id : tenant + "/" + session_id;
@@ -53,6 +60,7 @@ class tenants {
   private:
     tenant_options opts;
     std::string    secret; // 32 bytes
+    std::string    said;
 };
 
 } // namespace atlas

@@ -2,6 +2,7 @@
 
 #include "atlas-facts.h"
 #include "atlas-log.hpp"
+#include "atlas-seal.hpp"
 #include "hash/hash.h"
 #include "memory/directory.hpp"
 
@@ -20,8 +21,7 @@
 
 namespace atlas {
 
-static const size_t SECRET_BYTES = 32;
-static const size_t HASH_BLOCK   = 64; // bytes, of SHA-256
+static const size_t HASH_BLOCK = 64; // bytes, of SHA-256
 
 static std::string bytes_of_hex(const std::string & hex) {
     std::string bytes;
@@ -92,12 +92,21 @@ tenants::tenants(tenant_options options) : opts(std::move(options)) {
     if (!opts.is_separated && !opts.has_names) {
         return;
     }
+    const std::string path = opts.directory + "/tenant-secret";
+    if (opts.fleet) {
+        secret = derive_key(*opts.fleet, "tenants").text();
+        if (!opts.directory.empty() && access(path.c_str(), F_OK) == 0) {
+            said = "Clients' names come from shared_secret_file now: what was kept under " + opts.directory +
+                   " by those of tenant-secret is not found, and found again without shared_secret_file. Remove " +
+                   path + " where you need it no more.";
+        }
+        return;
+    }
     if (opts.directory.empty()) {
         secret = random_secret();
         return;
     }
-    const std::string path = opts.directory + "/tenant-secret";
-    std::string       problem;
+    std::string problem;
     try {
         memory::make_directories(opts.directory, true);
         secret  = read_or_make(path);

@@ -13,6 +13,7 @@
 #include "atlas-request-admission.hpp"
 #include "atlas-request.hpp"
 #include "atlas-root-status.hpp"
+#include "atlas-seal.hpp"
 #include "atlas-settings.hpp"
 #include "atlas-timely-calls.hpp"
 #include "atlas-write-back-passes.hpp"
@@ -49,7 +50,8 @@ class runtime {
     // Opens the memory (ram_bytes: the budget of tier 1 where the settings have none), then starts Python and the
     // plugins. Call it from the main thread, before requests. has_model: whether this process itself serves a model; a
     // router does not, and gets no memory. Logs why when there is no Python. Returns false when the server must not
-    // start (require_python). Throws std::invalid_argument that names a setting of what servers share.
+    // start (require_python). Throws std::runtime_error and std::invalid_argument, which name the setting, where a key cannot
+    // be had, or is not that of the memory path.
     bool start(bool has_model, uint64_t ram_bytes, const tenant_options & who);
 
     // What decides what stays in the memory, where the program has a policy: Python's is not asked then. Before start().
@@ -111,9 +113,14 @@ class runtime {
     request_admission requests{all_settings};
     std::string       server_version;
     python_options    python_where;
-    python            embedded;
-    std::string       python_problem; // why there is no Python; empty when there is
-    bool              serves_model = true; // not a router
+
+    // Before what Python asks with it.
+    std::shared_ptr<const sealer> seal; // of what is under the memory path; null: it is not encrypted
+    std::string                   tenants_notice;
+
+    python      embedded;
+    std::string python_problem; // why there is no Python; empty when there is
+    bool        serves_model = true; // not a router
 
     const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 
@@ -141,6 +148,8 @@ class runtime {
 
     // Returns why there is no Python; empty where there is.
     std::string start_python();
+
+    void set_tenants(const tenant_options & who);
 
     http_response answer(const http_request & request);
     http_response flush(const http_request & request);

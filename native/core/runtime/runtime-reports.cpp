@@ -39,6 +39,8 @@ static json stats_json(const memory_stats & stats, const memory_options & option
           {"entries", stats.disk_entries},
           {"bytes", stats.disk_bytes},
           {"evicted", stats.evicted_disk},
+          {"encrypted", options.seal != nullptr},
+          {"not_encrypted", stats.plain_files},
           {"index_complete", stats.index_complete},
           {"problem", stats.disk_problem.empty() ? json() : json(stats.disk_problem)},
           {"retry_s", stats.disk_problem.empty() ? json() : json(stats.disk_retry_s)}}},
@@ -120,6 +122,15 @@ static std::string why_not_shared(const shared_stats & stats) {
     return stats.problem.empty() ? "" : "What servers share does not work now: " + stats.problem;
 }
 
+static std::string why_plain(const memory_store & store) {
+    const uint64_t n = store.stats().plain_files;
+    return n == 0
+               ? ""
+               : std::to_string(n) +
+                     " entries on disk are from before encryption was switched on: they are encrypted one by one, and "
+                     "those that are left at the next start";
+}
+
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
@@ -145,7 +156,7 @@ std::string runtime::status_json() {
         const size_t n_inexact  = loop_write_backs.count_inexact();
         memory["inexact_slots"] = n_inexact;
         for (const std::string & notice : {known.why_not_on_disk(), known.proof, known.others, why_not_kept(n_inexact),
-                                           why_not_shared(stats.shared)}) {
+                                           why_plain(*store), why_not_shared(stats.shared)}) {
             if (!notice.empty()) {
                 notices.push_back(notice);
             }
@@ -153,6 +164,9 @@ std::string runtime::status_json() {
     } else if (!known.problem.empty()) {
         memory = {{"problem", known.problem}};
         notices.push_back("The memory of this model's state is off: " + known.problem);
+    }
+    if (!tenants_notice.empty()) {
+        notices.push_back(tenants_notice);
     }
     json status = {
         {"memory", memory},

@@ -7,9 +7,12 @@
 #include "atlas-log.hpp"
 #include "atlas-make-tier.hpp"
 #include "atlas-malloc-arenas.hpp"
+#include "given-keys.hpp"
 #include "hook-queries.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
+#include "sealed-codec.hpp"
+#include "seal-queries.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -32,8 +35,9 @@ static std::invalid_argument wrong(const char * setting, const std::string & pro
     return std::invalid_argument(std::string("--atlas-") + setting + ": " + problem);
 }
 
-// What servers share, by the settings. Throws std::invalid_argument that names the setting.
-static shared_options shared_by(const AtlasServerConfig & config) {
+// What servers share, by the settings. fleet: their secret; null: they have none. Throws std::invalid_argument that names the
+// setting.
+static shared_options shared_by(const AtlasServerConfig & config, const secret_key * fleet) {
     static constexpr std::pair<const char *, share_policy> POLICIES[] = {
         {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
 
@@ -55,21 +59,42 @@ static shared_options shared_by(const AtlasServerConfig & config) {
         } catch (const std::invalid_argument & error) {
             throw wrong("shared-url", error.what());
         }
+        const auto warning = fleet != nullptr ? "" : needs_secret_warning(options.place->traits().address);
+        if (!warning.empty()) {
+            log(LogLevel::WARN, warning);
+        }
+    }
+    if (fleet != nullptr) {
+        options.codec = memory::make_sealed_codec(*fleet);
     }
     return options;
 }
 
-bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & who) {
+void runtime::set_tenants(const tenant_options & who) {
+    tenants made(who);
+    if (!made.notice().empty() && made.notice() != tenants_notice) {
+        log(LogLevel::WARN, made.notice());
+    }
+    tenants_notice = made.notice();
+    requests.set_tenants(std::move(made));
+}
+
+bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & given) {
     limit_malloc_arenas();
-    requests.set_tenants(tenants(who));
-    const auto config = all_settings.values();
-    serves_model      = has_model;
+    const auto     config = all_settings.values();
+    tenant_options who    = given;
+    seal                  = settle_encryption(*config);
+    if (auto secret = fleet_secret(*config)) {
+        who.fleet = std::make_shared<secret_key>(std::move(*secret));
+    }
+    serves_model = has_model;
+    set_tenants(who);
     apply_hook_limits(embedded.hooks(), *config);
     if (config->l3_cache_size > 0) {
         logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: what servers share has a limit of its own",
              (long long) config->l3_cache_size);
     }
-    const shared_options shared = shared_by(*config);
+    const shared_options shared = shared_by(*config, who.fleet.get());
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
         options.path          = memory_path();
@@ -80,6 +105,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         options.write_delay_s = config->auto_save_interval_s;
         options.index_bytes   = config->index_size;
         options.shared        = shared;
+        options.seal          = seal;
 
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
@@ -92,7 +118,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & w
         auto named      = who;
         named.has_names = true;
         named.all_are_admin &= named.has_keys; // else who is not named could do all
-        requests.set_tenants(tenants(named));
+        set_tenants(named);
     }
     if (store) {
         store->sessions_restored(); // by a startup hook; without Python there are none
@@ -358,6 +384,8 @@ std::optional<std::string> runtime::ask(std::string_view argument) {
 
 std::optional<std::string> runtime::query(int32_t what, std::string_view argument) {
     switch (what) {
+        case ATLAS_QUERY_SEAL:
+        case ATLAS_QUERY_UNSEAL:          return answer_seal_query(seal.get(), what, argument);
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return change_settings(std::string(argument));

@@ -36,6 +36,11 @@ std::string conversations_off(const AtlasServerConfig & config) {
     return "the memory of conversations is off: turn it on with " + switches_of("enable_auto_memory");
 }
 
+bool is_encrypted(const AtlasServerConfig & config) {
+    return saving_off(config).empty() &&
+           (!config.encryption_key_file.empty() || !config.encryption_key_command.empty());
+}
+
 std::string metrics_off(const AtlasServerConfig & config) {
     return config.enable_metrics_collection
                ? ""
@@ -49,10 +54,9 @@ LogLevel least_logged(const AtlasServerConfig & config) {
 std::string in_effect_json(const AtlasServerConfig & config) {
     const auto shown = [](const std::string & text) { return text.empty() ? json() : json(text); };
     return json{
-        {"saving_off", shown(saving_off(config))},
-        {"conversations_off", shown(conversations_off(config))},
-        {"metrics_off", shown(metrics_off(config))},
-        {"log_level", value_json(least_logged(config))},
+        {"saving_off", shown(saving_off(config))},   {"conversations_off", shown(conversations_off(config))},
+        {"metrics_off", shown(metrics_off(config))}, {"log_level", value_json(least_logged(config))},
+        {"encrypted", is_encrypted(config)},
     }
         .dump();
 }

@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
@@ -70,7 +70,7 @@ stream_socket::stream_socket(server_account & account, tier_deadline until) : ac
 stream_socket::~stream_socket() { close(); }
 
 void stream_socket::close() {
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
     SSL_free(tls);
 #endif
     if (fd >= 0) {
@@ -134,7 +134,7 @@ void stream_socket::wait(short events, tier_deadline until) const {
 // ---- bytes
 
 size_t stream_socket::read(char * buffer, size_t n_bytes) {
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
     if (tls) {
         const sigpipe_guard guard;
         ERR_clear_error();
@@ -203,7 +203,7 @@ void stream_socket::write_plain(std::vector<std::string_view> pieces, tier_deadl
 
 void stream_socket::wait_to_read(tier_deadline until) const { wait(events_to_read(), until); }
 
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
 
 short stream_socket::events_to_read() const { return tls && SSL_want_write(tls) ? POLLOUT : POLLIN; }
 

@@ -1,6 +1,6 @@
 #include "resp-tls.hpp"
 
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -10,7 +10,7 @@
 
 namespace atlas::resp {
 
-#ifdef ATLAS_TLS
+#ifdef ATLAS_HAS_OPENSSL
 
 namespace {
 
