@@ -11,8 +11,8 @@
 #include "hook-queries.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
-#include "sealed-codec.hpp"
 #include "seal-queries.hpp"
+#include "sealed-codec.hpp"
 
 #include <nlohmann/json.hpp>
 

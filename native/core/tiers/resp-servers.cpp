@@ -20,8 +20,8 @@ connection_pool & server_map::at(const std::string & key) const {
 }
 
 server_list::server_list(const tier_url & url, const tier_limits & limits)
-    : url(url), cluster(url.flag("cluster", url.hosts.size() > 1)), n_connections(url.number("connections", limits.n_connections, 16)),
-      max_value_bytes(limits.max_value_bytes) {
+    : url(url), cluster(url.flag("cluster", url.hosts.size() > 1)),
+      n_connections(url.number("connections", limits.n_connections, 16)), max_value_bytes(limits.max_value_bytes) {
     url.database(); // checks it
     if (url.hosts.size() > 1 && !cluster) {
         url.refuse("several hosts are those of a cluster");
