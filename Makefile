@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume bench-routing load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -137,6 +137,9 @@ bench-metrics: build/build.ninja ## measure what recording a number costs; needs
 bench-embedding: .venv/.atlas-dev build ## measure ATLAS inside another program: HTTP, sequences, the pool; ARGS="..." likewise
 	@$(BIN)/cmake --build build --target atlas-bench-pool atlas-bench-sequences atlas-example-http --parallel $(JOBS)
 	@$(RUN) load.embedding $(ARGS)
+
+bench-routing: .venv/.atlas-dev build ## measure what servers behind routers reuse; ARGS="..." likewise; docs/fleet.md has the routers
+	@$(RUN) load.routing $(ARGS)
 
 bench-hooks: .venv/.atlas-dev build ## measure what plugins' hooks add to requests; ARGS="..." likewise
 	@$(RUN) load.hooks $(ARGS)

@@ -1,6 +1,7 @@
 """The commands that measure, for a few seconds: they work, whatever they measure."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from tests.server.harness import REPOSITORY
 TRACE_LINE = {"timestamp": 0, "input_length": 1024, "output_length": 8, "hash_ids": [1, 2]}
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *map(str, words)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=variables)
 
 
 def test_bench_measures_each_server_in_each_round(tmp_path: Path) -> None:
@@ -82,3 +84,13 @@ def test_hooks_are_measured_against_none() -> None:
     assert {row[1] for row in rows} >= set(PLUGINS)
     waited = {row[1]: float(row[-1].split()[0]) for row in rows if PLUGINS.get(row[1])}
     assert min(waited.values()) > 0
+
+
+def test_routing_is_measured_with_the_routers_that_are_there(tmp_path: Path) -> None:
+    ended = run("load.routing", "--conversations", "2", "--turns", "2", PATH=str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    (row,) = (line.split(" | ") for line in ended.stdout.splitlines() if line.startswith("| one server"))
+    assert int(row[1].removesuffix(" %")) > 30
+    assert row[2] == "4 of 4 |"
+    for name in ("smg", "vllm-router", "haproxy"):
+        assert f"{name} is not found" in ended.stdout
