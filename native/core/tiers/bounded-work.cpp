@@ -51,8 +51,8 @@ void bounded_work::run(std::function<void()> work, tier_deadline until, const st
         shared->n_late++;
         throw tier_error(tier_failure::late, late);
     }
-    if (mine->thrown) {
-        std::rethrow_exception(mine->thrown);
+    if (auto thrown = std::exchange(mine->thrown, nullptr)) { // its thread has no part in it any more
+        std::rethrow_exception(std::move(thrown));
     }
 }
 
