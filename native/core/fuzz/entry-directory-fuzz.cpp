@@ -83,7 +83,7 @@ void audit(const memory_options & given) {
     for (const digest & key : catalog_audit::stored(entries)) {
         CHECK(catalog_audit::node(entries, key)->position <= MAX_POSITION + MAX_TOKENS * stats.disk_entries);
     }
-    std::optional<tier::place> cursor;
+    std::optional<tier_books::place> cursor;
     while (const auto pieces = entries.next_to_preload({*digest_from_hex(ROOT)}, 4, cursor)) {
         for (const match_piece & piece : *pieces) {
             CHECK(catalog_audit::node(entries, piece.key)->fits);
