@@ -122,8 +122,7 @@ static std::string why_not_shared(const shared_stats & stats) {
     return stats.problem.empty() ? "" : "What servers share does not work now: " + stats.problem;
 }
 
-static std::string why_plain(const memory_store & store) {
-    const uint64_t n = store.stats().plain_files;
+static std::string why_plain(uint64_t n) {
     return n == 0
                ? ""
                : std::to_string(n) +
@@ -156,7 +155,7 @@ std::string runtime::status_json() {
         const size_t n_inexact  = loop_write_backs.count_inexact();
         memory["inexact_slots"] = n_inexact;
         for (const std::string & notice : {known.why_not_on_disk(), known.proof, known.others, why_not_kept(n_inexact),
-                                           why_plain(*store), why_not_shared(stats.shared)}) {
+                                           why_plain(stats.plain_files), why_not_shared(stats.shared)}) {
             if (!notice.empty()) {
                 notices.push_back(notice);
             }

@@ -5,20 +5,16 @@
 #include "atlas-in-effect.hpp"
 #include "atlas-limits.hpp"
 #include "atlas-log.hpp"
-#include "atlas-make-tier.hpp"
 #include "atlas-malloc-arenas.hpp"
 #include "given-keys.hpp"
 #include "hook-queries.hpp"
 #include "memory-queries.hpp"
 #include "metrics-formats.hpp"
 #include "seal-queries.hpp"
-#include "sealed-codec.hpp"
+#include "shared-settings.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <iterator>
-#include <stdexcept>
 #include <utility>
 
 namespace atlas {
@@ -29,45 +25,6 @@ runtime::runtime(settings settings, std::string server_version, python_options o
     : all_settings(std::move(settings)), server_version(std::move(server_version)), python_where(std::move(options)),
       embedded([this](int32_t what, std::string_view argument) { return query(what, argument); }) {
     requests.set_hooks(embedded.hooks());
-}
-
-static std::invalid_argument wrong(const char * setting, const std::string & problem) {
-    return std::invalid_argument(std::string("--atlas-") + setting + ": " + problem);
-}
-
-// What servers share, by the settings. fleet: their secret; null: they have none. Throws std::invalid_argument that names the
-// setting.
-static shared_options shared_by(const AtlasServerConfig & config, const secret_key * fleet) {
-    static constexpr std::pair<const char *, share_policy> POLICIES[] = {
-        {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
-
-    shared_options options;
-    const auto     named = std::find_if(std::begin(POLICIES), std::end(POLICIES),
-                                        [&](const auto & one) { return config.shared_write == one.first; });
-    if (named == std::end(POLICIES)) {
-        throw wrong("shared-write", "'" + config.shared_write + "' is not allowed: give all, reused or none");
-    }
-    options.write       = named->second;
-    options.timeout_s   = config.shared_timeout_ms / 1000;
-    options.ttl_s       = (double) config.shared_ttl_s;
-    options.queue_bytes = (uint64_t) config.shared_queue_bytes;
-    if (!config.shared_url.empty()) {
-        tier_limits limits;
-        limits.n_connections = (size_t) config.shared_connections;
-        try {
-            options.place = make_tier(config.shared_url, limits);
-        } catch (const std::invalid_argument & error) {
-            throw wrong("shared-url", error.what());
-        }
-        const auto warning = fleet != nullptr ? "" : needs_secret_warning(options.place->traits().address);
-        if (!warning.empty()) {
-            log(LogLevel::WARN, warning);
-        }
-    }
-    if (fleet != nullptr) {
-        options.codec = memory::make_sealed_codec(*fleet);
-    }
-    return options;
 }
 
 void runtime::set_tenants(const tenant_options & who) {

@@ -1,0 +1,52 @@
+#include "shared-settings.hpp"
+
+#include "atlas-log.hpp"
+#include "atlas-make-tier.hpp"
+#include "sealed-codec.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace atlas {
+
+static std::invalid_argument wrong(const char * setting, const std::string & problem) {
+    return std::invalid_argument(std::string("--atlas-") + setting + ": " + problem);
+}
+
+shared_options shared_by(const AtlasServerConfig & config, const secret_key * fleet) {
+    static constexpr std::pair<const char *, share_policy> POLICIES[] = {
+        {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
+
+    shared_options options;
+    const auto     named = std::find_if(std::begin(POLICIES), std::end(POLICIES),
+                                        [&](const auto & one) { return config.shared_write == one.first; });
+    if (named == std::end(POLICIES)) {
+        throw wrong("shared-write", "'" + config.shared_write + "' is not allowed: give all, reused or none");
+    }
+    options.write       = named->second;
+    options.timeout_s   = config.shared_timeout_ms / 1000;
+    options.ttl_s       = (double) config.shared_ttl_s;
+    options.queue_bytes = (uint64_t) config.shared_queue_bytes;
+    if (!config.shared_url.empty()) {
+        tier_limits limits;
+        limits.n_connections = (size_t) config.shared_connections;
+        try {
+            options.place = make_tier(config.shared_url, limits);
+        } catch (const std::invalid_argument & error) {
+            throw wrong("shared-url", error.what());
+        }
+        const auto warning = fleet != nullptr ? "" : needs_secret_warning(options.place->traits().address);
+        if (!warning.empty()) {
+            log(LogLevel::WARN, warning);
+        }
+    }
+    if (fleet != nullptr) {
+        options.codec = memory::make_sealed_codec(*fleet);
+    }
+    return options;
+}
+
+} // namespace atlas
