@@ -20,7 +20,7 @@ using atlas::state_part;
 
 static bool is_wanted(const server_http_req & req) {
     return req.atlas && atlas_memory_active() && atlas_loaded_memory()->model.store.options().shared.place &&
-           atlas_access_of(req).max_tier > 2;
+           atlas_access_of(req).max_tier >= atlas::SHARED_TIER;
 }
 
 atlas::memory_access atlas_access_of(const server_http_req & req) {

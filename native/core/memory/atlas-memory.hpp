@@ -49,6 +49,8 @@ enum class cache_strategy : uint8_t {
     adaptive = ATLAS_STRATEGY_ADAPTIVE,
 };
 
+constexpr int SHARED_TIER = 3; // what servers share
+
 // How a request uses the memory.
 struct memory_access {
     cache_strategy strategy = cache_strategy::adaptive;

@@ -13,7 +13,6 @@ static const digest & root_of(const index_node & node) {
 
 // uses: how often it is about to be used, besides its touches.
 void catalog::share_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access, int uses) {
-    constexpr int SHARED_TIER = 3;
     if (!sharing || access.max_tier < SHARED_TIER || access.is_held_back || node.share_place > 0 || node.is_in_shared) {
         return;
     }

@@ -269,7 +269,7 @@ fetch_result shared_fetch::run(const digest & of, const int32_t * given, size_t 
     root   = of;
     tokens = given;
     until  = began + duration_of(state.entries.sharing->options.timeout_s);
-    if (access.is_held_back || access.max_tier < 3 || !link.may_read()) {
+    if (access.is_held_back || access.max_tier < SHARED_TIER || !link.may_read()) {
         return result;
     }
     auto here       = look(n_tokens, need_checkpoint);
