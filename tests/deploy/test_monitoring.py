@@ -33,6 +33,7 @@ QUIET = {
     "Sessions that end",
     "Pinned",
     "Hook errors",
+    "Shared trouble",
 }
 
 
@@ -96,7 +97,14 @@ def configuration(server: Server, directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("server")
-    options = [*memory_options(directory), *BUDGETS, *ENDLESS_OPTIONS]
+    shared = tmp_path_factory.mktemp("shared")
+    options = [
+        *memory_options(directory),
+        *BUDGETS,
+        *ENDLESS_OPTIONS,
+        "--atlas-shared-url",
+        f"file://{shared}",
+    ]
     with Server(options, directory=directory, api_key=KEY) as running:
         yield running
 
