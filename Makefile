@@ -248,7 +248,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PYTHON) -m venv build-lock
 	build-lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	$(PIP_COMPILE) --extra build --extra cli -o requirements/base.txt pyproject.toml
-	$(PIP_COMPILE) --extra bearer --extra bench --extra build --extra cli --extra dev --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	$(PIP_COMPILE) --extra bearer --extra bench --extra build --extra cli --extra dev --extra events --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
 	rm -rf build build-stock build-without-python build-rpc build-fuzz build-sanitize build-lock build-reports

@@ -29,8 +29,10 @@ QUERY_HOOK_TABLES = 14
 QUERY_ASK = 15
 QUERY_SEAL = 16
 QUERY_UNSEAL = 17
+QUERY_BLOCK_CHANGES = 18
 SEALED_EXTRA = 80
 MAX_EVENTS = 1024
+MAX_BLOCK_CHANGES = 256
 MAX_SESSIONS = 1000
 MAX_CONVERSATIONS = 64
 MAX_REQUESTS = 256
@@ -98,6 +100,10 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'shared_write', 'type': 'string', 'flag': '--atlas-shared-write', 'env': 'ATLAS_SHARED_WRITE', 'default': 'all', 'reload': 'restart', 'secret': False, 'help': 'which KV is shared: all, reused (what is used a second time, and that of sessions) or none'},
     {'name': 'shared_queue_bytes', 'type': 'int', 'flag': '--atlas-shared-queue-bytes', 'env': 'ATLAS_SHARED_QUEUE_BYTES', 'default': 268435456, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV that wait to be shared; what is beyond is not, unless it is used again', 'min': 1048576, 'max': 1125899906842624},
     {'name': 'index_size', 'type': 'int', 'flag': '--atlas-index-size', 'env': 'ATLAS_INDEX_SIZE', 'default': 268435456, 'reload': 'restart', 'secret': False, 'help': 'bytes of RAM for the index of all KV that is kept, about 1.5 KiB a block; what is beyond is given up', 'min': 1048576, 'max': 1125899906842624},
+    {'name': 'kv_events', 'type': 'string', 'flag': '--atlas-kv-events', 'env': 'ATLAS_KV_EVENTS', 'default': '', 'reload': 'restart', 'secret': False, 'help': "where routers subscribe to KV events in vLLM's format, as tcp://127.0.0.1:5557; whoever reaches it reads the tokens of conversations; empty: nothing is told"},
+    {'name': 'kv_events_replay', 'type': 'string', 'flag': '--atlas-kv-events-replay', 'env': 'ATLAS_KV_EVENTS_REPLAY', 'default': '', 'reload': 'restart', 'secret': False, 'help': 'where they ask for events that they missed, as tcp://127.0.0.1:5558; empty: nowhere'},
+    {'name': 'kv_events_topic', 'type': 'string', 'flag': '--atlas-kv-events-topic', 'env': 'ATLAS_KV_EVENTS_TOPIC', 'default': '', 'reload': 'restart', 'secret': False, 'help': "what each event's message begins with, by which they may subscribe"},
+    {'name': 'kv_events_format', 'type': 'string', 'flag': '--atlas-kv-events-format', 'env': 'ATLAS_KV_EVENTS_FORMAT', 'default': 'maps', 'reload': 'restart', 'secret': False, 'help': 'how events are written: maps (each event is one, as vllm-router reads them), arrays, or all-maps (the whole message is one)'},
     {'name': 'preload_size', 'type': 'int', 'flag': '--atlas-preload-size', 'env': 'ATLAS_PRELOAD_SIZE', 'default': 1073741824, 'reload': 'restart', 'secret': False, 'help': 'bytes of KV read from disk into RAM after a start, what was used last first; half of layer 1 at most; 0: nothing', 'min': 0, 'max': 1125899906842624},
     {'name': 'auto_save_interval_s', 'type': 'float', 'flag': '--atlas-auto-save-interval', 'env': 'ATLAS_AUTO_SAVE_INTERVAL', 'default': 0.0, 'reload': 'restart', 'secret': False, 'help': 'seconds that what the next turn replaces may wait for the disk, so that it is written once; 0: everything at once', 'min': 0, 'max': 86400},
     {'name': 'session_ttl_s', 'type': 'float', 'flag': '--atlas-session-ttl', 'env': 'ATLAS_SESSION_TTL', 'default': 86400.0, 'reload': 'live', 'secret': False, 'help': 'seconds after its last use that a session is forgotten, and its KV given up like any other; 0: never', 'min': 0, 'max': 315360000},

@@ -6,6 +6,7 @@ from atlas_plugin.builtin.config import ConfigPlugin
 from atlas_plugin.builtin.dashboard import DashboardPlugin
 from atlas_plugin.builtin.debug import DebugPlugin
 from atlas_plugin.builtin.eviction import EvictionPlugin
+from atlas_plugin.builtin.kv_events import KvEventsPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.builtin.metrics import MetricsPlugin
 from atlas_plugin.builtin.openapi import OpenApiPlugin
@@ -27,6 +28,7 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         "tracing": TracingPlugin(),
         "memory": MemoryPlugin(services),
         "eviction": EvictionPlugin(services),
+        "kv_events": KvEventsPlugin(services),
         "metrics": MetricsPlugin(services),
         "requests": RequestsPlugin(),
         "dashboard": DashboardPlugin(),

@@ -14,6 +14,8 @@ from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Headers, Request, parse_query
 from atlas_plugin.metrics.families import Family, decode_families
 from atlas_plugin.storage.memory_records import (
+    BlockChange,
+    BlockChanges,
     Conversation,
     MemoryEvents,
     Session,
@@ -96,6 +98,12 @@ class ServerHost(Host, HookServer, Protocol):
         For the thread that called `memory_events`. An entry touched again since keeps what it has.
         """
 
+    def block_changes(self, root: str, *, from_start: bool = False) -> BlockChanges:
+        """Take which blocks below a root came into a layer or left it; for the plugin `kv_events` alone.
+
+        from_start: have all that is there told anew.
+        """
+
     def edit_session(self, action: SessionAction, session_id: str, **state: Any) -> SessionEdit:
         """Change a session at once. `state` is for restore: tokens, chain, last_used and pinned.
 
@@ -154,6 +162,11 @@ class EmbeddedHost(HostClient):
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
         self._query(self._lib.ATLAS_QUERY_MEMORY_ORDER, pack_order(layer, priorities))
+
+    def block_changes(self, root: str, *, from_start: bool = False) -> BlockChanges:
+        argument = json_text.encode({"root": root, "from_start": from_start})
+        answer = json_text.decode(self._query(self._lib.ATLAS_QUERY_BLOCK_CHANGES, argument))
+        return BlockChanges([BlockChange(*one) for one in answer["changes"]], answer["anew"], answer["more"])
 
     def sessions(self, *, since: int = 0, ids: Sequence[str] | None = None) -> list[Session]:
         argument = {"since": since} if ids is None else {"ids": list(ids)}

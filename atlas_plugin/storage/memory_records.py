@@ -43,6 +43,31 @@ class MemoryEvents(NamedTuple):
         return len(self.touches) + sum(map(len, self.evictions.values())) + len(self.saved)
 
 
+class BlockChange(NamedTuple):
+    """A block that came into a layer, or left it."""
+
+    is_stored: bool
+    layer: int
+    key: int
+    parent: int
+    """Of the block before it; 0 where there is none, or it left."""
+    tokens: Sequence[int]
+    """Where it is stored: its own."""
+
+
+class BlockChanges(NamedTuple):
+    """Those since the last time, in order.
+
+    A block may be told twice, and one may leave that was never told.
+    """
+
+    changes: Sequence[BlockChange] = ()
+    anew: bool = False
+    """What was told before is void, and all that is there follows."""
+    more: bool = False
+    """There are more: ask again."""
+
+
 def unpack_events(data: bytes) -> MemoryEvents:
     """The events of an array of `atlas_memory_event`."""
     touches: list[Touch] = []

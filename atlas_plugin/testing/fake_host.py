@@ -17,6 +17,7 @@ from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.storage.memory_records import (
+    BlockChanges,
     Conversation,
     MemoryEvents,
     Session,
@@ -52,6 +53,7 @@ class FakeHost(HostClient):
         }
         """What the status says of the memory; None before the model is loaded."""
         self.events: deque[MemoryEvents] = deque()
+        self.block_news: deque[BlockChanges] = deque()
         self.orders: dict[int, list[list[int]]] = {1: [], 2: []}
         self.live_sessions: dict[str, Session] = {}
         self.queue: deque[Conversation] = deque()
@@ -145,6 +147,10 @@ class FakeHost(HostClient):
         """The next of `events`, or none."""
         self.is_saved_wanted = with_saved
         return self.events.popleft() if self.events else MemoryEvents()
+
+    def block_changes(self, root: str, *, from_start: bool = False) -> BlockChanges:
+        """The next of `block_news`, or none."""
+        return self.block_news.popleft() if self.block_news else BlockChanges()
 
     def set_priorities(self, layer: int, priorities: Sequence[int]) -> None:
         """Keep them in `orders`."""

@@ -60,6 +60,11 @@ extern "C" {
  *   argument: empty, or "saved": from now until the next call without it there are SAVED events, too.
  * MEMORY_ORDER: sets priorities. argument: int64_t layer (1 or 2), then an int64_t for each TOUCHED event that the last
  *   MEMORY_EVENTS answered, in that order; an entry that was touched again since keeps what it has. Answers nothing.
+ * BLOCK_CHANGES: which blocks below a root came into a layer or left it since the last call, at most about ATLAS_MAX_BLOCK_CHANGES.
+ *   argument: {"root": key, "from_start": bool}; answers {"anew": bool, "more": bool: ask again, "changes": [[is_stored, layer: 1 or 2,
+ *   key: number, not 0, parent: number; 0 for none, [token, ...]: where it is stored], ...]}, in order. anew: what was told before is void,
+ *   and all that is there follows, as from_start has it; so it is at first, for another root, and where more waited than are kept.
+ *   One thread at a time.
  * SESSIONS: argument: {"since": version} or {"ids": [id, ...]}; answers {"version", "sessions": [{"session_id", "version",
  *   "tokens", "chain": [key, ...], "last_used": seconds since 1970, "pinned", "pinned_bytes", "ram_bytes", "disk_bytes"}, ...]}:
  *   those that changed after a version, the least version first, at most ATLAS_MAX_SESSIONS: ask again from the last; or those
@@ -115,11 +120,13 @@ extern "C" {
 #define ATLAS_QUERY_ASK             15
 #define ATLAS_QUERY_SEAL            16
 #define ATLAS_QUERY_UNSEAL          17
+#define ATLAS_QUERY_BLOCK_CHANGES   18
 
 #define ATLAS_SEALED_EXTRA 80 /* bytes */
 
 /* The most that one query answers. */
 #define ATLAS_MAX_EVENTS        1024 /* copied while the token loop may wait */
+#define ATLAS_MAX_BLOCK_CHANGES 256
 #define ATLAS_MAX_SESSIONS      1000
 #define ATLAS_MAX_CONVERSATIONS 64
 #define ATLAS_MAX_REQUESTS      256

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "atlas-abi.h"
+#include "atlas-block-changes.hpp"
 #include "atlas-facts.h"
 #include "atlas-shared-tier.hpp"
 #include "atlas-state-bytes.hpp"
@@ -342,6 +343,11 @@ class memory_store {
     // `adaptive` is as `lru`. One thread at a time.
     std::vector<memory_event> take_events(size_t max_events, bool with_saved = false);
     void                      set_order(int tier, const int64_t * priorities, size_t n_priorities);
+
+    // For who keeps an index elsewhere of the blocks below a root: what happened since the last call, some max_changes at most.
+    // Nothing is kept before the first call, and 16,384 at most; where that was too little, all is told anew, and so it is
+    // where is_from_start. An empty answer for what is no root. One thread at a time.
+    block_changes take_block_changes(const std::string & root, size_t max_changes, bool is_from_start);
 
     // Sessions. Their entries are evicted after all others, those of pinned sessions last. extend_session() makes a key
     // the entry at `depth` of the session's chain, counted from its first block; the token loop may call it. Beyond

@@ -231,6 +231,7 @@ bool catalog::resume_writes(size_t max_writes) { return may_evict() && queue.res
 void catalog::add_to_disk(index_node & node, uint64_t bytes) {
     std::list<stored_file> file = {{*node.key, bytes}};
     disk.add(node, bytes);
+    blocks.stored(node, 2);
     node.file = std::move(file);
     update_pin(node);
     update_orphan(node);
@@ -239,6 +240,7 @@ void catalog::add_to_disk(index_node & node, uint64_t bytes) {
 
 void catalog::take_from_disk(index_node & node) {
     disk.remove(node);
+    blocks.removed(node, 2);
     node.file.clear();
     node.is_superseded = false;
     update_pin(node);

@@ -163,6 +163,7 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
         return false;
     }
     ram.add(node, bytes);
+    blocks.stored(node, 1);
     node.in_ram = entry;
     update_pin(node);
     update_begun(node);
@@ -199,6 +200,7 @@ void catalog::drop_from_ram(index_node & node) noexcept {
     if (node.in_ram) {
         node.is_preloaded = false;
         ram.remove(node);
+        blocks.removed(node, 1);
         release_later(std::move(node.in_ram));
         account_lease(node, true);
         update_pin(node);

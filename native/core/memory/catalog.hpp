@@ -3,6 +3,7 @@
 // HTTP threads, the token loop, and the store's own threads call it with that.
 #pragma once
 
+#include "block-log.hpp"
 #include "entry-file.hpp"
 #include "event-log.hpp"
 #include "lease-budget.hpp"
@@ -145,6 +146,12 @@ class catalog {
     // Called once all files were found, for all of them: marks those that are orphans, and checkpoints on the way to
     // others. From then on orphans are marked as files come and go.
     void update_files(const digest * keys, size_t n_keys);
+
+    // As memory_store::take_block_changes(), in steps: returns false when it is done.
+    block_log blocks;
+    bool      tell_blocks(block_changes & to, size_t max_changes, size_t max_entries) {
+        return blocks.tell(to, max_changes, max_entries, index);
+    }
 
     // As the members of memory_store of the same name.
     event_log     events;

@@ -175,6 +175,23 @@ std::vector<memory_event> memory_store::take_events(size_t max_events, bool with
     return self->state.entries.events.take(max_events, with_saved);
 }
 
+block_changes memory_store::take_block_changes(const std::string & root, size_t max_changes, bool is_from_start) {
+    block_changes taken;
+    const auto    key = digest_from_hex(root);
+    if (!key) {
+        return taken;
+    }
+    self->state.in_steps([&] {
+        catalog & entries = self->state.entries;
+        if (is_from_start || !entries.blocks.is_of(*key)) {
+            entries.blocks.begin(*key);
+            is_from_start = false;
+        }
+        return entries.tell_blocks(taken, max_changes, AT_ONCE);
+    });
+    return taken;
+}
+
 void memory_store::set_order(int tier, const int64_t * priorities, size_t n_priorities) {
     size_t done = 0;
     self->state.in_steps([&] {

@@ -54,6 +54,16 @@ static double time_of(const json & argument, const char * name) {
     return time;
 }
 
+static std::string take_blocks(memory_store & store, const json & argument) {
+    const auto found  = store.take_block_changes(argument.at("root").get<std::string>(), ATLAS_MAX_BLOCK_CHANGES,
+                                                 argument.at("from_start").get<bool>());
+    json       answer = {{"anew", found.is_anew}, {"more", found.has_more}, {"changes", json::array()}};
+    for (const block_change & change : found.changes) {
+        answer["changes"].push_back({change.is_stored, change.tier, change.key, change.parent, change.tokens});
+    }
+    return answer.dump();
+}
+
 static std::string list_sessions(const memory_store & store, const json & argument) {
     const bool     is_by_id = argument.contains("ids");
     const uint64_t since    = is_by_id ? 0 : count_of(argument, "since");
@@ -124,6 +134,7 @@ std::optional<std::string> answer_memory_query(memory_store & store, int32_t wha
             case ATLAS_QUERY_MEMORY_EVENTS: return take_events(store, argument);
             case ATLAS_QUERY_MEMORY_ORDER:  return set_order(store, argument);
             case ATLAS_QUERY_SESSIONS:      return list_sessions(store, json::parse(argument));
+            case ATLAS_QUERY_BLOCK_CHANGES: return take_blocks(store, json::parse(argument));
             case ATLAS_QUERY_SESSION_EDIT:  return edit_session(store, json::parse(argument));
             default:                        return std::nullopt;
         }

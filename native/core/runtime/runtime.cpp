@@ -310,7 +310,9 @@ static std::optional<std::string> answer_without_memory(int32_t what) {
     switch (what) {
         case ATLAS_QUERY_SESSIONS:     return json{{"version", 0}, {"sessions", json::array()}}.dump();
         case ATLAS_QUERY_SESSION_EDIT: return json{{"found", false}}.dump();
-        default:                       return std::nullopt;
+        case ATLAS_QUERY_BLOCK_CHANGES:
+            return json{{"anew", false}, {"more", false}, {"changes", json::array()}}.dump();
+        default: return std::nullopt;
     }
 }
 
