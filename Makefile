@@ -226,7 +226,7 @@ build-fuzz:
 
 # What is found to reach further is kept in build-fuzz/found.
 fuzz: .venv/.atlas-dev build/build.ninja build-fuzz ## look for input that breaks the parsers, SECONDS=60 for each; SEED=1 chooses where chance begins
-	@for target in request-fields entry-file entry-directory resp-replies sealed-value; do mkdir -p build-fuzz/found/$$target; \
+	@for target in request-fields entry-file entry-directory resp-replies sealed-value compressed-value; do mkdir -p build-fuzz/found/$$target; \
 	    build-fuzz/fuzz-$$target $(FUZZ) build-fuzz/found/$$target native/core/fuzz/corpus/$$target || exit; done
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=3'
 	@for target in body path rows; do mkdir -p build-fuzz/found/$$target; \

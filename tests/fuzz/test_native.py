@@ -8,7 +8,14 @@ import pytest
 
 from tests.server.harness import REPOSITORY
 
-TARGETS = ["request-fields", "entry-file", "entry-directory", "resp-replies", "sealed-value"]
+TARGETS = [
+    "request-fields",
+    "entry-file",
+    "entry-directory",
+    "resp-replies",
+    "sealed-value",
+    "compressed-value",
+]
 CORPUS = REPOSITORY / "native/core/fuzz/corpus"
 SECONDS = 5
 

@@ -48,6 +48,31 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
+def test_compressed_state_is_smaller_and_read_by_all(
+    start_sharing: StartSharing, redis: RespServer, secret: Path
+) -> None:
+    """By servers that do not compress, too. Needs a build with libzstd (apt-get install libzstd-dev)."""
+    first = start_sharing("a", redis.url, "--atlas-shared-compression", "zstd")
+    told = first_turn(first)
+    compressed = {key: value for key, value in stored(redis).items() if value.startswith(b"ATLASKVZ")}
+    # the header of the entry's file follows the 24 bytes of the head: docs/memory-format.md
+    plain = sum(
+        struct.unpack_from("<I", value, 12)[0] + struct.unpack_from("<Q", value, 24 + 32)[0]
+        for value in compressed.values()
+    )
+    assert sum(map(len, compressed.values())) < 0.95 * plain
+    assert status(first)["written"]["bytes"] == sum(map(len, stored(redis).values()))
+    second = start_sharing("b", redis.url)
+    assert_found(second, told)
+    assert status(second)["damaged"] == 0
+    # and hidden behind the fleet's secret
+    redis.command("FLUSHALL")
+    words = ["--atlas-shared-compression", "zstd", "--atlas-shared-secret-file", secret]
+    told = first_turn(start_sharing("c", redis.url, *words), 2)
+    assert {value[:8] for value in stored(redis).values()} == {b"ATLASEAL"}
+    assert_found(start_sharing("d", redis.url, "--atlas-shared-secret-file", secret), told)
+
+
 def stored(store: RespServer) -> dict[bytes, bytes]:
     """All keys and values."""
     client = store.client()

@@ -28,16 +28,17 @@ class sealed_codec : public shared_codec {
         return {{text_of(*sealed)}, sealed};
     }
 
-    std::optional<tier_value> unwrap(const std::string & name, tier_value stored) const override {
-        const auto n_bytes = seal.plain_bytes(stored.bytes);
+    unwrapping unwrap(const std::string & name, tier_value & value, const room_for &) const override {
+        const auto n_bytes = seal.plain_bytes(value.bytes);
         if (!n_bytes) {
-            return std::nullopt;
+            return unwrapping::wrong;
         }
         const auto plain = std::make_shared<state_bytes>(*n_bytes);
-        if (!seal.unwrap(name, stored.bytes, plain->data())) {
-            return std::nullopt;
+        if (!seal.unwrap(name, value.bytes, plain->data())) {
+            return unwrapping::wrong;
         }
-        return tier_value{plain, text_of(*plain)};
+        value = {plain, text_of(*plain)};
+        return unwrapping::good;
     }
 
   private:

@@ -5,8 +5,9 @@
 #include "atlas-tier.hpp"
 #include "digest.hpp"
 
+#include <cstdint>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,17 @@ struct value_pieces {
     std::vector<std::string_view> pieces;
     std::shared_ptr<const void>   owner;
 };
+
+// What became of a stored value.
+enum class unwrapping : uint8_t {
+    good,
+    wrong, // these cannot be the bytes that were stored under the name
+    foreign, // they may be, but this server cannot read them
+    no_room,
+};
+
+// Whether there is room for a value of so many bytes in place of the stored one, which is smaller. Empty: there is.
+using room_for = std::function<bool(uint64_t n_bytes)>;
 
 class shared_codec {
   public:
@@ -33,8 +45,9 @@ class shared_codec {
     // and std::bad_alloc.
     virtual value_pieces wrap(const std::string &, value_pieces plain) const { return plain; }
 
-    // The bytes again that were stored under the name; nothing where it cannot be these. Throws std::bad_alloc.
-    virtual std::optional<tier_value> unwrap(const std::string &, tier_value stored) const { return stored; }
+    // Puts the bytes that were wrapped in the place of those that were stored under the name, where the result is good.
+    // Throws std::bad_alloc.
+    virtual unwrapping unwrap(const std::string &, tier_value &, const room_for &) const { return unwrapping::good; }
 };
 
 } // namespace atlas::memory

@@ -152,9 +152,13 @@ bool shared_fetch::keep(const memory_entry_ptr & entry, const shared_piece & pie
 
 // Takes one value as it came. A checkpoint is only kept here: it is of no use before all that it stands upon.
 bool shared_fetch::take(const shared_piece & piece, const std::string & name, const tier_value & value,
-                        memory_entry_ptr & kept) {
-    const auto plain = link.codec.unwrap(name, value);
-    const auto entry = plain ? entry_of(piece, *plain) : nullptr;
+                        const room_for & has_room, memory_entry_ptr & kept) {
+    tier_value plain  = value;
+    const auto result = link.codec.unwrap(name, plain, has_room);
+    if (result == unwrapping::foreign || result == unwrapping::no_room) {
+        return false;
+    }
+    const auto entry = result == unwrapping::good ? entry_of(piece, plain) : nullptr;
     if (!entry) {
         link.count([](shared_stats & stats) { stats.damaged++; });
         const std::lock_guard<std::mutex> held(state.mutex);
@@ -209,9 +213,11 @@ void shared_fetch::get(const shared_plan & plan) {
         link.place.get(names, until, [&](size_t i, const tier_value & value) {
             const auto now = tier_clock::now();
             link.add_reading(seconds(now - last).count(), value.bytes.size(), pieces[i].kind);
-            const bool is_good = has_room(value.bytes.size(), {}) && take(pieces[i], names[i], value, checkpoint);
-            kept_bytes         = checkpoint ? checkpoint->data.size() : 0;
-            is_over            = !is_good || (is_gone && is_gone());
+            const bool is_good =
+                has_room(value.bytes.size(), {}) &&
+                take(pieces[i], names[i], value, [&](uint64_t bytes) { return has_room(bytes, {}); }, checkpoint);
+            kept_bytes = checkpoint ? checkpoint->data.size() : 0;
+            is_over    = !is_good || (is_gone && is_gone());
             n_taken += is_good;
             last = tier_clock::now();
             return !is_over;

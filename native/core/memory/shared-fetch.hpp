@@ -44,7 +44,8 @@ class shared_fetch {
     std::optional<std::vector<bool>> ask(const std::vector<shared_piece> & pieces);
 
     void get(const shared_plan & plan);
-    bool take(const shared_piece & piece, const std::string & name, const tier_value & value, memory_entry_ptr & kept);
+    bool take(const shared_piece & piece, const std::string & name, const tier_value & value, const room_for & has_room,
+              memory_entry_ptr & kept);
     bool keep(const memory_entry_ptr & entry, const shared_piece & piece);
     void failed(const tier_error & error, std::optional<tier_deadline> asked);
     bool get_or_wait(const shared_plan & plan);

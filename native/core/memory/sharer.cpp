@@ -191,6 +191,7 @@ bool sharer::send_one(lock & held, const share_job & job, const std::string & na
         settle(held, job.key, false);
         return true;
     }
+    uint64_t   n_sent  = 0;
     const bool is_sent = unlocked(held, false, [&] {
         file_header header;
         header.key           = job.key;
@@ -205,6 +206,9 @@ bool sharer::send_one(lock & held, const share_job & job, const std::string & na
             return std::string_view(reinterpret_cast<const char *>(of.data()), of.size());
         };
         const auto value = link.codec.wrap(name, {{text_of(start), text_of(entry.data)}, nullptr});
+        for (const auto & piece : value.pieces) {
+            n_sent += piece.size();
+        }
         link.place.put(name, value.pieces, std::chrono::seconds((int64_t) queue.options.ttl_s),
                        tier_clock::now() + WRITE_TIME);
     });
@@ -212,10 +216,10 @@ bool sharer::send_one(lock & held, const share_job & job, const std::string & na
         return false;
     }
     link.write_worked();
-    link.set_bytes_of(entry.kind, bytes);
+    link.set_bytes_of(entry.kind, n_sent);
     link.count([&](shared_stats & stats) {
         stats.written_entries++;
-        stats.written_bytes += bytes;
+        stats.written_bytes += n_sent;
     });
     settle(held, job.key, true);
     rest(held, tier_clock::now() - began);

@@ -2,6 +2,7 @@
 
 #include "atlas-log.hpp"
 #include "atlas-make-tier.hpp"
+#include "compressed-codec.hpp"
 #include "sealed-codec.hpp"
 
 #include <algorithm>
@@ -20,6 +21,7 @@ shared_options shared_by(const AtlasServerConfig & config, const secret_key * fl
     static constexpr std::pair<const char *, share_policy> POLICIES[] = {
         {"all", share_policy::all}, {"reused", share_policy::reused}, {"none", share_policy::none}};
 
+    const bool     compresses = config.shared_compression == "zstd";
     shared_options options;
     const auto     named = std::find_if(std::begin(POLICIES), std::end(POLICIES),
                                         [&](const auto & one) { return config.shared_write == one.first; });
@@ -43,9 +45,15 @@ shared_options shared_by(const AtlasServerConfig & config, const secret_key * fl
             log(LogLevel::WARN, warning);
         }
     }
-    if (fleet != nullptr) {
-        options.codec = memory::make_sealed_codec(*fleet);
+    if (!compresses && config.shared_compression != "none") {
+        throw wrong("shared-compression", "'" + config.shared_compression + "' is not allowed: give none or zstd");
     }
+    if (compresses && !memory::compression_is_built()) {
+        throw wrong("shared-compression", "this build cannot compress, as libzstd was not there: apt-get install "
+                                          "libzstd-dev, and build anew");
+    }
+    auto codec = fleet != nullptr ? memory::make_sealed_codec(*fleet) : std::make_shared<const memory::shared_codec>();
+    options.codec = memory::make_compressed_codec(std::move(codec), compresses);
     return options;
 }
 

@@ -1,6 +1,7 @@
 // Tier 3, which servers share: what is sent there, found there, and left alone there.
 #include "memory-test.hpp"
 #include "scripted-tier.hpp"
+#include "shared-codec.hpp"
 
 #include "directory-tier.hpp"
 
@@ -211,6 +212,28 @@ CASE(wrong_bytes_are_a_miss_and_removed) {
         CHECK(second.store.stats().shared.damaged == 1);
         wait_until([&] { return place->look([&](auto & at) { return at.removed.size(); }) == 1; });
         CHECK(place->removed[0] == name_of(keys[1]));
+    }
+}
+
+CASE(what_a_server_cannot_read_is_a_miss_and_stays) {
+    struct refusing : memory::shared_codec {
+        explicit refusing(memory::unwrapping result) : result(result) {}
+        const memory::unwrapping result;
+        memory::unwrapping       unwrap(const std::string &, tier_value &, const memory::room_for &) const override {
+            return result;
+        }
+    };
+    for (const auto result : {memory::unwrapping::foreign, memory::unwrapping::no_room}) {
+        const auto place  = std::make_shared<scripted_tier>();
+        const auto tokens = some_tokens(1, 3 * BLOCK);
+        shared_by_another(place, tokens);
+        auto with         = sharing(place);
+        with.shared.codec = std::make_shared<const refusing>(result);
+        server second(place, with);
+        CHECK(second.fetch(tokens).n_entries == 0);
+        const auto stats = second.store.stats().shared;
+        CHECK(stats.damaged == 0 && stats.read_entries == 0 && stats.problem.empty());
+        CHECK(place->look([](auto & at) { return at.removed.empty() && at.values.size() == 3; }));
     }
 }
 

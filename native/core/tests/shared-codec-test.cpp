@@ -34,8 +34,8 @@ static std::string wrapped(const shared_codec & codec, const std::string & name,
 
 static std::optional<std::string> unwrapped(const shared_codec & codec, const std::string & name,
                                             const std::string & value) {
-    const auto plain = codec.unwrap(name, {nullptr, value});
-    return plain ? std::optional(std::string(plain->bytes)) : std::nullopt;
+    tier_value plain = {nullptr, value};
+    return codec.unwrap(name, plain, {}) == unwrapping::good ? std::optional(std::string(plain.bytes)) : std::nullopt;
 }
 
 CASE(a_plain_codec_leaves_all_as_it_is) {
