@@ -3,7 +3,8 @@
 servers: side by side, in turns, under the same seeded load, with the demo model. resume: the first token of a
 known conversation after kill -9, with a random model of 1B's shape. stalls: the gaps of a stream while
 another conversation is captured or restored, with that model. trace: hit rates on the trace that --trace
-names. Prints Markdown, and writes report.md, report.html and report.json.
+names. shared, only where it is named: a known conversation from Redis and Valkey through links of 1 and
+10 Gbit, with that model. Prints Markdown, and writes report.md, report.html and report.json.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from load import shared
 from load.arguments import positive, require_binaries
 from load.benchmark import tables
 from load.benchmark.servers import compare
@@ -33,7 +35,8 @@ from load.resume import (
 )
 from tests.server.harness import BINARY, STOCK_BINARY
 
-PARTS = ("servers", "resume", "stalls", "trace")
+BY_DEFAULT = ("servers", "resume", "stalls", "trace")
+PARTS = (*BY_DEFAULT, "shared")  # which needs root, Redis, and a quarter of an hour
 REPORTS = Path("build-reports/bench")
 
 
@@ -79,7 +82,7 @@ def measure(
         samples = compare(amount.rounds, amount.requests, directory, progress)
         data["servers"] = samples
         shown += [*tables.comparison_tables(samples), tables.comparison_chart(samples)]
-    if "resume" in wanted or "stalls" in wanted:
+    if {"resume", "stalls", "shared"} & set(wanted):
         progress("writing a model of 1B's shape")
         model = directory / "random-1b-q4_0.gguf"
         write_random_model(model)
@@ -96,6 +99,13 @@ def measure(
             gaps = measure_stalls(bench, amount.memory_rounds, amount.known_tokens)
         data["stalls"] = gaps
         shown += [stalls_table(amount.known_tokens, gaps), tables.gaps_chart(gaps)]
+    if "shared" in wanted:
+        progress("a conversation from what servers share")
+        sizes = amount.known_tokens, 4 * amount.known_tokens
+        data["shared"], found_tables = shared.all_tables(
+            model, directory, sizes, amount.memory_rounds, progress
+        )
+        shown += found_tables
     if "trace" in wanted and trace is not None:
         progress(f"replaying {trace}")
         rates = simulate(trace)
@@ -122,7 +132,7 @@ def main() -> None:
         "--output", type=Path, metavar="DIR", default=REPORTS, help="where the reports go (%(default)s)"
     )
     options = parser.parse_args()
-    wanted = tuple(options.only or PARTS)
+    wanted = tuple(options.only or BY_DEFAULT)
     if options.trace is None and options.only and "trace" in wanted:
         parser.error("--only trace needs --trace FILE, requests as JSON lines in the format of Mooncake")
     if options.trace is not None and not options.trace.is_file():
