@@ -18,6 +18,7 @@ _BodyT = TypeVar("_BodyT")
 
 METHODS = ("DELETE", "GET", "POST")
 PREFIX = "/v1/atlas/"
+BUILTIN_PREFIX = "/v1/"
 USER_PREFIX = "/v1/atlas/x/"
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
@@ -72,7 +73,7 @@ class Routes:
 
     def __init__(self, plugin: str, *, builtin: bool = False) -> None:
         self._plugin = plugin
-        self._prefix = PREFIX if builtin else USER_PREFIX
+        self._prefix = BUILTIN_PREFIX if builtin else USER_PREFIX
         self.collected: list[Route] = []
 
     def add(

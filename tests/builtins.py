@@ -7,6 +7,7 @@ BUILTIN = [
     "debug",
     "tracing",
     "memory",
+    "responses",
     "eviction",
     "metrics",
     "requests",

@@ -12,6 +12,7 @@ from atlas_plugin.builtin.metrics import MetricsPlugin
 from atlas_plugin.builtin.openapi import OpenApiPlugin
 from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.requests import RequestsPlugin
+from atlas_plugin.builtin.responses import ResponsesPlugin
 from atlas_plugin.builtin.status import StatusPlugin
 from atlas_plugin.builtin.tracing import TracingPlugin
 from atlas_plugin.host.services import Services
@@ -19,6 +20,7 @@ from atlas_plugin.host.services import Services
 
 def make_builtins(services: Services) -> Mapping[str, object]:
     """All of them by name, in load order."""
+    memory = MemoryPlugin(services)
     return {
         "status": StatusPlugin(),
         "plugins": PluginsPlugin(services),
@@ -26,7 +28,8 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         "debug": DebugPlugin(services),
         # Stopped in reverse order: a collector may take its time once all else is durable.
         "tracing": TracingPlugin(),
-        "memory": MemoryPlugin(services),
+        "memory": memory,
+        "responses": ResponsesPlugin(services, memory),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),
         "metrics": MetricsPlugin(services),

@@ -99,6 +99,15 @@ class MemoryPlugin:
                 errors=operation.errors,
             )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether things are saved; from `startup` on."""
+        return self._parts is not None
+
+    def database(self) -> Database:
+        """The one that all is saved in. Raises UnavailableError where nothing is."""
+        return self._running().database
+
     def _running(self) -> "_Parts":
         if self._parts is None:
             raise UnavailableError(self._off)

@@ -44,6 +44,8 @@ class ServerCall(IntEnum):
     RECORD = facts.CALL_RECORD
     STACKS = facts.CALL_STACKS
     SYNC = facts.CALL_SYNC
+    RESPONSE_ITEMS = facts.CALL_RESPONSE_ITEMS
+    KEEP_RESPONSE = facts.CALL_KEEP_RESPONSE
 
 
 class Host(HostClient, Protocol):

@@ -10,6 +10,10 @@ class Limits:
     """Seconds after which a session that nobody used ends; 0: never."""
     max_sessions: int
     """How many are kept; 0: any number."""
+    response_ttl_s: float
+    """Seconds that a response is kept; 0: for ever."""
+    max_responses: int
+    """How many are kept; 0: any number."""
     max_state_bytes: int
     """Of one saved state, and of one session's record."""
     state_switches: str
@@ -24,5 +28,7 @@ class Limits:
         settings = self._host.settings()
         self.session_ttl_s = settings.number("session_ttl_s")
         self.max_sessions = settings.integer("max_sessions")
+        self.response_ttl_s = settings.number("response_ttl_s")
+        self.max_responses = settings.integer("max_responses")
         self.max_state_bytes = settings.integer("max_state_bytes")
         self.state_switches = settings.switches("max_state_bytes")

@@ -18,7 +18,7 @@ from atlas_plugin.storage.sealing import Sealing
 
 log = logging.getLogger("atlas")
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _BUSY_TIMEOUT_S = 5.0
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -40,6 +40,12 @@ CREATE TABLE IF NOT EXISTS messages (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, position INTEGER NOT NULL,
     is_user INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (session_id, position)
 );
+CREATE TABLE IF NOT EXISTS responses (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, previous TEXT NOT NULL, created REAL NOT NULL,
+    record BLOB NOT NULL, PRIMARY KEY (tenant, id)
+);
+CREATE INDEX IF NOT EXISTS responses_behind ON responses (tenant, previous);
+CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created);
 CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
 """
 _CHAINS_OF_SESSIONS = """

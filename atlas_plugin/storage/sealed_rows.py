@@ -15,6 +15,7 @@ _COLUMNS = (
     ("contexts", "state", ("id",)),
     ("messages", "message", ("session_id", "position")),
     ("chains", "chain", ("session_id", "root")),
+    ("responses", "record", ("tenant", "id")),
 )
 
 

@@ -8,9 +8,11 @@
 #include "atlas-limits.h"
 #include "atlas-llama-server.h"
 #include "atlas-request-admission.hpp"
+#include "atlas-response-draft.h"
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
+#include "atlas-stored-responses.h"
 #include "server-common.h"
 #include "server-http.h"
 #include "server-stream.h"
@@ -57,6 +59,12 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
         return atlas_server_response(std::move(by_plugin.answer));
     } catch (const common_json_error & error) {
         return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
+    } catch (const std::runtime_error & error) {
+        // upstream answers 500 where a request has an image, and the model no eyes
+        if (std::string(error.what()).find("input is not supported") == std::string::npos) {
+            throw;
+        }
+        return invalid_request("", error);
     } catch (const std::out_of_range & error) {
         return invalid_request("The request names a token or an entry that does not exist: ", error);
     }
@@ -126,6 +134,9 @@ common_json atlas_parse_body(const server_http_req & req) {
         body.erase("atlas");
     }
     const auto route = atlas::route_of(req.path);
+    if (route == atlas::request_route::responses) {
+        atlas_begin_response(req, body);
+    }
     if (route == atlas::request_route::completions || route == atlas::request_route::completion) {
         atlas_ask_on_prompt(req, body); // the others make a prompt of it
     }
@@ -219,6 +230,9 @@ static void note_final(atlas::request & request, const server_task_result_cmpl_f
         atlas_note_answer(request, result);
         atlas_note_written(request, result.content);
         atlas_keep_written(request, result);
+        if (request.response) {
+            request.response->end(result);
+        }
     }
     if (is_last) {
         atlas_record_history(request);
@@ -237,6 +251,9 @@ static void note(atlas::request & request, const server_task_result & result, bo
         meter.add_result(seen, atlas::request::clock::now());
         if (partial->index == 0) {
             atlas_note_written(request, partial->content);
+        }
+        if (request.response) {
+            request.response->set_model(partial->oaicompat_model);
         }
     } else if (const auto * last = dynamic_cast<const server_task_result_cmpl_final *>(&result)) {
         meter.add_result(last_of(*last), atlas::request::clock::now());
@@ -280,7 +297,9 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (out.is_null() && request->has_atlas_object()) {
         out = json::array(); // a later sequence begins: nothing for the client, who would get the event "null"
     }
+    atlas_complete_response(*request, out);
     atlas_ask_on_stream_chunk(*request, out, is_last);
+    atlas_keep_response(*request, out);
 }
 
 // What upstream is about to make of the answers to one request.
@@ -303,6 +322,7 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
     const bool is_merged = type == TASK_RESPONSE_TYPE_OAI_CHAT || type == TASK_RESPONSE_TYPE_OAI_CMPL;
     for (size_t i = 0; i < results.size(); i++) {
         note_result(*request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
+        atlas_complete_response(*request, out[i]);
     }
     if (request->hooks && request->hooks->has(atlas::hook::response)) {
         json answer = as_sent(out, is_merged);
@@ -310,4 +330,5 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
         out = json::array();
         out.push_back(std::move(answer));
     }
+    atlas_keep_response(*request, out.at(0));
 }

@@ -237,6 +237,9 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
     ctx_http.get(pattern, handler("GET", get, false));
     ctx_http.post(pattern, handler("POST", post, true));
     ctx_http.del(pattern, handler("DELETE", nullptr, false));
+    const std::string responses = "/v1/responses/.*";
+    ctx_http.get(responses, handler("GET", get, false));
+    ctx_http.del(responses, handler("DELETE", nullptr, false));
 }
 
 bool atlas_is_public(const std::string & path) {

@@ -8,6 +8,7 @@
 #include "atlas-inside.h"
 #include "atlas-lineage.h"
 #include "atlas-memory-setup.h"
+#include "atlas-response-draft.h"
 #include "atlas-runtime.hpp"
 #include "atlas-settings.hpp"
 #include "atlas-shutdown.h"
@@ -34,6 +35,8 @@ struct atlas_server_state {
     bool              shows_slots   = true;
     bool              keeps_streams = true; // those that name a conversation, for clients that lose the connection
     std::string       slot_files; // what their paths start with
+
+    atlas::response_defaults response_defaults;
 
     std::atomic<const llama_vocab *> vocab{nullptr}; // of the model that is loaded, where the memory takes part
 

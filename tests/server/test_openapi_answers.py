@@ -16,6 +16,7 @@ from tests.server.harness import Server
 
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
+    "DELETE /v1/responses/{response_id}",
     "GET /v1/atlas/config",
     "GET /v1/atlas/dashboard",
     "GET /v1/atlas/debug/stacks",
@@ -25,6 +26,8 @@ OURS = [
     "GET /v1/atlas/plugins",
     "GET /v1/atlas/requests",
     "GET /v1/atlas/status",
+    "GET /v1/responses/{response_id}",
+    "GET /v1/responses/{response_id}/input_items",
     "POST /v1/atlas/config",
     "POST /v1/atlas/memory/delete",
     "POST /v1/atlas/memory/flush",

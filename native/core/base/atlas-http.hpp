@@ -33,9 +33,19 @@ struct http_response {
     std::function<bool(std::string & piece)> next;
 };
 
-// Whether a path, without a server-wide prefix, is ATLAS's own: /v1/atlas or below.
+// Whether a path, without a server-wide prefix, is below another.
+inline bool is_below(const std::string & path, const std::string & root) {
+    return path.size() > root.size() + 1 && path.compare(0, root.size(), root) == 0 && path[root.size()] == '/';
+}
+
+// Whether it is that of a response that is kept, or of what belongs to one.
+inline bool is_response_path(const std::string & path) {
+    return is_below(path, "/v1/responses") && path != "/v1/responses/input_tokens";
+}
+
+// Whether it is ATLAS's own: /v1/atlas or below, or of a response that is kept.
 inline bool is_atlas_path(const std::string & path) {
-    return path == "/v1/atlas" || path.compare(0, 10, "/v1/atlas/") == 0;
+    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path);
 }
 
 // An error answer in the one error format (atlas-error.hpp).

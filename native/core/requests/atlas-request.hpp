@@ -22,6 +22,8 @@
 
 namespace atlas {
 
+class response_draft; // native/server has it
+
 // Who sends the earlier messages of the session: the client with each request, or the server from its record.
 enum class history_keeper { client, server };
 
@@ -104,6 +106,9 @@ class request {
     // Of a prompt that offers tools: where it ends, and what the model has written behind it. Empty: not to be kept.
     std::optional<prompt_end> answered_behind;
     std::string               written;
+
+    // Of a request on /v1/responses: what becomes of it.
+    std::shared_ptr<response_draft> response;
 
     std::optional<moved_prompt> moved; // of the first prompt
 

@@ -145,22 +145,6 @@ void runtime::let_in(request & request) {
     }
 }
 
-bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
-
-std::string runtime::recorded_messages(const std::string & session) {
-    if (!keeps_conversations()) {
-        const std::string off = saving_off(*config());
-        throw error(503, "\"history\": \"server\" needs a place for conversations: " +
-                             (off.empty() ? "Python, which keeps them, is not running" : off));
-    }
-    const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return answer.at("messages").dump();
-}
-
-void runtime::record_messages(const std::string & session, const std::string & messages) {
-    embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages + "}");
-}
-
 // The argument names a session, whose conversations are meant, or is empty.
 static std::vector<conversation> take_conversations(conversation_queue & queue, std::string_view session) {
     return session.empty() ? queue.take(ATLAS_MAX_CONVERSATIONS) : queue.take_of(std::string(session));

@@ -29,7 +29,7 @@ def test_the_numbers_agree(server: Server) -> None:
         level: getattr(server.lib, f"ATLAS_LOG_{level}") for level in ("DEBUG", "INFO", "WARN", "ERROR")
     }
     assert {call.name: call.value for call in ServerCall} == {
-        call: getattr(server.lib, f"ATLAS_CALL_{call}") for call in ("HISTORY", "RECORD", "STACKS", "SYNC")
+        call.name: getattr(server.lib, f"ATLAS_CALL_{call.name}") for call in ServerCall
     }
 
 

@@ -1,0 +1,130 @@
+"""Responses that are kept: GET and DELETE /v1/responses/{id}, and what requests go on from."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from atlas_plugin.builtin.memory import MemoryPlugin
+from atlas_plugin.errors import NotFoundError, ValidationError
+from atlas_plugin.hookspecs import StatusReport, hookimpl
+from atlas_plugin.host.host import ServerCall
+from atlas_plugin.host.services import Services
+from atlas_plugin.host.worker import Worker
+from atlas_plugin.http import Request, Response
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.metrics.families import Family, Sample
+from atlas_plugin.responses import items
+from atlas_plugin.routing import Routes
+from atlas_plugin.storage.responses import ResponseStore
+
+log = logging.getLogger("atlas")
+
+_PRUNE_S = 60.0
+_MAX_ID = 128
+
+
+class ResponsesPlugin:
+    """Keeps responses in the database of the plugin `memory`, which has to start before."""
+
+    def __init__(self, services: Services, memory: MemoryPlugin) -> None:
+        self._calls = services.calls
+        self._limits = Limits(services.host)
+        self._memory = memory
+        self._worker = Worker("atlas-responses", self._prune)
+        self._kept = self._pruned = 0
+
+    @hookimpl
+    def startup(self) -> None:
+        self._calls.answer(ServerCall.RESPONSE_ITEMS, self._answer_items)
+        self._calls.answer(ServerCall.KEEP_RESPONSE, self._answer_keep)
+        if self._memory.is_running:
+            self._worker.start()
+
+    @hookimpl
+    def shutdown(self) -> None:
+        self._worker.stop()
+
+    @hookimpl
+    def reload(self, changed: Mapping[str, Any]) -> None:
+        self._limits.reload()
+        self._worker.wake()
+
+    @hookimpl
+    def report_status(self) -> StatusReport:
+        problems = [f"old responses are not deleted: {self._worker.problem}"] if self._worker.problem else []
+        return StatusReport({"responses": {"kept": self._kept, "pruned": self._pruned}}, problems)
+
+    @hookimpl
+    def report_metrics(self) -> list[Family]:
+        return [
+            Family(
+                "atlas_responses_kept_total",
+                "counter",
+                "Responses of /v1/responses that were kept.",
+                [Sample(value=self._kept)],
+            ),
+            Family(
+                "atlas_responses_pruned_total",
+                "counter",
+                "Responses that were deleted as too old, or as too many.",
+                [Sample(value=self._pruned)],
+            ),
+        ]
+
+    @hookimpl
+    def register_routes(self, routes: Routes) -> None:
+        errors = (NotFoundError,)
+        path = "/v1/responses/{response_id}"
+        routes.get(path, summary="A response that was kept", answer=dict[str, Any], errors=errors)(self._get)
+        routes.delete(path, summary="Delete a response", answer=dict[str, Any], errors=errors)(self._delete)
+        routes.get(
+            f"{path}/input_items",
+            summary="What a response was asked, and what those before it were asked and answered",
+            answer=dict[str, Any],
+            errors=(NotFoundError, ValidationError),
+        )(self._input_items)
+
+    def _store(self) -> ResponseStore:
+        return ResponseStore(self._memory.database())
+
+    def _answer_items(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        name = argument["response_id"]
+        try:
+            chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
+        except NotFoundError as error:
+            raise ValidationError(error.message, "previous_response_id") from None
+        return {"items": items.conversation(chain)}
+
+    def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        response = argument["response"]
+        asked = items.identified(argument["input"])
+        previous = response.get("previous_response_id") or ""
+        self._store().put(argument["tenant"], response["id"], previous, asked, response)
+        self._kept += 1
+        return {}
+
+    def _get(self, request: Request) -> Response:
+        if request.query.get("stream", "false") != "false":
+            raise ValidationError("a response cannot be streamed again on this server", "stream")
+        kept = self._store().get(request.tenant, _id_of(request))
+        return Response(body=kept.response, content_type="application/json; charset=utf-8")
+
+    def _delete(self, request: Request) -> dict[str, Any]:
+        name = _id_of(request)
+        if not self._store().delete(request.tenant, name):
+            raise NotFoundError(f"there is no response '{name}'")
+        return {"id": name, "object": "response", "deleted": True}
+
+    def _input_items(self, request: Request) -> dict[str, Any]:
+        *earlier, own = self._store().chain(request.tenant, _id_of(request))
+        return items.page([*items.conversation(earlier), *own.input], request.query)
+
+    def _prune(self) -> float:
+        store = self._store()
+        while n := store.prune(self._limits.response_ttl_s, self._limits.max_responses):
+            self._pruned += n
+        return _PRUNE_S
+
+
+def _id_of(request: Request) -> str:
+    return request.path_params["response_id"][:_MAX_ID]

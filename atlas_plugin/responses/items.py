@@ -1,0 +1,77 @@
+"""Items of OpenAI's Responses API: what a request says and a response answers. Pure: any thread."""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from atlas_plugin.errors import ServerError, ValidationError
+from atlas_plugin.storage.responses import Kept
+
+Item = dict[str, Any]
+
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+}
+MAX_PAGE = 100
+
+
+def identified(items: Iterable[Mapping[str, Any]]) -> list[Item]:
+    """The items of a request as they are kept: each has a type, an id and a status."""
+    return [_identified(item) for item in items]
+
+
+def _identified(item: Mapping[str, Any]) -> Item:
+    kind = str(item.get("type") or "message")
+    name = f"{_PREFIXES.get(kind, 'item')}_{secrets.token_hex(16)}"
+    whole = {"id": name, "status": "completed", **item, "type": kind}
+    content = whole.get("content")
+    if kind == "message" and isinstance(content, str):
+        part = "output_text" if whole.get("role") == "assistant" else "input_text"
+        whole["content"] = [{"type": part, "text": content}]
+    return whole
+
+
+def output_of(kept: Kept) -> list[Item]:
+    """What the model answered. Raises ServerError where the record is damaged."""
+    try:
+        return msgspec.json.decode(kept.response, type=_Output).output
+    except (msgspec.MsgspecError, RecursionError):
+        raise ServerError("a response is damaged: delete it") from None
+
+
+def conversation(chain: Iterable[Kept]) -> list[Item]:
+    """All that was asked and answered in responses that go on from each other, oldest first."""
+    return [item for kept in chain for item in (*kept.input, *output_of(kept))]
+
+
+def page(items: Sequence[Item], query: Mapping[str, str]) -> dict[str, Any]:
+    """The page of a list that a query asks for. Raises ValidationError, which names the parameter."""
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise ValidationError("value must be asc or desc", "order")
+    limit = query.get("limit", "20")
+    if not limit.isdecimal() or not 1 <= int(limit) <= MAX_PAGE:
+        raise ValidationError(f"value must be between 1 and {MAX_PAGE}", "limit")
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    if after := query.get("after"):
+        place = next((i for i, item in enumerate(ordered) if item.get("id") == after), None)
+        if place is None:
+            raise ValidationError(f"there is no item '{after[:128]}' in this list", "after")
+        ordered = ordered[place + 1 :]
+    shown = ordered[: int(limit)]
+    return {
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0].get("id") if shown else None,
+        "last_id": shown[-1].get("id") if shown else None,
+        "has_more": len(ordered) > len(shown),
+    }
+
+
+class _Output(msgspec.Struct):
+    output: list[Item] = []

@@ -1,0 +1,125 @@
+"""The rows of responses: what each was asked and answered, and which it goes on from."""
+
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+
+from atlas_plugin import json_text
+from atlas_plugin.errors import NotFoundError, ServerError
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sealed_rows import name_of
+
+MAX_CHAIN = 10_000
+"""Responses that go on from each other. A file that somebody changed may have them in a ring."""
+_MAX_PRUNED = 1000
+
+_CHAIN = """
+WITH RECURSIVE chain (id, previous, depth) AS (
+    SELECT id, previous, 0 FROM responses WHERE tenant = ?1 AND id = ?2
+    UNION ALL
+    SELECT responses.id, responses.previous, depth + 1 FROM chain
+    JOIN responses ON responses.tenant = ?1 AND responses.id = chain.previous
+    WHERE depth < ?3
+)
+SELECT chain.id, chain.previous, CAST(record AS BLOB) FROM chain
+JOIN responses ON responses.tenant = ?1 AND responses.id = chain.id ORDER BY depth DESC
+"""
+# Those that others go on from stay as long as these: a conversation is pruned from its end.
+_LEAVES = """
+SELECT tenant, id FROM responses AS one WHERE created < ?1 AND NOT EXISTS (
+    SELECT 1 FROM responses WHERE tenant = one.tenant AND previous = one.id
+) ORDER BY created LIMIT ?2
+"""
+
+
+class _Record(msgspec.Struct):
+    input: list[dict[str, Any]]
+    response: msgspec.Raw
+
+
+class Kept(NamedTuple):
+    """A response, as JSON, and the items of its own request."""
+
+    response: bytes
+    input: list[dict[str, Any]]
+
+
+class ResponseStore:
+    """The responses in a database, whose rules for threads and errors hold here too."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(
+        self, tenant: str, response_id: str, previous: str, items: list[dict[str, Any]], response: Any
+    ) -> None:
+        """Keep a response, with the items of its request."""
+        record = json_text.encode({"input": items, "response": response})
+        kept = self._database.sealing.close(name_of("responses", tenant, response_id), record)
+        with self._database.write("keep a response") as connection:
+            connection.execute(
+                "INSERT INTO responses (tenant, id, previous, created, record) VALUES (?, ?, ?, ?, ?)",
+                (tenant, response_id, previous, time.time(), kept),
+            )
+
+    def get(self, tenant: str, response_id: str) -> Kept:
+        """The response. Raises NotFoundError where there is none."""
+        with self._database.read("load a response") as connection:
+            row = connection.execute(
+                "SELECT CAST(record AS BLOB) FROM responses WHERE tenant = ? AND id = ?",
+                (tenant, response_id),
+            ).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no response '{response_id}': it was deleted, or never kept")
+        return self._opened(tenant, response_id, row[0])
+
+    def chain(self, tenant: str, response_id: str) -> list[Kept]:
+        """The response and all that it goes on from, the first of them first.
+
+        Raises NotFoundError where one is missing.
+        """
+        with self._database.read("load responses") as connection:
+            rows = connection.execute(_CHAIN, (tenant, response_id, MAX_CHAIN)).fetchall()
+        missing = rows[0][1] if rows else response_id
+        if missing:
+            raise NotFoundError(f"there is no response '{missing}': it was deleted, or never kept")
+        return [self._opened(tenant, one, record) for one, _, record in rows]
+
+    def delete(self, tenant: str, response_id: str) -> bool:
+        """Remove a response; whether there was one."""
+        with self._database.write("delete a response") as connection:
+            found = connection.execute(
+                "DELETE FROM responses WHERE tenant = ? AND id = ?", (tenant, response_id)
+            )
+            return found.rowcount > 0
+
+    def prune(self, ttl_s: float, limit: int) -> int:
+        """Remove what is older, and the oldest beyond a limit (0: none of these); how many were removed.
+
+        Not those that others go on from, nor more than a thousand: call it again until it removes none.
+        """
+        with self._database.write("delete old responses") as connection:
+            old = []
+            if ttl_s > 0:
+                old = connection.execute(_LEAVES, (time.time() - ttl_s, _MAX_PRUNED)).fetchall()
+            if limit > 0 and not old:
+                (count,) = connection.execute("SELECT count(*) FROM responses").fetchone()
+                excess = min(_MAX_PRUNED, max(0, count - limit))
+                old = connection.execute(_LEAVES, (float("inf"), excess)).fetchall()
+            connection.executemany("DELETE FROM responses WHERE tenant = ? AND id = ?", old)
+        return len(old)
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._database.read("count responses") as connection:
+            (count,) = connection.execute("SELECT count(*) FROM responses").fetchone()
+            return int(count)
+
+    def _opened(self, tenant: str, response_id: str, kept: bytes) -> Kept:
+        record = self._database.sealing.open(name_of("responses", tenant, response_id), kept)
+        try:
+            opened = msgspec.json.decode(record, type=_Record)
+        except (msgspec.MsgspecError, RecursionError):
+            raise ServerError(f"the response '{response_id}' is damaged: delete it") from None
+        return Kept(bytes(opened.response), opened.input)

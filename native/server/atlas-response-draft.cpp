@@ -1,0 +1,296 @@
+#include "atlas-response-draft.h"
+
+#include "atlas-error.hpp"
+#include "atlas-server-state.h"
+#include "common.h"
+#include "server-common.h"
+#include "server-task.h"
+
+#include <ctime>
+#include <utility>
+
+namespace atlas {
+
+static const size_t MAX_METADATA = 16; // pairs, with keys of 64 and values of 512 characters
+static const size_t MAX_METADATA_KEY = 64, MAX_METADATA_VALUE = 512;
+
+//
+// the request
+//
+
+static void check_metadata(const json & body) {
+    const json given = json_value(body, "metadata", json());
+    if (given.is_null()) {
+        return;
+    }
+    bool is_right = given.is_object() && given.size() <= MAX_METADATA;
+    for (const auto & [key, value] : is_right ? given.items() : json::object().items()) {
+        is_right = is_right && key.size() <= MAX_METADATA_KEY && value.is_string() &&
+                   value.get<std::string>().size() <= MAX_METADATA_VALUE;
+    }
+    if (!is_right) {
+        throw validation_error("metadata",
+                               "value must be an object of up to 16 texts of up to 512 bytes, by names of up to 64");
+    }
+}
+
+// What this server cannot do, and must not seem to have done.
+static void check_supported(const json & body) {
+    for (const char * field : {"conversation", "prompt"}) {
+        if (body.contains(field) && !body.at(field).is_null()) {
+            throw validation_error(field, "this server does not support it");
+        }
+    }
+    const json truncation = json_value(body, "truncation", json());
+    if (!truncation.is_null() && truncation != "disabled" && truncation != "auto") {
+        throw validation_error("truncation", "value must be \"disabled\" or \"auto\"");
+    }
+    const json include = json_value(body, "include", json::array());
+    for (size_t i = 0; include.is_array() && i < include.size(); i++) {
+        if (include.at(i) == "message.output_text.logprobs") {
+            throw validation_error("include", "this server answers no logprobs here: ask /v1/chat/completions");
+        }
+    }
+}
+
+// The input as items, of which a text is one message.
+static json items_of(const json & input) {
+    if (!input.is_string()) {
+        return input;
+    }
+    json part;
+    part["type"] = "input_text";
+    part["text"] = input;
+    json message;
+    message["type"]    = "message";
+    message["role"]    = "user";
+    message["content"] = json::array({part});
+    return json::array({message});
+}
+
+static json with_format(json text) {
+    if (!text.is_object()) {
+        text = json::object();
+    }
+    if (!text.contains("format")) {
+        text["format"]["type"] = "text";
+    }
+    return text;
+}
+
+static json with_summary(json reasoning) {
+    json whole = {{"effort", nullptr}, {"summary", nullptr}};
+    for (const auto & [key, value] : reasoning.is_object() ? reasoning.items() : json::object().items()) {
+        whole[key] = value;
+    }
+    return whole;
+}
+
+static json described(json tools) {
+    if (!tools.is_array()) {
+        return json::array();
+    }
+    for (size_t i = 0; i < tools.size(); i++) {
+        json & tool = tools.at(i);
+        if (!tool.is_object() || json_value(tool, "type", std::string()) != "function") {
+            continue;
+        }
+        for (const char * key : {"description", "parameters"}) {
+            if (!tool.contains(key)) {
+                tool[key] = nullptr;
+            }
+        }
+        if (!tool.contains("strict")) {
+            tool["strict"] = true; // as upstream takes it
+        }
+    }
+    return tools;
+}
+
+static json given_or(const json & body, const char * key, const json & otherwise) {
+    return body.contains(key) && !body.at(key).is_null() ? body.at(key) : otherwise;
+}
+
+response_draft::response_draft(const json & body, const response_defaults & defaults)
+    : id("resp_" + random_string()), input(items_of(json_value(body, "input", json::array()))),
+      previous_id(json_value(body, "previous_response_id", std::string())), created_at(std::time(nullptr)) {
+    check_metadata(body);
+    check_supported(body);
+    const json none;
+    for (const char * key : {"instructions", "max_output_tokens", "max_tool_calls", "safety_identifier",
+                             "prompt_cache_key", "previous_response_id"}) {
+        echo[key] = given_or(body, key, none);
+    }
+    echo["error"]               = nullptr;
+    echo["incomplete_details"]  = nullptr;
+    echo["tools"]               = described(given_or(body, "tools", none));
+    echo["tool_choice"]         = given_or(body, "tool_choice", "auto");
+    echo["parallel_tool_calls"] = given_or(body, "parallel_tool_calls", true);
+    echo["text"]                = with_format(given_or(body, "text", none));
+    echo["reasoning"]           = with_summary(given_or(body, "reasoning", none));
+    echo["truncation"]          = given_or(body, "truncation", "disabled");
+    echo["temperature"]         = given_or(body, "temperature", defaults.temperature);
+    echo["top_p"]               = given_or(body, "top_p", defaults.top_p);
+    echo["presence_penalty"]    = given_or(body, "presence_penalty", defaults.presence_penalty);
+    echo["frequency_penalty"]   = given_or(body, "frequency_penalty", defaults.frequency_penalty);
+    echo["top_logprobs"]        = given_or(body, "top_logprobs", 0);
+    echo["service_tier"]        = "default";
+    echo["background"]          = false; // it is answered at once, whatever was asked
+    echo["metadata"]            = given_or(body, "metadata", json::object());
+    if (body.contains("user")) {
+        echo["user"] = body.at("user");
+    }
+}
+
+// A message may leave out its type, as OpenAI's clients do; upstream wants it of the model's own.
+static void name_types(json & body) {
+    if (!body.contains("input") || !body.at("input").is_array()) {
+        return;
+    }
+    json & input = body.at("input");
+    for (size_t i = 0; i < input.size(); i++) {
+        json & item = input.at(i);
+        if (item.is_object() && item.contains("role") && !item.contains("type")) {
+            item["type"] = "message";
+        }
+    }
+}
+
+static void move_format(json & body) {
+    const json text   = json_value(body, "text", json());
+    const json format = text.is_object() ? json_value(text, "format", json()) : json();
+    body.erase("text");
+    if (!format.is_object() || body.contains("response_format")) {
+        return;
+    }
+    const std::string type = json_value(format, "type", std::string());
+    if (type == "json_schema") {
+        json schema = format;
+        schema.erase("type");
+        body["response_format"]["type"]        = type;
+        body["response_format"]["json_schema"] = schema;
+    } else {
+        body["response_format"]["type"] = type;
+    }
+}
+
+static bool is_named(const json & tool, const std::string & name) {
+    return tool.is_object() && json_value(tool, "name", std::string()) == name;
+}
+
+// Upstream takes no choice but a word: of the tools those that may be called are left.
+static void choose_tools(json & body) {
+    const json choice = json_value(body, "tool_choice", json());
+    if (!choice.is_object()) {
+        return;
+    }
+    const std::string type = json_value(choice, "type", std::string());
+    if (type != "function" && type != "allowed_tools") {
+        throw validation_error("tool_choice", "this server has functions only: give \"none\", \"auto\", \"required\", "
+                                              "a function or allowed_tools");
+    }
+    const json wanted = type == "function" ? json::array({choice}) : json_value(choice, "tools", json::array());
+    const json given  = json_value(body, "tools", json::array());
+    json       chosen = json::array();
+    for (size_t i = 0; i < wanted.size(); i++) {
+        const std::string name    = json_value(wanted.at(i), "name", std::string());
+        const size_t      n_found = chosen.size();
+        for (size_t k = 0; k < given.size(); k++) {
+            if (is_named(given.at(k), name)) {
+                chosen.push_back(given.at(k));
+            }
+        }
+        if (chosen.size() == n_found) {
+            throw validation_error("tool_choice", "there is no tool '" + name + "' among tools");
+        }
+    }
+    body["tools"]       = chosen;
+    body["tool_choice"] = type == "function" ? "required" : json_value(choice, "mode", std::string("auto"));
+}
+
+void response_draft::translate(json & body) {
+    name_types(body);
+    move_format(body);
+    choose_tools(body);
+    body.erase("previous_response_id");
+}
+
+//
+// the answer
+//
+
+// Upstream does not count them apart; the text's own tokens are the nearest that there is.
+static size_t count_tokens(const std::string & text) {
+    const llama_vocab * vocab = atlas_state().vocab;
+    return text.empty() || vocab == nullptr ? 0 : common_tokenize(vocab, text, false, true).size();
+}
+
+void response_draft::end(const server_task_result_cmpl_final & result) {
+    is_cut_off         = result.stop == STOP_TYPE_LIMIT;
+    n_reasoning_tokens = count_tokens(result.oaicompat_msg.reasoning_content);
+}
+
+void response_draft::complete_object(json & response) const {
+    const bool is_final   = json_value(response, "status", std::string()) == "completed";
+    response["id"]         = id;
+    response["created_at"] = created_at;
+    for (const auto & [key, value] : echo.items()) {
+        response[key] = value;
+    }
+    response["store"] = is_stored;
+    if (!is_final) {
+        response["completed_at"] = nullptr;
+        response["output"]       = json::array();
+        response["usage"]        = nullptr;
+        response["model"]        = model;
+        return;
+    }
+    response["completed_at"] = is_cut_off ? json() : json_value(response, "completed_at", json(std::time(nullptr)));
+    if (is_cut_off) {
+        response["status"]             = "incomplete";
+        response["incomplete_details"] = json::object({{"reason", "max_output_tokens"}});
+    }
+    response["usage"]["output_tokens_details"] = json::object({{"reasoning_tokens", n_reasoning_tokens}});
+}
+
+void response_draft::complete(json & response) const { complete_object(response); }
+
+void response_draft::complete_events(json & piece) {
+    if (!piece.is_array()) {
+        return;
+    }
+    for (size_t i = 0; i < piece.size(); i++) {
+        json & event = piece.at(i);
+        if (!event.contains("data") || !event.at("data").contains("response")) {
+            continue;
+        }
+        json & data = event.at("data");
+        complete_object(data.at("response"));
+        if (json_value(data, "type", std::string()) == "response.completed" && is_cut_off) {
+            event["event"] = "response.incomplete";
+            data["type"]   = "response.incomplete";
+        }
+    }
+    events.complete(piece);
+}
+
+static bool is_final(const json & response) {
+    const std::string status = response.is_object() ? json_value(response, "status", std::string()) : "";
+    return status == "completed" || status == "incomplete";
+}
+
+json * response_draft::final_in(json & piece) {
+    if (!piece.is_array()) {
+        return is_final(piece) ? &piece : nullptr;
+    }
+    for (size_t i = piece.size(); i > 0; i--) {
+        json & event = piece.at(i - 1);
+        if (event.is_object() && event.contains("data") && event.at("data").is_object() &&
+            event.at("data").contains("response") && is_final(event.at("data").at("response"))) {
+            return &event.at("data").at("response");
+        }
+    }
+    return nullptr;
+}
+
+} // namespace atlas

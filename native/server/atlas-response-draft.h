@@ -1,0 +1,76 @@
+// What becomes of one request on /v1/responses: upstream's answer, with the fields and events that OpenAI's API has and
+// upstream leaves out. The HTTP thread that serves the request owns it; no locks.
+//
+// https://platform.openai.com/docs/api-reference/responses, and the Open Responses specification.
+#pragma once
+
+#ifdef LLAMA_ATLAS
+
+#include "atlas-response-events.h"
+#include "json.h"
+
+#include <cstdint>
+#include <string>
+
+struct server_task_result_cmpl_final;
+
+namespace atlas {
+
+// What the server takes where a request does not say.
+struct response_defaults {
+    double temperature = 1, top_p = 1, presence_penalty = 0, frequency_penalty = 0;
+};
+
+class response_draft {
+  public:
+    // body: the request's. Throws atlas::error 400, which names the field.
+    response_draft(const common_json & body, const response_defaults & defaults);
+
+    const std::string id; // of the response, "resp_…"
+
+    // Changes the body into one that upstream's converter takes: items that name their role but no type get one, and the
+    // format of the text becomes a response_format.
+    static void translate(common_json & body);
+
+    // Whether the response can be asked for later. Until then `store` says no.
+    void set_stored(bool is_so) { is_stored = is_so; }
+
+    // The model's name, as upstream answers it: known once the first piece is there.
+    void set_model(const std::string & name) { model = name; }
+
+    // The answer is complete: how it ended.
+    void end(const server_task_result_cmpl_final & result);
+
+    // An answer that is not streamed, which is a response object.
+    void complete(common_json & response) const;
+
+    // The events of a piece of a stream, an array of {"event", "data"}; null: none. Before plugins see them.
+    void complete_events(common_json & piece);
+
+    // Numbers them. After plugins have seen them.
+    void number_events(common_json & piece) { events.number(piece); }
+
+    // The response object among the events, or the answer that is one; nullptr: there is none that is final.
+    static common_json * final_in(common_json & piece);
+
+    // What came with the request, as items.
+    const common_json & input_items() const { return input; }
+
+    const std::string & previous() const { return previous_id; }
+
+  private:
+    common_json     echo; // fields of the response that the request settles
+    common_json     input;
+    std::string     previous_id, model;
+    response_events events;
+    int64_t         created_at;
+    bool            is_stored          = false;
+    bool            is_cut_off         = false; // at max_output_tokens, or at the end of the context
+    size_t          n_reasoning_tokens = 0;
+
+    void complete_object(common_json & response) const;
+};
+
+} // namespace atlas
+
+#endif // LLAMA_ATLAS
