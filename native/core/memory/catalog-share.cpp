@@ -3,12 +3,22 @@
 
 namespace atlas::memory {
 
-static const digest & root_of(const index_node & node) {
-    const index_node * top = &node;
-    while (top->parent) {
-        top = top->parent;
+// The key from which a node's chain begins; null where an entry before it is not there, so that nobody knows. It is looked up
+// once for all on the way: the token loop puts the blocks of long conversations.
+static const digest * root_of(index_node & node) {
+    index_node * known = &node;
+    while (!known->root && known->parent && known->position > 0) {
+        known = known->parent;
     }
-    return *top->key;
+    if (!known->root && !known->parent) {
+        return nullptr;
+    }
+    const auto root = known->root ? known->root : std::make_shared<const digest>(*known->parent->key);
+    for (index_node * on = &node; on != known; on = on->parent) {
+        on->root = root;
+    }
+    known->root = root;
+    return known->root.get();
 }
 
 // uses: how often it is about to be used, besides its touches.
@@ -19,7 +29,8 @@ void catalog::share_later(index_node & node, const memory_entry_ptr & entry, con
     const bool is_reused = node.touches + uses > 1 || node.is_live() || !access.session_id.empty();
     const auto policy    = sharing->options.write;
     if (policy == share_policy::all || (policy == share_policy::reused && is_reused)) {
-        node.share_place = sharing->push(*node.key, root_of(node), entry);
+        const digest * root = root_of(node);
+        node.share_place    = root ? sharing->push(*node.key, *root, entry) : 0;
     }
 }
 
@@ -28,8 +39,8 @@ void catalog::share_used(const digest & key, const memory_access & access) {
         if (node->in_ram) {
             share_later(*node, node->in_ram, access, 1);
         }
-        if (node->is_in_shared) {
-            sharing->note_used(key, root_of(*node), node->position);
+        if (const digest * root = node->is_in_shared ? root_of(*node) : nullptr) {
+            sharing->note_used(key, *root, node->position);
         }
     }
 }
@@ -44,7 +55,9 @@ void catalog::stop_sharing(index_node & node) {
 
 void catalog::unshare(index_node & node) {
     if (sharing && (node.share_place > 0 || node.is_in_shared)) {
-        sharing->push_removal(*node.key, root_of(node)); // also where it is being sent right now
+        if (const digest * root = root_of(node)) {
+            sharing->push_removal(*node.key, *root); // also where it is being sent right now
+        }
         stop_sharing(node);
         node.is_in_shared = false;
     }

@@ -21,7 +21,7 @@ bool by_tokens::operator()(const place & a, const place & b) const {
 
 // Bytes of a node with its places in the map, among its parent's children and in the order of each tier, with the
 // record of its file, and with malloc's overhead.
-constexpr uint64_t NODE_BYTES = 640;
+constexpr uint64_t NODE_BYTES = 660;
 
 static uint64_t bytes_of(const memory_tokens & tokens) { return tokens.capacity() * sizeof(tokens[0]); }
 
@@ -71,6 +71,7 @@ index_node & entry_index::add(const digest & key, const digest & parent_key, ent
     }
     n_bytes += bytes_of(node->tokens);
     node->parent = &parent;
+    node->root   = parent.root;
     if (parent.parent) {
         node->position = parent.position + parent.tokens.size();
     }

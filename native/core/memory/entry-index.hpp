@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <functional>
 #include <list>
+#include <memory>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -81,6 +82,9 @@ struct index_node {
     uint64_t       position = 0; // how many tokens come before; 0 also where the parent was not stored
     bool           fits     = false; // our block size allows its length; other servers' entries are never found
 
+    std::shared_ptr<const digest>
+        root; // from which its chain begins, as those before it have it; null: not looked up yet
+
     std::set<index_node *, by_tokens> children;
 
     int64_t        last_use      = 0; // on the catalog's clock
@@ -116,7 +120,7 @@ struct index_node {
 class entry_index {
   public:
     explicit entry_index(size_t block_tokens) : block_tokens(block_tokens) {}
-    // RAM that the nodes take, in bytes: about 640 each, and their tokens.
+    // RAM that the nodes take, in bytes: about 660 each, and their tokens.
     uint64_t bytes() const { return n_bytes; }
 
     index_node *       find(const digest & key);
