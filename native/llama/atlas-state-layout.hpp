@@ -3,6 +3,7 @@
 
 #include "llama.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -38,6 +39,13 @@ struct alignas(8) state_layout {
 struct probed_state {
     state_layout layout;
     size_t       token_bytes = 0; // of a token, in a block
+    uint64_t     checkpoint_bytes =
+        0; // of a checkpoint at most, which may be far more than there ever is; 0: there are none
+
+    // What an entry has at most.
+    uint64_t entry_bytes(size_t block_tokens) const {
+        return std::max<uint64_t>(token_bytes * block_tokens, checkpoint_bytes);
+    }
 };
 
 // Decodes one token and asks for the sizes of the parts of its state; nothing when that failed. Leaves the context empty.

@@ -28,6 +28,13 @@ std::optional<probed_state> probe_state(llama_context * ctx, bool is_swa_full) {
         const bool has_recurrent = llama_model_is_hybrid(model) || llama_model_is_recurrent(model);
         found.layout.parts       = has_recurrent ? state_class::ranges_and_recurrent : state_class::ranges_and_window;
     }
+    if (found.layout.needs_checkpoint()) {
+        // Recurrent state has one size; a window, or what cannot be cut, may have as many tokens as there is room for.
+        constexpr uint64_t SLACK     = 8;
+        const bool         is_fixed  = found.layout.parts != state_class::whole_only && found.layout.n_swa == 0;
+        const uint64_t     one_token = llama_state_seq_get_size_ext(ctx, 0, found.layout.checkpoint_flags());
+        found.checkpoint_bytes       = one_token * (is_fixed ? SLACK : llama_n_ctx_seq(ctx));
+    }
     llama_memory_clear(llama_get_memory(ctx), true);
     llama_synchronize(ctx);
     llama_perf_context_reset(ctx);

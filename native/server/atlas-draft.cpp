@@ -66,6 +66,7 @@ loaded_draft atlas_describe_draft(const common_params & params, llama_context * 
         return made;
     }
     model.set_layout(probed->layout, state_part::draft);
+    model.store.expect_entries_up_to(probed->entry_bytes(model.store.options().block_tokens));
     made.ctx          = draft;
     made.reads_tokens = has_type(params, COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE);
     made.n_behind     = has_type(params, COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3) ? 1 : 0;

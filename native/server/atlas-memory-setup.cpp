@@ -151,6 +151,8 @@ void atlas_memory_open(common_params & params, llama_context * ctx, llama_contex
         runtime->root().set("", problem);
         return;
     }
+    auto & store = *runtime->memory();
+    store.expect_entries_up_to(probed->entry_bytes(store.options().block_tokens));
     if (is_back) {
         state.memory->model.set_layout(probed->layout);
     } else {
@@ -160,10 +162,8 @@ void atlas_memory_open(common_params & params, llama_context * ctx, llama_contex
         }
         // without a unified KV cache emptying a slot frees nothing that others could use
         const bool clears_idle = keeps_idle && params.kv_unified;
-        state.memory.reset(new loaded_memory{{*runtime->memory(), runtime->root(), *probed},
-                                             clears_idle,
-                                             params.lora_adapters.size(),
-                                             encoding_of(params)});
+        state.memory.reset(new loaded_memory{
+            {store, runtime->root(), *probed}, clears_idle, params.lora_adapters.size(), encoding_of(params)});
         take_the_place_of_the_prompt_cache(params);
         set_draft(params, ctx, draft);
     }

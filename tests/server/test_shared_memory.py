@@ -1,5 +1,6 @@
 """Layer 3: what one server computed another finds, through a directory that both can read."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.server.conversations import (
     memory_status,
 )
 from tests.server.harness import Server
+from tests.server.test_budgets import resident_bytes
 
 # Most of a conversation is text that both turns have.
 N_ITEMS = 60
@@ -123,6 +125,25 @@ def test_damaged_values_are_computed_anew_and_removed(start_sharing: StartSharin
     share(second)
     third = start_sharing("c")
     assert told.ask(third, atlas={}).layer == 3
+
+
+def test_values_that_are_larger_than_any_can_be_take_no_memory(
+    start_sharing: StartSharing, shared: Path
+) -> None:
+    told = first_turn(start_sharing("a"))
+    true_size = max(file.stat().st_size for file in values(shared))
+    assert true_size < 4 << 20
+    for file in values(shared):
+        os.truncate(file, 400 << 20)
+    second = start_sharing("b")
+    before = resident_bytes(second, "VmHWM")
+    answer = told.ask(second, ASK_CITY, atlas={})
+    assert (answer.layer, answer.reused) == (0, 0)
+    assert resident_bytes(second, "VmHWM") < before + (200 << 20)
+    assert status(second)["damaged"] == 1
+    share(second)
+    # what was computed here takes its place
+    assert min(file.stat().st_size for file in values(shared)) <= true_size
 
 
 def test_a_directory_that_goes_and_comes_back(start_sharing: StartSharing, shared: Path) -> None:

@@ -331,6 +331,10 @@ class memory_store {
     // for others. At most 32 blocks, 264 MiB and an eighth of tier 1's budget are kept, on top of that budget.
     void expect_blocks_of(size_t n_bytes);
 
+    // Tells how many bytes an entry's state has at most, each time for entries of another kind. Of larger values in tier 3 none
+    // is read then. HTTP threads may read meanwhile; one thread calls it.
+    void expect_entries_up_to(uint64_t n_bytes);
+
     // Reads conversations of these roots back into RAM, in a thread of its own, once the index is complete: those first
     // that would be evicted last, until tier 1 has options().preload_bytes. While a slot generates it works a fiftieth
     // of the time. Must be called once at most: a second call ends the threads of the store.

@@ -41,6 +41,9 @@ class shared_codec {
         return "atlas:1:" + digest_hex(root).substr(0, ROOT_DIGITS) + ":" + digest_hex(key);
     }
 
+    // How many bytes are stored at most for so many, by any codec.
+    static uint64_t max_stored_bytes(uint64_t plain) { return plain + plain / 4096 + 128; }
+
     // What is stored under the name for these bytes: the header of an entry's file, and its data. Throws std::runtime_error
     // and std::bad_alloc.
     virtual value_pieces wrap(const std::string &, value_pieces plain) const { return plain; }

@@ -182,11 +182,10 @@ void sharer::send(lock & held) {
 }
 
 bool sharer::send_one(lock & held, const share_job & job, const std::string & name) {
-    const memory_entry & entry  = *job.entry;
-    const auto           began  = tier_clock::now();
-    const uint64_t       bytes  = file_bytes(entry.tokens.size(), entry.data.size());
-    const uint64_t       sealed = bytes + bytes / 4096 + 128; // at most, where it is
-    if (sealed > link.place.traits().max_value_bytes) {
+    const memory_entry & entry = *job.entry;
+    const auto           began = tier_clock::now();
+    const uint64_t       bytes = file_bytes(entry.tokens.size(), entry.data.size());
+    if (shared_codec::max_stored_bytes(bytes) > link.place.traits().max_value_bytes) {
         queue.count_drop();
         settle(held, job.key, false);
         return true;

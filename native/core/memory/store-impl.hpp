@@ -38,6 +38,7 @@ struct memory_store::impl {
 
     std::unique_ptr<shared_link> link; // empty: there is no tier 3
     std::unique_ptr<sharer>      sending;
+    uint64_t                     largest_entry = 0; // that expect_entries_up_to() was told of
 
     // Of one of the chains that a session has.
     std::optional<session>  copy(const std::string & id);

@@ -148,6 +148,16 @@ void memory_store::expect_blocks_of(size_t n_bytes) {
     buffer_pool::instance().set_limits(
         std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + buffer_pool::pages().page)}),
         n_bytes, std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
+    if (self->link) { // what is fetched first counts by it while it is on its way
+        self->link->set_bytes_of(entry_kind::block, file_bytes(self->options.block_tokens, n_bytes));
+    }
+}
+
+void memory_store::expect_entries_up_to(uint64_t n_bytes) {
+    if (self->link) {
+        self->largest_entry = std::min(std::max(self->largest_entry, n_bytes), MAX_DATA_BYTES);
+        self->link->place.limit_values(shared_codec::max_stored_bytes(file_bytes(MAX_TOKENS, self->largest_entry)));
+    }
 }
 
 void memory_store::preload(const std::vector<std::string> & roots) {

@@ -83,6 +83,17 @@ CASE(what_one_server_computed_another_finds) {
     CHECK(place->calls("probe") == n_probes);
 }
 
+CASE(the_tier_is_told_how_large_values_can_be) {
+    server         of(std::make_shared<scripted_tier>());
+    const uint64_t around = memory::header_bytes(memory::MAX_TOKENS) + 1024; // of an entry, and what a seal adds
+    of.store.expect_entries_up_to(100000);
+    CHECK(of.place->limit >= 100000 && of.place->limit <= 100000 + around);
+    of.store.expect_entries_up_to(50000); // of another kind
+    CHECK(of.place->limit >= 100000);
+    of.store.expect_entries_up_to(UINT64_MAX);
+    CHECK(of.place->limit >= 512ull << 20);
+}
+
 CASE(only_what_is_missing_is_fetched) {
     const auto place  = std::make_shared<scripted_tier>();
     const auto tokens = some_tokens(1, 4 * BLOCK);
@@ -482,6 +493,25 @@ CASE(a_tier_that_cannot_be_asked_is_read_at_once) {
     server second(place);
     CHECK(second.fetch(tokens).n_entries == 2 && find(second.store, tokens).n_tokens == 2 * BLOCK);
     CHECK(second.store.stats().shared.asked == 0);
+}
+
+CASE(what_is_on_its_way_counts) {
+    const auto place  = std::make_shared<scripted_tier>();
+    const auto tokens = some_tokens(1, 3 * BLOCK);
+    shared_by_another(place, tokens);
+    server second(place);
+    second.store.expect_blocks_of(1000);
+    for (size_t n = 1; n <= 2; n++) { // the first by what a block has, the next by what came
+        const size_t n_before = place->calls("get");
+        place->hold_up("get");
+        std::thread fetching([&] { second.fetch(slice(tokens, 0, n * BLOCK)); });
+        wait_until([&] { return place->calls("get") > n_before; });
+        const auto stats = second.store.stats();
+        CHECK(stats.held_bytes >= 2 * 1000 && stats.held_bytes <= stats.held_limit);
+        place->resume();
+        fetching.join();
+        CHECK(second.store.stats().held_bytes == 0 && find(second.store, tokens).n_tokens == n * BLOCK);
+    }
 }
 
 CASE(a_budget_of_ram_holds_for_what_is_fetched) {

@@ -95,10 +95,14 @@ class scripted_tier : public tier {
 
     tier_counts counts() const override { return {}; }
 
+    void limit_values(uint64_t max_bytes) override { limit = max_bytes; }
+
     // What is to happen; any thread.
     tier_traits       about;
     std::atomic<int>  fails_reading{-1}, fails_writing{-1}; // a tier_failure; -1: it works
     std::atomic<bool> forgets_after_probe{false};
+
+    std::atomic<uint64_t> limit{0};
 
     // Holds all calls of that name up until resume().
     void hold_up(const std::string & call) {

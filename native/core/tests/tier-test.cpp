@@ -65,6 +65,29 @@ CASE(tier_says_who_it_is) {
     CHECK(traits.address.compare(0, traits.scheme.size(), traits.scheme) == 0);
 }
 
+// What others wrote may say any size: no room is made for it.
+CASE(tier_reads_no_value_beyond_its_limit) {
+    shared_tier       of;
+    const std::string large(3 << 20, 'a');
+    of.put("atlas:small", "one");
+    of.put("atlas:large", large);
+    const auto got = [&] {
+        try {
+            return of.get({"atlas:small", "atlas:large"});
+        } catch (const atlas::tier_error & error) {
+            CHECK(error.kind == atlas::tier_failure::broken);
+            return std::vector<std::string>{"one"};
+        }
+    };
+    CHECK(got().size() == 2); // connections that are there already heed it, too
+    of.tier->limit_values(large.size() - 1);
+    CHECK(got() == std::vector<std::string>{"one"});
+    of.tier->limit_values(large.size());
+    CHECK(got().size() == 2 && got()[1] == large);
+    of.tier->limit_values(UINT64_MAX);
+    CHECK(got().size() == 2);
+}
+
 CASE(tier_probes_each_key) {
     shared_tier of;
     const auto  keys = keys_of(1200); // more than fit into one write

@@ -9,7 +9,8 @@
 namespace atlas {
 
 struct tier_limits {
-    // Of what others wrote, values beyond this are refused before there is room made for them. RESP's own limit is 512 MiB.
+    // Of what others wrote, values beyond this are refused before there is room made for them; tier::limit_values() says less once
+    // a model is loaded. RESP's own limit is 512 MiB.
     uint64_t max_value_bytes = 512ull << 20;
 
     size_t n_connections = 4; // by which a server's values are read; S3 takes twice as many

@@ -91,6 +91,10 @@ class tier {
     virtual void ping(tier_deadline until) = 0;
 
     virtual tier_counts counts() const = 0;
+
+    // Has values of more than so many bytes not be read from now on, as no server writes one: what others wrote takes no room
+    // before it is checked. At most traits().max_value_bytes. Any thread, also beside reads, which may go by the old limit.
+    virtual void limit_values([[maybe_unused]] uint64_t max_bytes) {}
 };
 
 } // namespace atlas

@@ -64,7 +64,7 @@ bool is_there(const std::string & path) {
     return false;
 }
 
-// Nothing where there is no such file.
+// Nothing where there is no such file; of one that is larger than a value can be no byte.
 std::shared_ptr<std::string> read(const std::string & path, uint64_t max_bytes, tier_deadline until) {
     constexpr size_t      PIECE = 4 << 20;
     const file_descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -78,8 +78,11 @@ std::shared_ptr<std::string> read(const std::string & path, uint64_t max_bytes, 
     if (::fstat(file.get(), &info) != 0) {
         fail("read", path, errno);
     }
-    if (!S_ISREG(info.st_mode) || (uint64_t) info.st_size > max_bytes) {
+    if (!S_ISREG(info.st_mode)) {
         return nullptr;
+    }
+    if ((uint64_t) info.st_size > max_bytes) {
+        return std::make_shared<std::string>();
     }
     auto   bytes = std::make_shared<std::string>((size_t) info.st_size, '\0');
     size_t done  = 0;
@@ -155,8 +158,10 @@ tier_traits traits_of(const std::string & path, uint64_t max_value_bytes) {
 } // namespace
 
 directory_tier::directory_tier(std::string path, uint64_t max_value_bytes, bool sync_each)
-    : path(std::move(path)), sync_each(sync_each), about(traits_of(this->path, max_value_bytes)), reading(MAX_LATE),
-      writing(MAX_LATE) {}
+    : path(std::move(path)), sync_each(sync_each), about(traits_of(this->path, max_value_bytes)),
+      max_read_bytes(max_value_bytes), reading(MAX_LATE), writing(MAX_LATE) {}
+
+void directory_tier::limit_values(uint64_t max_bytes) { max_read_bytes = std::min(max_bytes, about.max_value_bytes); }
 
 // What the system refuses becomes a tier_error.
 void directory_tier::work(const bounded_work & on, const char * what, tier_deadline until,
@@ -214,7 +219,7 @@ void directory_tier::get(const std::vector<std::string> & keys, tier_deadline un
     for (size_t i = 0; i < keys.size(); i++) {
         const auto began = tier_clock::now();
         const auto found = std::make_shared<std::shared_ptr<std::string>>();
-        work(reading, "reading", until, [root = path, key = keys[i], most = about.max_value_bytes, found, until] {
+        work(reading, "reading", until, [root = path, key = keys[i], most = max_read_bytes.load(), found, until] {
             *found = read(file_of(root, key), most, until);
             if (!*found) {
                 check_present(root);

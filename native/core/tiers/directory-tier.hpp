@@ -16,7 +16,7 @@ namespace atlas {
 // removes what is older, a 256th of the directory at a time.
 class directory_tier : public tier {
   public:
-    // path: absolute. Larger files are not read. sync_each: a value is on the disk before others may see it.
+    // path: absolute. Larger files are given as empty ones. sync_each: a value is on the disk before others may see it.
     explicit directory_tier(std::string path, uint64_t max_value_bytes = 512ull << 20, bool sync_each = true);
 
     const tier_traits & traits() const override { return about; }
@@ -30,12 +30,16 @@ class directory_tier : public tier {
     void              remove(const std::vector<std::string> & keys, tier_deadline until) override;
     void              ping(tier_deadline until) override;
     tier_counts       counts() const override;
+    void              limit_values(uint64_t max_bytes) override;
 
   private:
     const std::string path;
     const bool        sync_each;
     const tier_traits about;
-    bounded_work      reading, writing;
+
+    std::atomic<uint64_t> max_read_bytes;
+
+    bounded_work reading, writing;
 
     tier_clock::time_point swept      = {}; // the writing thread's, as the next
     unsigned               next_swept = 0;

@@ -77,6 +77,7 @@ void connection::send(const std::vector<std::string_view> & pieces, tier_deadlin
 }
 
 std::optional<reply> connection::next() {
+    replies.limit(account.max_value_bytes);
     try {
         return replies.next();
     } catch (const tier_error & error) {

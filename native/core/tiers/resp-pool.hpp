@@ -51,6 +51,7 @@ class connection_pool {
     std::optional<lease> try_take(use kind, tier_deadline until);
 
     const server_account & account() const { return *of; }
+    void                   limit_values(uint64_t max_bytes) { of->max_value_bytes = max_bytes; }
 
   private:
     struct shelf {

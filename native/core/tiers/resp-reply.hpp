@@ -43,6 +43,9 @@ class reply_reader {
     // Throws std::bad_alloc.
     explicit reply_reader(uint64_t max_value_bytes);
 
+    // The limit of values that begin from now on.
+    void limit(uint64_t max_bytes) { max_value_bytes = max_bytes; }
+
     // Takes what the source has, up to a few MiB. Returns whether it may have more now. Throws what the source throws, and
     // std::bad_alloc.
     bool receive(const source & from);
@@ -66,7 +69,7 @@ class reply_reader {
 
     const std::unique_ptr<valkeyReader, parser_deleter> parser;
 
-    const uint64_t          max_value_bytes;
+    uint64_t                max_value_bytes;
     std::shared_ptr<char[]> value; // the one that is being read, with the line end behind it
     size_t                  value_bytes = 0, received = 0; // of it
 };

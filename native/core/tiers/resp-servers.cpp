@@ -54,6 +54,14 @@ std::shared_ptr<connection_pool> server_list::pool_of(const tier_host & host) {
     return pool;
 }
 
+void server_list::limit_values(uint64_t max_bytes) {
+    std::lock_guard held(mutex);
+    max_value_bytes = max_bytes;
+    for (const auto & [name, pool] : pools) {
+        pool->limit_values(max_bytes);
+    }
+}
+
 std::shared_ptr<const server_map> server_list::current(tier_deadline until) {
     std::unique_lock held(mutex);
     if (!asked.wait_until(held, until, [&] { return known || !is_asking; })) {

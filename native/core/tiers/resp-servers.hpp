@@ -37,6 +37,9 @@ class server_list {
     // What is known of a cluster is so no more.
     void is_wrong();
 
+    // As tier::limit_values(), of all servers.
+    void limit_values(uint64_t max_bytes);
+
     bool   is_cluster() const { return cluster; }
     size_t n_reading() const { return n_connections; }
 
@@ -49,11 +52,11 @@ class server_list {
     const tier_url                    url;
     const bool                        cluster;
     const size_t                      n_connections;
-    const uint64_t                    max_value_bytes;
     std::shared_ptr<const tls_client> tls;
 
     std::mutex                                              mutex; // of the rest
     std::condition_variable                                 asked;
+    uint64_t                                                max_value_bytes;
     bool                                                    is_asking = false; // one thread at a time
     std::map<std::string, std::shared_ptr<connection_pool>> pools; // by host and port; those of the map, and of the URL
     std::shared_ptr<const server_map>                       known; // null: to be asked for

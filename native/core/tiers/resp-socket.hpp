@@ -4,6 +4,7 @@
 #include "resolver.hpp"
 #include "resp-tls.hpp"
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,7 +19,7 @@ struct server_account {
     std::string                       user, password;
     int                               database = 0;
     std::shared_ptr<const tls_client> tls; // null: plain TCP
-    uint64_t                          max_value_bytes = 0;
+    std::atomic<uint64_t>             max_value_bytes = 0;
     resolver                          names;
 
     [[noreturn]] void fail(tier_failure failure, const std::string & problem) const; // "<address>: <problem>"

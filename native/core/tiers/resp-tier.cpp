@@ -53,6 +53,8 @@ class resp_tier final : public tier {
     const tier_traits & traits() const override { return own; }
     tier_counts         counts() const override { return counters.now(); }
 
+    void limit_values(uint64_t max_bytes) override { servers.limit_values(std::min(max_bytes, own.max_value_bytes)); }
+
     std::vector<bool> probe(const std::vector<std::string> & keys, tier_deadline until) override {
         const auto one = [](const std::string & key) { return command({"EXISTS", key}); };
         return in_map(until, [&](const server_map & map) {

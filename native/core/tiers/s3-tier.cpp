@@ -7,6 +7,8 @@
 
 #include <curl/curl.h>
 
+#include <algorithm>
+#include <atomic>
 #include <mutex>
 #endif
 
@@ -36,10 +38,12 @@ class s3_tier final : public tier {
         own.expires         = false;
         own.n_at_once       = url.number("connections", 2 * limits.n_connections, 64);
         own.max_value_bytes = std::min(limits.max_value_bytes, MAX_PUT_BYTES);
+        max_read_bytes      = own.max_value_bytes;
     }
 
     const tier_traits & traits() const override { return own; }
     tier_counts         counts() const override { return counters.now(); }
+    void limit_values(uint64_t max_bytes) override { max_read_bytes = std::min(max_bytes, own.max_value_bytes); }
 
     std::vector<bool> probe(const std::vector<std::string> & keys, tier_deadline until) override {
         std::vector<bool> found(keys.size());
@@ -126,6 +130,7 @@ class s3_tier final : public tier {
         if (!mine) {
             mine = std::make_unique<transfers>(of, own.address, own.max_value_bytes);
         }
+        mine->limit(max_read_bytes);
         mine->run(requests, own.n_at_once, until, done);
         std::lock_guard held(mutex);
         if (idle.size() < MAX_IDLE) {
@@ -135,6 +140,7 @@ class s3_tier final : public tier {
 
     const curl_user                         user;
     tier_traits                             own;
+    std::atomic<uint64_t>                   max_read_bytes = 0;
     const account                           of;
     tier_counters                           counters;
     std::mutex                              mutex;

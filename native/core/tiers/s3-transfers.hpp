@@ -34,6 +34,9 @@ class transfers {
     transfers(const transfers &)             = delete;
     transfers & operator=(const transfers &) = delete;
 
+    // The limit of values of requests that begin from now on.
+    void limit(uint64_t max_bytes) { max_value_bytes = max_bytes; }
+
     // Makes the requests, `n_at_once` at a time, and hands the responses to done() in their order, as soon as each is there.
     // Ends where done() returns false; then those behind are given up. Throws tier_error, with the address.
     void run(const std::vector<request> & requests, size_t n_at_once, tier_deadline until,
@@ -45,7 +48,7 @@ class transfers {
 
     const account &     of;
     const std::string & address;
-    const uint64_t      max_value_bytes;
+    uint64_t            max_value_bytes;
     void *              multi; // a CURLM
 };
 
