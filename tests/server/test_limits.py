@@ -11,35 +11,22 @@ import pytest
 
 from tests.server.conftest import StartServer
 from tests.server.harness import MODEL, Server
+from tests.server.upstream_routes import upstream_routes
 
 MANY = 60_000
 DEEP = 100_000
 
-ROUTES = [
-    "/apply-template",
-    "/completion",
-    "/detokenize",
-    "/embedding",
-    "/infill",
-    "/lora-adapters",
-    "/rerank",
-    "/slots/0?action=restore",
-    "/slots/0?action=save",
-    "/tokenize",
-    "/v1/chat/completions",
-    "/v1/chat/completions/control",
-    "/v1/chat/completions/input_tokens",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/messages",
-    "/v1/messages/count_tokens",
-    "/v1/rerank",
-    "/v1/responses",
-    "/v1/responses/input_tokens",
-    "/v1/streams/lookup",
-]
-# Where the demo model, or the way the server was started, has no part in it.
-NOT_SUPPORTED = {"/embedding", "/infill", "/rerank", "/v1/embeddings", "/v1/rerank"}
+# Where the demo model, or the way that the server was started, has no part in it.
+NOT_SUPPORTED = {403, 404, 501}
+
+# Which of llama-server's routes answer without a look at the body.
+BODILESS = {"/props", "/slots/0?action=erase"}
+# And of ours.
+BODILESS |= {"/v1/atlas/plugins/reload", "/v1/atlas/plugins/status/enable"}
+
+COMPLETIONS = ["/completion", "/v1/completions", "/infill"]
+CHATS = ["/v1/chat/completions", "/v1/responses"]
+TEMPLATES = ["/apply-template", "/v1/chat/completions/input_tokens", "/v1/responses/input_tokens"]
 
 
 def nested(levels: int, leaf: Any, wrap: Any) -> Any:
@@ -99,7 +86,13 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("limits")
-    with Server(["--slot-save-path", directory], directory=directory) as running:
+    model = directory / "model.gguf"
+    script = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata"]
+    infills = [
+        word for kind in ("fim_pre", "fim_suf", "fim_mid") for word in ("--special-token", kind, "<|pad|>")
+    ]
+    subprocess.run([*script, *infills, MODEL, model], check=True, capture_output=True)
+    with Server(["--slot-save-path", directory, "--props"], directory=directory, model=model) as running:
         yield running
 
 
@@ -120,23 +113,38 @@ def refusal(server: Server, path: str, body: Any, status: int = 400) -> str:
 
 
 def completion(**parameters: Any) -> dict[str, Any]:
-    return {"prompt": "a", "n_predict": 1, **parameters}
+    return {"prompt": "a", "input_prefix": "a", "input_suffix": "a", "n_predict": 1, **parameters}
 
 
 def chat(**parameters: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, **parameters}
+    return {"messages": [{"role": "user", "content": "a"}], "input": "a", "max_tokens": 1, **parameters}
 
 
-@pytest.mark.parametrize("path", ROUTES)
+def posts(server: Server) -> list[str]:
+    """Every route that takes a body, llama-server's own and ours."""
+    slots = [f"/slots/0?action={action}" for action in ("save", "restore", "erase")]
+    theirs = [path for method, path in upstream_routes() if method == "POST" and path != "/slots/0"]
+    described = server.get("/v1/atlas/openapi.json").json()["paths"]
+    ours = [path.format(name="status") for path, methods in described.items() if "post" in methods]
+    assert {path for path in ours if path.startswith("/v1/atlas/")}
+    return [*slots, *theirs, *ours]
+
+
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")], ids=["arrays", "objects"])
-def test_depth_of_a_body(limited: Server, path: str, opened: str, closed: str) -> None:
+def test_depth_of_a_body(limited: Server, opened: str, closed: str) -> None:
     deep = opened * DEEP + "1" + closed * DEEP
-    fields = ("content", "messages", "prompt", "input", "tokens", "conversation_ids", "filename")
-    answer = limited.client.post(path, content="{" + ",".join(f'"{name}":{deep}' for name in fields) + "}")
-    assert_answers(limited)
-    if path not in NOT_SUPPORTED:
-        assert answer.status_code == 400
-        assert "nested deeper than 1000 levels" in answer.json()["error"]["message"]
+    fields = ("content", "messages", "prompt", "input", "tokens", "conversation_ids", "filename", "state")
+    refused = []
+    for path in posts(limited):
+        for body in (deep, "{" + ",".join(f'"{name}":{deep}' for name in fields) + "}"):
+            answer = limited.client.post(path, content=body)
+            if answer.status_code not in NOT_SUPPORTED and path not in BODILESS:
+                assert answer.status_code == 400, path
+                levels = 900 if path.startswith("/v1/atlas/") else 1000
+                assert f"nested deeper than {levels} levels" in answer.json()["error"]["message"], path
+                refused.append(path)
+        assert_answers(limited)
+    assert {*COMPLETIONS, *CHATS, *TEMPLATES, "/tokenize", "/v1/messages", "/v1/atlas/config"} <= {*refused}
 
 
 def test_depth_that_is_allowed(limited: Server) -> None:
@@ -179,6 +187,20 @@ def test_schemas(limited: Server, name: str) -> None:
     formatted = {"type": "json_schema", "json_schema": {"schema": schema}}
     assert words in refusal(limited, "/completion", completion(json_schema=schema))
     assert words in refusal(limited, "/v1/chat/completions", chat(response_format=formatted))
+
+
+def test_every_route_with_a_grammar_or_a_schema(limited: Server) -> None:
+    grammar, words = GRAMMARS["groups"]
+    for path in COMPLETIONS:
+        assert words in refusal(limited, path, completion(grammar=grammar))
+    for path in CHATS:
+        assert words in refusal(limited, path, chat(grammar=grammar))
+    schema, words = SCHEMAS["cycle"]
+    formatted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    for path in COMPLETIONS:
+        assert words in refusal(limited, path, completion(json_schema=schema))
+    for path in [*CHATS, *TEMPLATES]:
+        assert words in refusal(limited, path, chat(json_schema=schema, response_format=formatted))
 
 
 def test_names_of_tools(limited: Server) -> None:

@@ -13,6 +13,7 @@ from tests.server.conftest import StartServer
 from tests.server.conversations import memory_options
 from tests.server.harness import MODEL, Server
 from tests.server.keys import ADA, BEN, with_key
+from tests.server.upstream_routes import upstream_routes
 
 FOREIGN = "https://elsewhere.example"
 MEMORY = "/v1/atlas/memory"
@@ -29,9 +30,7 @@ FOREIGN_PAGES = {
 REBOUND = {"Host": "elsewhere.example:8080", "Origin": "http://elsewhere.example:8080"}
 
 STOCK_ROUTES = [
-    *(("POST", path, body) for path, body in BODIES.items()),
-    ("GET", "/slots", None),
-    ("GET", "/props", None),
+    *((method, path, BODIES.get(path)) for method, path in upstream_routes()),
     ("POST", "/slots/0?action=erase", {}),
     ("POST", "/tokenize", {"content": "a"}),
     ("GET", "/v1/stream?conv_id=kept", None),
