@@ -3,7 +3,8 @@
     python -m tests.sanitizers BUILD [PYTEST-ARGUMENT ...]
 
 BUILD is a build tree made with -DATLAS_SANITIZE=…; reports go to BUILD/reports. Without further arguments
-the tests are those of chats, restores, sessions, plugins, the end of the process, and clients at once.
+the tests are those of chats, restores, sessions, plugins, what servers share, the end of the process, and
+clients that leave or come at once.
 `make sanitize-server` calls this.
 """
 
@@ -27,6 +28,11 @@ TESTS = [
     "test_start_and_stop.py",
     "test_preload.py",
     "test_soak.py",
+    "test_hang_ups.py",
+    "test_conversation_streams.py",
+    "test_end_with_clients.py",
+    "test_request_hooks.py",
+    "test_shared_memory.py",
 ]
 
 

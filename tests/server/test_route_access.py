@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from atlas_plugin import facts
 from tests.server.conftest import StartServer
 from tests.server.conversations import memory_options
 from tests.server.harness import REPOSITORY, Server
@@ -20,6 +21,8 @@ OURS, OTHERS = "of-ours", "of-others"
 RESPONSE_ROUTE = "/v1/responses"
 RESPONSES: dict[str, str] = {}
 """By role: one that is kept. What deletes it comes last in the table."""
+SHARED, KEY_FILE = "shared-by-all", "key-of-the-disk"
+"""Parts of paths that the server with several keys is started with."""
 BODIES: dict[str, Any] = {
     "/v1/atlas/config": {"settings": {"shutdown_timeout_s": 5}},
     f"{MEMORY}/save": {"context_id": OURS, "state": {}},
@@ -45,10 +48,15 @@ TABLE = table()
 def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """The servers as the roles call them; each has a session and contexts, and there are those of others."""
     places = {name: tmp_path_factory.mktemp(name.replace(" ", "-")) for name in ("no key", "one key", "keys")}
+    (places["keys"] / SHARED).mkdir()
+    (places["keys"] / KEY_FILE).write_bytes(bytes(range(32)))
+    (places["keys"] / KEY_FILE).chmod(0o600)
+    with_secrets = ["--atlas-shared-url", f"file://{places['keys'] / SHARED}"]
+    with_secrets += ["--atlas-encryption-key-file", f"{places['keys'] / KEY_FILE}"]
     with (
         Server(memory_options(places["no key"]), directory=places["no key"]) as open_to_all,
         Server(memory_options(places["one key"]), directory=places["one key"], api_key=ADA) as of_one,
-        Server(key_options(places["keys"]), directory=places["keys"]) as of_many,
+        Server([*key_options(places["keys"]), *with_secrets], directory=places["keys"]) as of_many,
     ):
         found = {
             "no key": open_to_all,
@@ -93,6 +101,8 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
         if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/"))
     ]
     assert sorted(TABLE) == sorted(ours)
+    answered_in_cpp = {value for name, value in vars(facts).items() if name.startswith("ROUTE_")}
+    assert answered_in_cpp < {operation.split()[1] for operation in TABLE}
 
 
 @pytest.mark.parametrize("operation", list(TABLE))
@@ -110,12 +120,16 @@ def test_row(callers: dict[str, Server], operation: str, role: str) -> None:
     assert answer.status_code == 200
     if role == "tenant" and not operation.endswith("/stream"):
         place = callers["admin"].get("/v1/atlas/status").json()["data"]["memory"]["path"]
-        assert not [secret for secret in (OTHERS, place, BEN, ADMIN) if secret in answer.text]
+        assert not [
+            secret for secret in (OTHERS, place, SHARED, KEY_FILE, BEN, ADMIN) if secret in answer.text
+        ]
 
 
 def test_own_is_less_than_all(callers: dict[str, Server]) -> None:
     """What a tenant does not see is there to be seen."""
     assert OTHERS in callers["admin"].post(f"{MEMORY}/list", {"limit": 1000}).text
+    assert SHARED in callers["admin"].get("/v1/atlas/status").text
+    assert KEY_FILE in callers["admin"].get("/v1/atlas/config").text
     counts = [
         len(callers[role].get("/v1/atlas/requests").json()["data"]["requests"])
         for role in ("tenant", "admin")
