@@ -52,6 +52,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & g
              (long long) config->l3_cache_size);
     }
     const shared_options shared = shared_by(*config, who.fleet.get());
+    records                     = records_by(*config, who.fleet.get());
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
         options.path          = memory_path();
@@ -147,18 +148,25 @@ void runtime::let_in(request & request) {
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
-std::string runtime::recorded_messages(const std::string & session) {
+// What an answer of Python's says of "degraded".
+static std::string degraded_of(const json & answer) {
+    const auto found = answer.find("degraded");
+    return found != answer.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+runtime::recorded runtime::recorded_messages(const std::string & session) {
     if (!keeps_conversations()) {
         const std::string off = saving_off(*config());
         throw error(503, "\"history\": \"server\" needs a place for conversations: " +
                              (off.empty() ? "Python, which keeps them, is not running" : off));
     }
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return answer.at("messages").dump();
+    return {answer.at("messages").dump(), degraded_of(answer)};
 }
 
-void runtime::record_messages(const std::string & session, const std::string & messages) {
-    embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages + "}");
+std::string runtime::record_messages(const std::string & session, const std::string & messages) {
+    return degraded_of(json::parse(embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() +
+                                                                           ",\"messages\":" + messages + "}")));
 }
 
 // The argument names a session, whose conversations are meant, or is empty.
@@ -237,7 +245,7 @@ http_response runtime::flush(const http_request & request) {
     }
     try {
         if (embedded.running()) {
-            embedded.perform(ATLAS_CALL_SYNC, "{}");
+            embedded.perform(ATLAS_CALL_SYNC, through == SHARED ? R"({"shared":true})" : "{}");
         }
     } catch (const error & e) {
         return error_response(e);
@@ -343,6 +351,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
     switch (what) {
         case ATLAS_QUERY_SEAL:
         case ATLAS_QUERY_UNSEAL:          return answer_seal_query(seal.get(), what, argument);
+        case ATLAS_QUERY_RECORDS:         return records ? records->answer(argument) : no_shared_records();
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return change_settings(std::string(argument));
