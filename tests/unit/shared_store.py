@@ -1,11 +1,21 @@
-"""A store of records in this process, which several hosts share, and which can be spoiled."""
+"""A store of records in this process, which can be spoiled, and servers that share it."""
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from atlas_plugin import json_text
+from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.record_store import RecordStore
+from atlas_plugin.memory.shared_names import SharedNames
+from atlas_plugin.memory.shared_sessions import SharedSessions
+from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sessions import SessionStore
+from atlas_plugin.storage.shared_turns import SharedTurns
+from atlas_plugin.testing import FakeHost
 
 
 class SharedStore:
@@ -100,3 +110,64 @@ def name_of(owner: str) -> str:
 def _key(key: Any) -> tuple[str, str]:
     owner, part = key
     return name_of(owner), part
+
+
+Message = dict[str, Any]
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def exchange(text: str) -> list[Message]:
+    return [user(text), assistant(f"{text}!")]
+
+
+class Server:
+    """What the memory plugin makes of a host, without its threads."""
+
+    def __init__(self, path: Path, store: SharedStore, **settings: Any) -> None:
+        host = FakeHost(memory_save_path=str(path), **settings)
+        host.shared = store
+        self.database = Database(path)
+        self.turns = SharedTurns(self.database)
+        self.rows = SessionStore(self.database)
+        self.conversations = ConversationStore(self.database)
+        self.limits = Limits(host)
+        self.records = RecordStore(host)
+        self.shared = SharedSessions(self.records, self.turns, self.limits, self.end)
+        self.names = SharedNames(self.records, self.database, self.turns, self.end)
+
+    def end(self, session_id: str) -> None:
+        self.rows.delete([session_id])
+
+    def say(self, text: str | Sequence[Message], session_id: str = "s") -> str | None:
+        """A turn as `history: server` has it; why it is degraded."""
+        first = self.shared.refresh(session_id)
+        messages = exchange(text) if isinstance(text, str) else text
+        return first or self.add(messages, session_id)
+
+    def add(self, messages: Sequence[Message], session_id: str = "s") -> str | None:
+        turn = self.shared.new_turn()
+        self.conversations.append(session_id, messages, self.limits.max_state_bytes, turn)
+        return self.shared.share(session_id)
+
+    def record(self, session_id: str = "s") -> list[str]:
+        """The texts of a session, with what others recorded."""
+        self.shared.refresh(session_id)
+        return self.here(session_id)
+
+    def here(self, session_id: str = "s") -> list[str]:
+        return [json_text.decode(one)["content"] for one in self.conversations.load(session_id)]
+
+    def forget(self, session_id: str = "s") -> bool:
+        found = self.shared.forget(session_id, is_here=self.rows.has(session_id))
+        self.end(session_id)
+        return found
+
+
+Servers = Callable[..., Server]

@@ -1,106 +1,31 @@
-"""Records of sessions that servers share: order, deletion, and a store that fails, forgets or lies."""
+"""Records of sessions that servers share: their order, and what becomes of it when the store fails."""
 
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from atlas_plugin import json_text
 from atlas_plugin.errors import AtlasError, UnavailableError
 from atlas_plugin.memory.limits import Limits
-from atlas_plugin.memory.record_store import DamagedRecordError, Meta, RecordStore
-from atlas_plugin.memory.shared_names import SharedNames
+from atlas_plugin.memory.record_store import RecordStore
 from atlas_plugin.memory.shared_sessions import SharedSessions
-from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import Database
-from atlas_plugin.storage.sessions import SessionStore
 from atlas_plugin.storage.shared_turns import SharedTurns
 from atlas_plugin.storage.turn_order import Turn, in_order
 from atlas_plugin.testing import FakeHost
-from tests.unit.shared_store import SharedStore, name_of
-
-Message = dict[str, Any]
-
-
-def user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
-
-
-def exchange(text: str) -> list[Message]:
-    return [user(text), assistant(f"{text}!")]
-
-
-class Server:
-    """What the memory plugin makes of a host, without its threads."""
-
-    def __init__(self, path: Path, store: SharedStore, **settings: Any) -> None:
-        host = FakeHost(memory_save_path=str(path), **settings)
-        host.shared = store
-        self.database = Database(path)
-        self.turns = SharedTurns(self.database)
-        self.rows = SessionStore(self.database)
-        self.conversations = ConversationStore(self.database)
-        self.limits = Limits(host)
-        self.records = RecordStore(host)
-        self.shared = SharedSessions(self.records, self.turns, self.limits, self.end)
-        self.names = SharedNames(self.records, self.database, self.turns, self.end)
-
-    def end(self, session_id: str) -> None:
-        self.rows.delete([session_id])
-
-    def say(self, text: str | Sequence[Message], session_id: str = "s") -> str | None:
-        """A turn as `history: server` has it; why it is degraded."""
-        first = self.shared.refresh(session_id)
-        messages = exchange(text) if isinstance(text, str) else text
-        return first or self.add(messages, session_id)
-
-    def add(self, messages: Sequence[Message], session_id: str = "s") -> str | None:
-        turn = self.shared.new_turn()
-        self.conversations.append(session_id, messages, self.limits.max_state_bytes, turn)
-        return self.shared.share(session_id)
-
-    def record(self, session_id: str = "s") -> list[str]:
-        """The texts of a session, with what others recorded."""
-        self.shared.refresh(session_id)
-        return self.here(session_id)
-
-    def here(self, session_id: str = "s") -> list[str]:
-        return [json_text.decode(one)["content"] for one in self.conversations.load(session_id)]
-
-    def forget(self, session_id: str = "s") -> bool:
-        found = self.shared.forget(session_id, is_here=self.rows.has(session_id))
-        self.end(session_id)
-        return found
-
-
-@pytest.fixture
-def store() -> SharedStore:
-    return SharedStore()
-
-
-@pytest.fixture
-def servers(tmp_path: Path, store: SharedStore) -> Iterator[Callable[..., Server]]:
-    made: list[Server] = []
-
-    def make(name: str, **settings: Any) -> Server:
-        made.append(Server(tmp_path / name, store, **settings))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.database.close()
-
-
-Servers = Callable[..., Server]
+from tests.unit.shared_store import (
+    Message,
+    Server,
+    Servers,
+    SharedStore,
+    assistant,
+    exchange,
+    name_of,
+    user,
+)
 
 
 def test_a_session_goes_on_with_another_server(servers: Servers) -> None:
@@ -284,98 +209,6 @@ class TestDeletion:
         store.problem = "nobody answers"
         with pytest.raises(AtlasError, match="nobody answers"):
             servers("a").forget()
-
-
-class TestDamage:
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda turn: b"nonsense",
-            lambda turn: b"[" * 100_000,
-            lambda turn: json_text.encode({**turn, "number": 0}),
-            lambda turn: json_text.encode({**turn, "session": "other"}),
-            lambda turn: json_text.encode({**turn, "messages": ["text"]}),
-            lambda turn: json_text.encode({**turn, "messages": [{"content": "no role"}]}),
-            lambda turn: json_text.encode({**turn, "messages": [user(nested(80))]}),  # type: ignore[arg-type]
-        ],
-    )
-    def test_of_a_turn(
-        self, servers: Servers, store: SharedStore, change: Callable[[dict[str, Any]], bytes]
-    ) -> None:
-        a, b = servers("a"), servers("b")
-        a.say("1")
-        a.say("2")
-        key = name_of(a.turns.state("s").record), "turn.1"
-        store.values[key] = change(json_text.decode(store.values[key]))
-        with pytest.raises(DamagedRecordError, match="turn 1 of session 's' in test:// is damaged"):
-            b.record()
-        assert b.here() == []
-        assert b.records.damaged == 1
-        assert a.forget()
-        b.say("3")
-        assert b.record() == ["3", "3!"]
-
-    def test_of_a_life(self, servers: Servers, store: SharedStore) -> None:
-        a, b = servers("a"), servers("b")
-        a.say("1")
-        store.values[name_of("s"), "life.0"] = b"{}"
-        with pytest.raises(DamagedRecordError, match="life 0 of session 's'"):
-            b.record()
-        a.forget()
-        b.say("2")
-        assert a.record() == b.record() == ["2", "2!"]
-
-    def test_of_what_lists_say(self, servers: Servers, store: SharedStore) -> None:
-        a, b = servers("a"), servers("b")
-        for session in ("x", "y"):
-            a.say("1", session)
-        a.names.sync()
-        store.values[name_of("x"), "meta"] = store.values[name_of("y"), "meta"]
-        b.names.refresh()
-        assert (b.rows.has("x"), b.rows.has("y")) == (False, True)
-        assert b.records.damaged == 1
-
-
-def nested(depth: int) -> list[Any]:
-    value: list[Any] = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-class TestNames:
-    def test_are_listed_everywhere(self, servers: Servers, store: SharedStore) -> None:
-        a, b = servers("a"), servers("b")
-        for session in ("one", "0123456789abcdef/one"):
-            a.say("1", session)
-        a.names.sync()
-        b.names.refresh()
-        assert set(b.turns.names().values()) == {"one", "0123456789abcdef/one"}
-        a.forget("one")
-        b.names.refresh()
-        assert set(b.turns.names().values()) == {"0123456789abcdef/one"}
-        # A store that comes back empty is told again.
-        store.clear()
-        b.names.refresh()
-        b.names.sync()
-        assert store.names == {name_of("0123456789abcdef/one")}
-
-    def test_end_when_no_server_uses_them(self, servers: Servers, store: SharedStore) -> None:
-        a, b = servers("a"), servers("b")
-        for session in ("used", "idle", "pinned"):
-            a.say("1", session)
-        a.names.sync()
-        b.names.refresh()
-        now = time.time()
-        for session, last_used, pinned in (("idle", now - 1000, False), ("pinned", now - 1000, True)):
-            meta = Meta(session, 1, now - 2000, last_used, pinned, 1, a.turns.state(session).record)
-            store.values[name_of(session), "meta"] = json_text.encode(meta)
-        moments = dict.fromkeys(("used", "idle", "pinned"), now - 100)
-        assert b.names.end_idle(moments) == ["idle"]
-        assert store.parts("idle") == []
-        assert name_of("idle") not in store.names
-        store.problem = "nobody answers"
-        assert b.names.end_idle(moments) == []
 
 
 def test_what_was_recorded_before_is_shared(servers: Servers) -> None:

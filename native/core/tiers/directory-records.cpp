@@ -21,12 +21,13 @@ static bool is_part(std::string_view text) {
 }
 
 std::string record_file(const std::string & root, const std::string & key) {
-    static const std::string FIRST    = record_key("", "").substr(0, record_key("", "").size() - 1);
-    constexpr size_t         N_DIGITS = 64;
-    if (key.compare(0, FIRST.size(), FIRST) != 0 || key.size() < FIRST.size() + N_DIGITS + 2) {
+    constexpr size_t  N_DIGITS = 64;
+    const std::string no_owner = record_key("", "");
+    const size_t      n_first  = no_owner.size() - 1;
+    if (key.compare(0, n_first, no_owner, 0, n_first) != 0 || key.size() < n_first + N_DIGITS + 2) {
         return "";
     }
-    const std::string owner = key.substr(FIRST.size(), N_DIGITS), part = key.substr(FIRST.size() + N_DIGITS + 1);
+    const std::string owner = key.substr(n_first, N_DIGITS), part = key.substr(n_first + N_DIGITS + 1);
     if (!is_record_name(owner) || !is_part(part)) {
         return "";
     }
