@@ -22,6 +22,9 @@ _Document = TypeVar("_Document")
 AT_ONCE = 64
 """Documents in one question."""
 _MAX_DEPTH = 64
+_MAX_NAMES = 1_000_000
+_MAX_NUMBER = 1_000_000
+"""Of turns and lives: what has more was made by nobody who said something."""
 _META = "meta"
 
 
@@ -103,6 +106,8 @@ class RecordStore:
             values = self._get(keys, is_patient=is_patient)
             for value in values:
                 number = first + len(found)
+                if number > _MAX_NUMBER:
+                    self._refuse(f"life {number} of session '{session}'", "nobody has as many")
                 life = self._checked(value, Life, f"life {number} of session '{session}'")
                 if (life.session, life.number) != (session, number):
                     self._refuse(f"life {number} of session '{session}'", "it is another's")
@@ -131,6 +136,8 @@ class RecordStore:
 
     def _turn(self, value: bytes, session: str, record: str, number: int) -> Turn:
         what = f"turn {number} of session '{session}'"
+        if number > _MAX_NUMBER:
+            self._refuse(what, "nobody says as much")
         turn = self._checked(value, _Turn, what)
         if (turn.session, turn.record, turn.number) != (session, record, number) or not turn.id:
             self._refuse(what, "it is another's")
@@ -185,8 +192,10 @@ class RecordStore:
         while True:
             question = {"do": "names", "after": names[-1] if names else "", "most": most}
             page: list[str] = self._ask(question, is_patient=is_patient)[0]["names"]
-            names += page
-            if len(page) < most:
+            # A store that answers the same again and again has no end.
+            is_next = not names or (page and page[0] > names[-1])
+            names += page if is_next else []
+            if len(page) < most or not is_next or len(names) >= _MAX_NAMES:
                 return names
 
     def metas(self, owners: Sequence[str], *, is_patient: bool = False) -> list[Meta]:

@@ -7,7 +7,7 @@ work, turns wait here; they come behind what others recorded meanwhile.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -195,12 +195,26 @@ class SharedSessions:
         if not self._turns.is_adopted(session_id):
             self._turns.adopt(session_id)
         first = max(state.next - 1, 0)
-        new = dict(self._records.turns(session_id, life.record, first, is_patient=is_patient))
+        new = self._latest(self._records.turns(session_id, life.record, first, is_patient=is_patient))
         if state.next > 0 and (first not in new or new.pop(first).id != state.last):
             # It was there: the store has lost it, or all.
             self._pull_all(session_id, life, is_patient=is_patient)
         elif new:
             self._take(session_id, new)
+
+    def _latest(self, turns: Iterable[tuple[int, Turn]]) -> dict[int, Turn]:
+        """The turns by number; of those that the limit leaves out, no text but instructions."""
+        kept: dict[int, Turn] = {}
+        n_bytes, oldest = 0, None
+        for number, turn in turns:
+            kept[number] = turn
+            n_bytes += turn.n_bytes
+            oldest = number if oldest is None else oldest
+            while n_bytes > 2 * self._limits.max_state_bytes and oldest < number:
+                n_bytes -= kept[oldest].n_bytes
+                kept[oldest] = kept[oldest].instructions
+                oldest += 1
+        return kept
 
     def _take(self, session_id: str, new: Mapping[int, Turn]) -> None:
         own = {turn.id for turn in self._turns.pending(session_id)}
@@ -208,7 +222,7 @@ class SharedSessions:
         self.counts.taken += sum(turn.id not in own for turn in new.values())
 
     def _pull_all(self, session_id: str, life: Life, *, is_patient: bool) -> None:
-        turns = dict(self._records.turns(session_id, life.record, 0, is_patient=is_patient))
+        turns = self._latest(self._records.turns(session_id, life.record, 0, is_patient=is_patient))
         known = self._turns.state(session_id)
         if known.record != life.record:
             for meta in self._records.metas([session_id], is_patient=is_patient):

@@ -21,6 +21,18 @@ class Turn:
     replaces: bool = False
 
     @property
+    def n_bytes(self) -> int:
+        """Of its messages."""
+        return sum(map(len, self.messages))
+
+    @property
+    def instructions(self) -> "Turn":
+        """The same turn with no more than the instructions that it begins with."""
+        roles = [json_text.decode(message).get("role") for message in self.messages]
+        n_first = next((at for at, role in enumerate(roles) if role not in _INSTRUCTIONS), len(roles))
+        return Turn(self.id, self.messages[:n_first], self.replaces)
+
+    @property
     def is_result(self) -> bool:
         """Whether it goes on from a call of a tool."""
         return bool(self.messages) and json_text.decode(self.messages[0]).get("role") == "tool"

@@ -231,10 +231,12 @@ def test_a_client_that_sends_all_may_change_the_record(servers: Servers) -> None
 
 def test_the_oldest_exchanges_go(servers: Servers) -> None:
     a, b = servers("a", max_state_bytes=2000), servers("b", max_state_bytes=2000)
+    a.say([{"role": "system", "content": "Be brief."}, *exchange("first")])
     for number in range(20):
         (a, b)[number % 2].say(f"{number:0100}")
-    assert a.record() == b.record()
-    assert 4 <= len(a.here()) < 20
+    assert a.record() == b.record() == servers("c", max_state_bytes=2000).record()
+    assert a.here()[0] == "Be brief."
+    assert 5 <= len(a.here()) < 20
     assert a.here()[-1] == f"{19:0100}!"
 
 
