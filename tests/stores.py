@@ -26,6 +26,7 @@ S3_KEYS = {"AWS_ACCESS_KEY_ID": "atlas-test", "AWS_SECRET_ACCESS_KEY": "a+secret
 
 # The least rights of a user; tests hold the tier to them.
 ACL = "~atlas:* -@all +auth +ping +exists +get +set +expire +del +select +client|setname +cluster|slots"
+ACL += " +zadd +zrem +zrange"  # of records
 
 
 def redis_server() -> Path:

@@ -16,7 +16,10 @@ from atlas_plugin.memory.api import OPERATIONS, AnyBody
 from atlas_plugin.memory.keeper import SessionKeeper
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.operations import MemoryOperations
+from atlas_plugin.memory.record_store import RecordStore
 from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.memory.shared_names import SharedNames
+from atlas_plugin.memory.shared_sessions import SharedSessions
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.openapi import success_of
 from atlas_plugin.routing import Routes
@@ -24,6 +27,7 @@ from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.sealing import Sealing
 from atlas_plugin.storage.sessions import SessionStore
+from atlas_plugin.storage.shared_turns import SharedTurns
 
 log = logging.getLogger("atlas")
 
@@ -74,11 +78,13 @@ class MemoryPlugin:
                 "expired": keeper.expired,
                 "failures": keeper.failures,
                 "recorded": self._parts.recorder.recorded,
+                "shared": self._parts.shared_status(),
             },
         }
         late = keeper.problem and f"what sessions did and said is not saved yet: {keeper.problem}"
         disk = self._parts.disk_problem()
-        problems = (problem, database.damage, database.not_sealed, late, disk)
+        shared = self._parts.shared_problem()
+        problems = (problem, database.damage, database.not_sealed, late, disk, shared)
         return StatusReport(data, [text for text in problems if text])
 
     @hookimpl
@@ -115,7 +121,8 @@ class MemoryPlugin:
 
     def _answer_sync(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         if self._parts is not None:
-            self._parts.keeper.sync()
+            keeper = self._parts.keeper
+            keeper.share() if argument.get("shared") else keeper.sync()
         return {}
 
     def _check_size(self, request: Request) -> None:
@@ -143,12 +150,37 @@ class _Parts:
             # The server runs on without it, and the next request tries again.
             log.error("%s", error.message)
         self.limits = Limits(host)
-        self.recorder = Recorder(host, ConversationStore(self.database), self.limits)
+        records, turns = RecordStore(host), SharedTurns(self.database)
+        self.shared = SharedSessions(records, turns, self.limits, lambda name: self.keeper.end_here(name))
+        names = SharedNames(records, self.database, turns, lambda name: self.keeper.end_here(name))
+        conversations = ConversationStore(self.database)
+        self.recorder = Recorder(host, conversations, self.limits, self.shared, names)
         off = host.status()["in_effect"]["conversations_off"] or ""
         store = SessionStore(self.database)
-        self.keeper = SessionKeeper(host, lambda: plugins.hooks, store, self.limits, self.recorder, off)
-        self.operations = MemoryOperations(host, self.database, self.limits, self.keeper, self.recorder)
+        self.keeper = SessionKeeper(
+            host, lambda: plugins.hooks, store, self.limits, self.recorder, self.shared, names, off
+        )
+        self.operations = MemoryOperations(
+            host, self.database, self.limits, self.keeper, self.recorder, names
+        )
         self.keeper.start()
+
+    def shared_status(self) -> Mapping[str, Any] | None:
+        """What the status says of sessions that servers share."""
+        try:
+            return self.shared.status()
+        except AtlasError as error:
+            return {"problem": error.message}
+
+    def shared_problem(self) -> str | None:
+        """A sentence where turns wait for what servers share, or something there is damaged."""
+        status = self.shared_status()
+        if status is None:
+            return None
+        if status.get("waiting"):
+            why = f": {status['problem']}" if status["problem"] else ""
+            return f"{status['waiting']} exchanges of sessions are recorded here and not shared yet{why}"
+        return None
 
     def disk_problem(self) -> str | None:
         """Why the memory's layer 2 does not work now, or None."""
@@ -173,5 +205,46 @@ class _Parts:
                 "counter",
                 "Failures to save what sessions did and said; it is tried again.",
                 [Sample(value=keeper.failures)],
+            ),
+            *self._shared_families(),
+        ]
+
+    def _shared_families(self) -> list[Family]:
+        status = self.shared_status()
+        if status is None or "waiting" not in status:
+            return []
+        turns = [
+            Sample({"from": name}, status[key]) for name, key in (("here", "shared"), ("others", "taken"))
+        ]
+        return [
+            Family(
+                "atlas_shared_sessions_up",
+                "gauge",
+                "1 where the store of sessions that servers share works, 0 where it does not.",
+                [Sample(value=int(status["problem"] is None))],
+            ),
+            Family(
+                "atlas_shared_turns_waiting",
+                "gauge",
+                "Exchanges that are recorded here and that other servers do not have.",
+                [Sample(value=status["waiting"])],
+            ),
+            Family(
+                "atlas_shared_turns_total",
+                "counter",
+                "Exchanges that other servers were told, and that they told.",
+                turns,
+            ),
+            Family(
+                "atlas_shared_turns_contested_total",
+                "counter",
+                "Exchanges that came behind one that another server recorded at the same moment.",
+                [Sample(value=status["contested"])],
+            ),
+            Family(
+                "atlas_shared_records_damaged_total",
+                "counter",
+                "Documents of sessions that are not what a server of this fleet wrote.",
+                [Sample(value=status["damaged"])],
             ),
         ]

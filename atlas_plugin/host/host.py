@@ -127,6 +127,12 @@ class ServerHost(Host, HookServer, Protocol):
     def unseal(self, name: str, data: bytes) -> bytes:
         """What was encrypted under that name. Raises ServerError where it was not, or was changed since."""
 
+    def ask_records(self, question: Mapping[str, Any], value: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """Small values that servers share, as ATLAS_QUERY_RECORDS has it; may wait for the network.
+
+        The answer, and the values behind it. One with `failure` is the store's.
+        """
+
 
 class EmbeddedHost(HostClient):
     """The host over `atlas_host_api`. `ffi` and `lib` are those of the embedding module.
@@ -189,6 +195,12 @@ class EmbeddedHost(HostClient):
 
     def unseal(self, name: str, data: bytes) -> bytes:
         return self._query(self._lib.ATLAS_QUERY_UNSEAL, name.encode() + b"\0" + data)
+
+    def ask_records(self, question: Mapping[str, Any], value: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        argument = json_text.encode(question) + b"\n" + value
+        head, _, values = self._query(self._lib.ATLAS_QUERY_RECORDS, argument).partition(b"\n")
+        answer: dict[str, Any] = json_text.decode(head)
+        return answer, values
 
     def metrics(self) -> list[Family]:
         return decode_families(self._query(self._lib.ATLAS_QUERY_METRICS))

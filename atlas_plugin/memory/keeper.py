@@ -1,13 +1,14 @@
 """Keeps the rows of sessions in step with the server's, restores them at the start, and ends idle ones."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from atlas_plugin import facts
-from atlas_plugin.errors import AtlasError
+from atlas_plugin.errors import AtlasError, UnavailableError
 from atlas_plugin.host.clock import wall_ahead
 from atlas_plugin.host.hooks import Hooks
 from atlas_plugin.host.host import ServerHost
@@ -15,6 +16,8 @@ from atlas_plugin.host.worker import Worker
 from atlas_plugin.memory.expiry import SessionExpiry
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.memory.shared_names import SharedNames
+from atlas_plugin.memory.shared_sessions import SharedSessions
 from atlas_plugin.storage.memory_records import Session, SessionEdit
 from atlas_plugin.storage.sessions import SessionStore
 
@@ -41,6 +44,8 @@ class SessionKeeper:
         store: SessionStore,
         limits: Limits,
         recorder: Recorder,
+        shared: SharedSessions,
+        names: SharedNames,
         off: str = "",
     ) -> None:
         self.written = self.expired = self.stored = 0
@@ -49,6 +54,8 @@ class SessionKeeper:
         self._store = store
         self._limits = limits
         self._recorder = recorder
+        self._shared = shared
+        self._names = names
         # Held from reading sessions of the server to writing them, so that a forget() between them stays in
         # effect.
         self._lock = threading.RLock()
@@ -65,6 +72,7 @@ class SessionKeeper:
         """What users pinned and unpinned since the last time."""
         self._root: str | None = None
         self._worker = Worker("atlas-sessions", self._work)
+        self._sharing = Worker("atlas-shared-sessions", self._share)
         self._expiry = SessionExpiry(hooks, store, limits, self._end_unused)
 
     @property
@@ -75,7 +83,7 @@ class SessionKeeper:
     @property
     def problem(self) -> str | None:
         """Why a thread failed last; None when it did not."""
-        return self._worker.problem or self._expiry.problem
+        return self._worker.problem or self._expiry.problem or self._sharing.problem
 
     def start(self) -> None:
         """Hand the stored sessions to the server; then follow what it does with them."""
@@ -83,10 +91,15 @@ class SessionKeeper:
             with suppress(AtlasError):  # the thread tries again, and logs it
                 self._restore()
         self._worker.start()
+        if self._shared.is_on:
+            self._sharing.start()
 
     def stop(self) -> None:
         """Write what changed last, and end."""
         self._expiry.stop()
+        if self._sharing.stop():
+            with suppress(AtlasError):  # what waits is told by the next start
+                self._share()
         if self._worker.stop():
             try:
                 self.sync()
@@ -134,6 +147,8 @@ class SessionKeeper:
         used = [one for one in sessions if self._unused.get(one.session_id) != one.last_used]
         self._store.put(sessions, {one.session_id: self._own_chain(one, root) for one in used}, root, pins)
         self.written += len(sessions)
+        self._names.note_used([one.session_id for one in used])
+        self._names.note_used(pins, at_once=True)
         for one in used:
             self._unused.pop(one.session_id, None)
         return True
@@ -161,7 +176,18 @@ class SessionKeeper:
         return edit
 
     def forget(self, session_id: str) -> int | None:
-        """Remove a session, its record and what only it uses; the bytes removed, or None without one."""
+        """Remove a session, its record and what only it uses; the bytes removed, or None without one.
+
+        Of all servers that share; `bytes` are this one's.
+        """
+        self._recorder.sync_session(session_id)
+        is_here = self._store.has(session_id) or bool(not self.off and self._host.sessions(ids=[session_id]))
+        is_elsewhere = self._shared.forget(session_id, is_here=is_here)
+        freed = self.end_here(session_id)
+        return (freed or 0) if is_elsewhere or freed is not None else None
+
+    def end_here(self, session_id: str) -> int | None:
+        """The same of this server alone."""
         with self._lock:
             self._recorder.sync_session(session_id)
             self._foreign.pop(session_id, None)
@@ -172,6 +198,24 @@ class SessionKeeper:
                 found, freed = found or edit.found, freed + edit.bytes
         return freed if found else None
 
+    def share(self) -> None:
+        """Have other servers know all that they are to be told. Raises UnavailableError where they do not."""
+        self.sync()
+        while self._shared.is_on:
+            before = self._shared.n_waiting + self._names.n_waiting
+            self._share()
+            waiting = self._shared.n_waiting + self._names.n_waiting
+            if waiting == 0:
+                return
+            if waiting >= before:
+                problem = self._shared.problem or "others are faster all the time"
+                raise UnavailableError(f"{waiting} changes of sessions are not shared yet: {problem}")
+
+    def _share(self) -> float:
+        self._shared.sync()
+        self._names.sync()
+        return POLL_S
+
     def _work(self) -> float:
         if not self._is_restored:
             self._restore()
@@ -181,9 +225,10 @@ class SessionKeeper:
         if self._expiry.is_asked:
             self._expiry.start()
         elif self._limits.session_ttl_s > 0:
-            self._expire(lambda: self._store.idle_since(now - self._limits.session_ttl_s))
+            oldest = now - self._limits.session_ttl_s
+            self._expire(lambda: self._store.idle_since(oldest), oldest)
         if self._limits.max_sessions > 0:
-            self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions))
+            self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions), math.inf)
         rows = self._store.generation, self._store.changes
         if rows != self._counted:
             self.stored, self._counted = self._store.count(), rows
@@ -219,17 +264,21 @@ class SessionKeeper:
                 rows = self._store.page(rows[-1].session_id)
             self._is_restored = True
 
-    def _expire(self, find: Callable[[], list[str]]) -> None:
-        with self._lock:
-            while idle := find():
-                if self._end(idle) < len(idle):  # an id is damaged, or another server was faster
+    def _expire(self, find: Callable[[], list[str]], oldest: float) -> None:
+        while idle := find():
+            ended = self._names.end_idle(dict.fromkeys(idle, oldest))
+            with self._lock:
+                # An id is damaged, or another server was faster, or uses them.
+                if self._end(ended) < len(idle):
                     break
 
     def _end_unused(self, moments: Mapping[str, float]) -> None:
         """End those of these sessions that were not used since the moment given, and not pinned meanwhile."""
+        self.sync_rows()
+        idle = self._store.idle_among(moments)
+        ended = self._names.end_idle({name: moments[name] for name in idle})
         with self._lock:
-            self.sync_rows()
-            self._end(self._store.idle_among(moments))
+            self._end(ended)
 
     def _end(self, idle: Sequence[str]) -> int:
         if not self.off:

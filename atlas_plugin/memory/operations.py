@@ -27,7 +27,9 @@ from atlas_plugin.memory.api import (
 )
 from atlas_plugin.memory.keeper import SessionKeeper
 from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.record_store import StoreError
 from atlas_plugin.memory.recorder import Recorder
+from atlas_plugin.memory.shared_names import SharedNames
 from atlas_plugin.memory.tenants import full_name, split_name, tenant_of, tenant_to_list
 from atlas_plugin.storage import listing
 from atlas_plugin.storage.database import Database
@@ -46,7 +48,13 @@ class MemoryOperations:
     """The operations over a database, its sessions, and what they say. Names are full names inside."""
 
     def __init__(
-        self, host: Host, database: Database, limits: Limits, keeper: SessionKeeper, recorder: Recorder
+        self,
+        host: Host,
+        database: Database,
+        limits: Limits,
+        keeper: SessionKeeper,
+        recorder: Recorder,
+        names: SharedNames,
     ) -> None:
         self._host = host
         self._database = database
@@ -54,6 +62,7 @@ class MemoryOperations:
         self._limits = limits
         self._keeper = keeper
         self._recorder = recorder
+        self._names = names
 
     def check_size(self, body_bytes: int) -> None:
         """Raise PayloadTooLarge for a body that cannot be right, before it is parsed."""
@@ -92,6 +101,7 @@ class MemoryOperations:
         # A disk that cannot be written can still be read; the keeper's thread tries again and reports.
         with suppress(AtlasError):
             self._keeper.sync_session(name)
+        self._recorder.refresh(name)
         saved = self._documents.load(name)
         session = self._describe(listing.find_session(self._database, name), self._live([name]).get(name))
         if saved is None and session is None:
@@ -111,13 +121,22 @@ class MemoryOperations:
         after = _decode_cursor(body.cursor, tenant)
         with suppress(AtlasError):
             self._keeper.sync_rows()
-        names = listing.page(self._database, body.limit + 1, after, tenant)
+        names = self._page(body.limit + 1, after, tenant)
         more, names = len(names) > body.limit, names[: body.limit]
         live = self._live([name.context_id for name in names if name.session is not None])
         return {
             "contexts": [self._entry(name, live.get(name.context_id), tenant) for name in names],
             "next_cursor": _encode_cursor(names[-1].context_id, tenant) if more else None,
         }
+
+    def _page(self, limit: int, after: str, tenant: str | None) -> list[listing.Listed]:
+        """Names in order. Where what servers share does not work, those that are known here."""
+        with suppress(StoreError):
+            if not after:
+                self._names.refresh()
+            page = listing.page(self._database, limit, after, tenant)
+            self._names.describe([one.context_id for one in page if one.session is not None])
+        return listing.page(self._database, limit, after, tenant)
 
     def _entry(self, name: listing.Listed, live: Session | None, listed: str | None) -> dict[str, Any]:
         tenant, context_id = split_name(name.context_id)

@@ -10,6 +10,8 @@ import msgspec
 from atlas_plugin import facts
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.shared_names import SharedNames
+from atlas_plugin.memory.shared_sessions import SharedSessions
 from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.memory_records import Conversation
 
@@ -23,10 +25,19 @@ _PAUSE_S = 0.001
 class Recorder:
     """Any thread may call all methods; they raise what the host and the database raise."""
 
-    def __init__(self, host: ServerHost, store: ConversationStore, limits: Limits) -> None:
+    def __init__(
+        self,
+        host: ServerHost,
+        store: ConversationStore,
+        limits: Limits,
+        shared: SharedSessions,
+        names: SharedNames,
+    ) -> None:
         self.recorded = 0
         self._host = host
         self._store = store
+        self._shared = shared
+        self._names = names
         self._limits = limits
         # Held from taking conversations off the server's queue to writing them: so they are written in their
         # order.
@@ -71,18 +82,27 @@ class Recorder:
         self.sync_session(session_id)
         return msgspec.Raw(b"[" + b",".join(self._store.load(session_id)) + b"]")
 
+    def refresh(self, session_id: str) -> str | None:
+        """Bring what other servers recorded of a session here; None, or why that may be missing."""
+        return self._shared.refresh(session_id)
+
     def size(self, session_id: str) -> int:
         """The bytes of a session's record."""
         return self._store.size(session_id)
 
     def answer_history(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         """Answers the server's call HISTORY."""
-        return {"messages": self.history(argument["session_id"])}
+        session_id = argument["session_id"]
+        self.sync_session(session_id)
+        degraded = self._shared.refresh(session_id)
+        return {"messages": self.history(session_id), "degraded": degraded}
 
     def answer_record(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         """Answers the server's call RECORD."""
         session_id = argument["session_id"]
         self.sync_session(session_id)
-        self._store.append(session_id, argument["messages"], self._limits.max_state_bytes)
+        turn = self._shared.new_turn()
+        self._store.append(session_id, argument["messages"], self._limits.max_state_bytes, turn)
         self.recorded += 1
-        return {}
+        self._names.note_used([session_id])
+        return {"degraded": self._shared.share(session_id)}

@@ -14,18 +14,23 @@ from atlas_plugin.storage.sealing import Sealing
 
 Message = Mapping[str, Any]
 
-_INSERT = "INSERT INTO messages (session_id, position, is_user, message) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO messages (session_id, position, is_user, message, turn) VALUES (?, ?, ?, ?, ?)"
 _POSITIONS = "SELECT position FROM messages WHERE session_id = ? ORDER BY position"
 # A session that is new has no KV state yet: 0 tokens. One that is there keeps its number.
-_TOUCH = """
+MAKE_SESSION = """
 INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?1, 0, ?2, 0, ?2)
 ON CONFLICT (session_id) DO UPDATE SET last_used = max(last_used, excluded.last_used)
 """
 
 
-class _Packed(NamedTuple):
+class Packed(NamedTuple):
+    """A row of a record."""
+
     is_user: bool
     data: bytes
+    """The message as JSON."""
+    turn: str | None = None
+    """The id of the turn that it is of; None where nothing is shared."""
 
 
 class ConversationStore:
@@ -43,7 +48,7 @@ class ConversationStore:
     def load(self, session_id: str) -> list[bytes]:
         """The messages of a session, oldest first; none where there is no such session."""
         with self._database.read("load a conversation") as connection:
-            return _messages(connection, session_id, self._database.sealing)
+            return [one.data for one in read_rows(connection, session_id, self._database.sealing)]
 
     def size(self, session_id: str) -> int:
         """The bytes that `load` would give."""
@@ -52,31 +57,36 @@ class ConversationStore:
             size, n = connection.execute(query, (session_id,)).fetchone()
             return int(size) - int(n) * self._database.sealing.extra
 
-    def append(self, session_id: str, messages: Sequence[Message], limit: int) -> None:
+    def append(
+        self, session_id: str, messages: Sequence[Message], limit: int, turn: str | None = None
+    ) -> None:
         """Add messages at the end of the record, and remove old exchanges so that `limit` bytes hold it.
 
-        Makes the session where there is none. Raises PayloadTooLarge, and changes nothing, when the exchange
-        that they belong to is larger than the limit.
+        Makes the session where there is none. `turn` is the id of a turn that other servers are to be told.
+        Raises PayloadTooLarge, and changes nothing, when the exchange that they belong to is larger than the
+        limit.
         """
-        new = _pack(messages)
+        new = [one._replace(turn=turn) for one in _pack(messages)]
         with self._database.write("record a conversation") as connection:
             query = "SELECT position, is_user, length(message) FROM messages WHERE session_id = ? ORDER BY 1"
             stored = connection.execute(query, (session_id,)).fetchall()
             sealing = self._database.sealing
             rows = [(bool(is_user), size - sealing.extra) for _, is_user, size in stored]
-            gone = _too_old([*rows, *((one.is_user, len(one.data)) for one in new)], limit)
+            gone = too_old([*rows, *((one.is_user, len(one.data)) for one in new)], limit)
             if gone.stop == len(stored) + len(new) and new:
                 raise PayloadTooLarge(
                     f"the exchange has {sum(len(one.data) for one in new)} bytes and does not fit into a "
                     f"session's record of {limit} bytes"
                 )
-            connection.execute(_TOUCH, (session_id, time.time()))
+            connection.execute(MAKE_SESSION, (session_id, time.time()))
             connection.executemany(
                 "DELETE FROM messages WHERE session_id = ? AND position = ?",
                 [(session_id, position) for position, _, _ in stored[gone]],
             )
             kept = [one for i, one in enumerate(new, len(stored)) if not gone.start <= i < gone.stop]
             _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept, sealing)
+            if turn is not None:
+                connection.execute("INSERT INTO turns VALUES (?, ?, NULL)", (session_id, turn))
 
     def replace(self, records: Mapping[str, Sequence[Message]], limit: int) -> dict[str, ValidationError]:
         """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
@@ -84,7 +94,7 @@ class ConversationStore:
         All are written in one transaction; sessions that are missing are made. A record that cannot be
         written stays as it was, and the answer has the reason.
         """
-        packed: dict[str, list[_Packed]] = {}
+        packed: dict[str, list[Packed]] = {}
         problems: dict[str, ValidationError] = {}
         for session_id, messages in records.items():
             try:
@@ -92,7 +102,7 @@ class ConversationStore:
             except ValidationError as error:
                 problems[session_id] = error
                 continue
-            del rows[_too_old([(one.is_user, len(one.data)) for one in rows], limit)]
+            del rows[too_old([(one.is_user, len(one.data)) for one in rows], limit)]
             packed[session_id] = rows
         if packed:
             with self._database.write("record conversations") as connection:
@@ -101,15 +111,27 @@ class ConversationStore:
         return problems
 
 
-def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed], sealing: Sealing) -> None:
-    connection.execute(_TOUCH, (session_id, time.time()))
+def _replace(connection: Connection, session_id: str, rows: Sequence[Packed], sealing: Sealing) -> None:
+    connection.execute(MAKE_SESSION, (session_id, time.time()))
     try:
-        stored = _messages(connection, session_id, sealing)
+        stored = read_rows(connection, session_id, sealing)
     except ServerError:  # what cannot be read is written anew
+        stored = []
+    # A client that sends everything says nothing of turns: what is the same stays of its turn.
+    pairs = list(zip(stored, rows, strict=False))
+    same = next((i for i, (old, new) in enumerate(pairs) if old.data != new.data), len(pairs))
+    write_rows(connection, session_id, [*stored[:same], *rows[same:]], sealing)
+
+
+def write_rows(connection: Connection, session_id: str, rows: Sequence[Packed], sealing: Sealing) -> None:
+    """Make these the record of a session that there is."""
+    try:
+        stored = read_rows(connection, session_id, sealing)
+    except ServerError:
         stored = []
     # Most conversations only grow: messages that are stored need not be written again.
     pairs = zip(stored, rows, strict=False)
-    same = next((i for i, (old, new) in enumerate(pairs) if old != new.data), None)
+    same = next((i for i, (old, new) in enumerate(pairs) if old != new), None)
     kept = min(len(stored), len(rows)) if same is None else same
     positions = connection.execute(_POSITIONS, (session_id,)).fetchall()
     connection.executemany(
@@ -119,32 +141,36 @@ def _replace(connection: Connection, session_id: str, rows: Sequence[_Packed], s
     _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:], sealing)
 
 
-def _pack(messages: Sequence[Message]) -> list[_Packed]:
+def _pack(messages: Sequence[Message]) -> list[Packed]:
     try:
-        return [_Packed(message.get("role") == "user", json_text.encode(message)) for message in messages]
+        return [Packed(message.get("role") == "user", json_text.encode(message)) for message in messages]
     except (AttributeError, TypeError) as error:
         raise ValidationError(f"cannot be recorded: {error}", "messages") from None
 
 
 def _insert(
-    connection: Connection, session_id: str, position: int, rows: Sequence[_Packed], sealing: Sealing
+    connection: Connection, session_id: str, position: int, rows: Sequence[Packed], sealing: Sealing
 ) -> None:
     numbered = [
-        (session_id, at, one.is_user, sealing.close(name_of("messages", session_id, at), one.data))
+        (session_id, at, one.is_user, sealing.close(name_of("messages", session_id, at), one.data), one.turn)
         for at, one in enumerate(rows, position)
     ]
     connection.executemany(_INSERT, numbered)
 
 
-def _messages(connection: Connection, session_id: str, sealing: Sealing) -> list[bytes]:
-    query = "SELECT position, CAST(message AS BLOB) FROM messages WHERE session_id = ? ORDER BY position"
+def read_rows(connection: Connection, session_id: str, sealing: Sealing, condition: str = "") -> list[Packed]:
+    """The rows of a record; `condition` is added to the query. Raises ServerError where one is damaged."""
+    query = (
+        "SELECT position, is_user, CAST(message AS BLOB), turn FROM messages "
+        f"WHERE session_id = ?1 {condition} ORDER BY position"
+    )
     return [
-        sealing.open(name_of("messages", session_id, position), message)
-        for position, message in connection.execute(query, (session_id,))
+        Packed(bool(is_user), sealing.open(name_of("messages", session_id, position), message), turn)
+        for position, is_user, message, turn in connection.execute(query, (session_id,))
     ]
 
 
-def _too_old(rows: Sequence[tuple[bool, int]], limit: int) -> slice:
+def too_old(rows: Sequence[tuple[bool, int]], limit: int) -> slice:
     """Which of (is user, bytes) have to go: whole exchanges, or all where no exchange fits."""
     starts = [index for index, (is_user, _) in enumerate(rows) if is_user]
     excess = sum(size for _, size in rows) - limit

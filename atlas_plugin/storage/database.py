@@ -23,6 +23,7 @@ _BUSY_TIMEOUT_S = 5.0
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # `state`, `chain` and `message` are last: SQLite then reads the others without the pages that they fill.
+# Of a turn that has no number, other servers do not know.
 # A chain belongs to a model: `root` is that of its entries, and empty for what an older version wrote.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS contexts (
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS chains (
 );
 CREATE TABLE IF NOT EXISTS messages (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, position INTEGER NOT NULL,
-    is_user INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (session_id, position)
+    is_user INTEGER NOT NULL, message BLOB NOT NULL, turn TEXT, PRIMARY KEY (session_id, position)
 );
 CREATE TABLE IF NOT EXISTS responses (
     tenant TEXT NOT NULL, id TEXT NOT NULL, previous TEXT NOT NULL, created REAL NOT NULL,
@@ -46,6 +47,19 @@ CREATE TABLE IF NOT EXISTS responses (
 );
 CREATE INDEX IF NOT EXISTS responses_behind ON responses (tenant, previous);
 CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created);
+CREATE TABLE IF NOT EXISTS turns (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, turn TEXT NOT NULL, number INTEGER,
+    PRIMARY KEY (session_id, turn)
+);
+CREATE TABLE IF NOT EXISTS shared_sessions (
+    session_id TEXT PRIMARY KEY REFERENCES sessions ON DELETE CASCADE, life INTEGER NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS shared_names (
+    session_id TEXT PRIMARY KEY REFERENCES sessions ON DELETE CASCADE, name TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ended_sessions (session_id TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS pending_turns ON turns (session_id) WHERE number IS NULL;
 CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
 """
 _CHAINS_OF_SESSIONS = """
@@ -307,4 +321,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         script = _SCHEMA + (_CHAINS_OF_SESSIONS if version in (2, 3) else "")
         for statement in script.split(";"):
             connection.execute(statement)
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")]
+        if "turn" not in columns:
+            connection.execute("ALTER TABLE messages ADD COLUMN turn TEXT")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -148,6 +148,12 @@ class SessionStore:
             (count,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
             return int(count)
 
+    def has(self, session_id: str) -> bool:
+        """Whether there is one of that id."""
+        with self._database.read("look for a session") as connection:
+            query = "SELECT 1 FROM sessions WHERE session_id = ?"
+            return connection.execute(query, (session_id,)).fetchone() is not None
+
     def idle_since(self, moment: float) -> list[str]:
         """The ids of at most facts.MAX_SESSIONS that were not used since and are not pinned."""
         with self._database.read("look for idle sessions") as connection:

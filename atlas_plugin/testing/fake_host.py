@@ -70,6 +70,8 @@ class FakeHost(HostClient):
         """Whether `memory_events` was last asked for what became durable, too."""
         self.pin_problem: str | None = None
         """Why a pin is refused."""
+        self.shared: Callable[[Mapping[str, Any], bytes], tuple[dict[str, Any], bytes]] | None = None
+        """Answers `ask_records`; None: nothing is shared."""
         self._version = 0
         self._lock = threading.Lock()
         self.entries: list[dict[str, Any]] = [
@@ -199,6 +201,10 @@ class FakeHost(HostClient):
         if not data.startswith(_SEALED + _mark(name)):
             raise ServerError("it was not sealed under that name")
         return data[facts.SEALED_EXTRA :].translate(_TURNED)
+
+    def ask_records(self, question: Mapping[str, Any], value: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """Nothing is shared, unless `shared` answers."""
+        return ({"is_on": False}, b"") if self.shared is None else self.shared(question, value)
 
     def metrics(self) -> list[Family]:
         """From `families`."""

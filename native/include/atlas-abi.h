@@ -102,7 +102,20 @@ extern "C" {
  *   of requests is asked. Blocks; a route of /v1/atlas is not left at the timeout.
  * SEAL, UNSEAL: encrypts bytes that are to be kept, and gives them back. argument: their name, a zero byte, the bytes; answers the
  *   others, of which the encrypted ones are ATLAS_SEALED_EXTRA longer. Fails where nothing is encrypted, which STATUS tells in
- *   in_effect; UNSEAL also where the bytes were not encrypted under that name by this key, or were changed. Not JSON. */
+ *   in_effect; UNSEAL also where the bytes were not encrypted under that name by this key, or were changed. Not JSON.
+ * RECORDS: small values that servers share. argument: a JSON object, and where a value is stored a line feed and the value; answers
+ *   an object, a line feed, and the values one behind the other. An owner is any text, or '#' and the name that it has in the store.
+ *   {"do": "state"}: {"is_on": bool}; where it is also "address", "problem" and "retry_s", null where it works. Asks nobody,
+ *     as does {"do": "name", "owner"}: {"name"}.
+ *   {"do": "get", "keys": [[owner, part], ...], "all": bool}: {"sizes": [bytes, ...], "damaged": index of a key, or null, "is_enough":
+ *     bool}: up to the first that is not there, or with "all" null for it; up to one that is not what was stored under that key; or
+ *     up to as many bytes as one answer has, which is_enough says.
+ *   {"do": "create" | "replace", "keys": [[owner, part]]}: {"created": bool}: only where there is none; of replace {}.
+ *   {"do": "remove", "keys"}: {}. {"do": "add_name" | "remove_name", "owner"}, to or from the names of sessions: {"name"}.
+ *   {"do": "names", "after": name or "", "most": 1 to 1000}: {"names": [name, ...]}, in their order. {"do": "ping"}: {}.
+ *   Each may have "is_patient": true: no request waits. Where the store fails all answer {"failure": "unreachable" | "late" | "denied" |
+ *   "full" | "broken", "problem": text}; while it is known to fail only the patient ask, and those now and then. Blocks for as long
+ *   as the setting shared_timeout_ms. */
 #define ATLAS_QUERY_STATUS          1
 #define ATLAS_QUERY_SETTINGS        2
 #define ATLAS_QUERY_MEMORY_EVENTS   3
@@ -121,6 +134,7 @@ extern "C" {
 #define ATLAS_QUERY_SEAL            16
 #define ATLAS_QUERY_UNSEAL          17
 #define ATLAS_QUERY_BLOCK_CHANGES   18
+#define ATLAS_QUERY_RECORDS         19
 
 #define ATLAS_SEALED_EXTRA 80 /* bytes */
 
@@ -134,11 +148,13 @@ extern "C" {
 /* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
  * are tenants.
  *
- * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...]}: what the session recorded, oldest first.
+ * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...], "degraded": text, or null}: what the session recorded,
+ *   oldest first, and why that may not be all that was recorded elsewhere.
  * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
- *   returns. Answers {}.
+ *   returns. Answers {"degraded": text, or null}: why others do not have it yet.
  * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is.
- * SYNC: argument: {}; makes durable what sessions did and said so far. Answers {}.
+ * SYNC: argument: {"shared": bool} or {}; makes durable what sessions did and said so far, and with `shared` has other servers know
+ *   it. Answers {}.
  * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...]}: what the response and those that it goes
  *   on from were asked and answered, oldest first.
  * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response"}: keeps a response of /v1/responses with the items of its

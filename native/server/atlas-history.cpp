@@ -128,9 +128,13 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
     atlas_active()->gate().lock_session(request, req.should_stop);
 
     const atlas::phase_timer timer(&request, atlas::request_phase::history);
-    const json               record = json::parse(atlas_active()->recorded_messages(request.session));
+    const auto               known  = atlas_active()->recorded_messages(request.session);
+    const json               record = json::parse(known.messages);
     const json               sent   = body.at("messages");
     body["messages"]                = join(record, sent);
+    if (!known.degraded.empty()) {
+        request.degrade(known.degraded);
+    }
     note_sent(request, sent, record.empty() ? 0 : count_instructions(sent));
     return body;
 }
@@ -229,7 +233,10 @@ void atlas_record_history(atlas::request & request) {
         return;
     }
     try {
-        atlas_active()->record_messages(request.session, text);
+        const std::string degraded = atlas_active()->record_messages(request.session, text);
+        if (!degraded.empty()) {
+            request.degrade(degraded);
+        }
     } catch (const atlas::error & error) {
         request.degrade(std::string("the exchange was not recorded: ") + error.what());
     }

@@ -16,6 +16,7 @@ from atlas_plugin.host import worker
 from atlas_plugin.http import Request
 from atlas_plugin.memory import keeper as keeping
 from atlas_plugin.testing import Application, FakeHost
+from tests.unit.shared_store import Server, SharedStore
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +112,21 @@ def ask(call: Callable[..., Response]) -> Callable[..., tuple[int, Any]]:
         return response.status, document["data" if response.status == 200 else "error"]
 
     return asked
+
+
+@pytest.fixture
+def store() -> SharedStore:
+    return SharedStore()
+
+
+@pytest.fixture
+def servers(tmp_path: Path, store: SharedStore) -> Iterator[Callable[..., Server]]:
+    made: list[Server] = []
+
+    def make(name: str, **settings: Any) -> Server:
+        made.append(Server(tmp_path / name, store, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.database.close()

@@ -15,6 +15,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "core/settings": ("include", "core/base"),
     "core/tiers": ("include", "core/base"),
     "core/memory": ("include", "core/base", "core/seal", "core/settings", "core/tiers"),
+    "core/records": ("include", "core/base", "core/seal", "core/tiers", "core/memory"),
     "core/metrics": ("include", "core/base", "core/memory"),
     "core/hooks": ("include", "core/base"),
     "core/requests": (
@@ -34,6 +35,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "core/settings",
         "core/tiers",
         "core/memory",
+        "core/records",
         "core/metrics",
         "core/hooks",
         "core/requests",

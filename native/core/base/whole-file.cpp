@@ -92,6 +92,18 @@ void temporary_file::sync() const {
     }
 }
 
+// A file system on the network may do it, lose the answer, and say at the second try that the name is taken.
+bool temporary_file::link(const std::string & target) const {
+    if (::link(path.c_str(), target.c_str()) == 0) {
+        return true;
+    }
+    const int   code = errno;
+    struct stat info;
+    const bool  is_done = code == EEXIST && ::fstat(fd.get(), &info) == 0 && info.st_nlink > 1;
+    errno               = code;
+    return is_done;
+}
+
 bool temporary_file::rename(const std::string & target) {
     if (::rename(path.c_str(), target.c_str()) != 0) {
         return false;

@@ -39,6 +39,9 @@ class temporary_file {
     // Returns false, with errno, where that failed.
     bool rename(const std::string & target);
 
+    // Gives it a second name, which no other file may have. Returns false, with errno, where that failed: EEXIST: another has.
+    bool link(const std::string & target) const;
+
   private:
     std::string     path; // before fd, which fills it in
     file_descriptor fd;

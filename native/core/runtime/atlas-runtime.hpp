@@ -15,6 +15,7 @@
 #include "atlas-root-status.hpp"
 #include "atlas-seal.hpp"
 #include "atlas-settings.hpp"
+#include "atlas-shared-records.hpp"
 #include "atlas-timely-calls.hpp"
 #include "atlas-write-back-passes.hpp"
 
@@ -78,10 +79,16 @@ class runtime {
     // Whether those that clients send whole are recorded. Any thread.
     bool records_clients() const { return keeps_conversations() && config()->record_conversations; }
 
-    // The messages that a session recorded, as a JSON array; and those that are to be put behind them, durable on
-    // return. session: as qualified by its tenant. Throw atlas::error. Any thread but the loop's: they enter Python.
-    std::string recorded_messages(const std::string & session);
-    void        record_messages(const std::string & session, const std::string & messages);
+    struct recorded {
+        std::string messages; // a JSON array
+        std::string degraded; // why other servers may have more; empty: they have not
+    };
+
+    // The messages that a session recorded; and those that are to be put behind them, durable on return, which returns why
+    // other servers do not have them yet: empty: they do. session: as qualified by its tenant. Throw atlas::error. Any thread
+    // but the loop's: they enter Python, and may wait for the network.
+    recorded    recorded_messages(const std::string & session);
+    std::string record_messages(const std::string & session, const std::string & messages);
 
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
@@ -126,6 +133,8 @@ class runtime {
     // Before what Python asks with it.
     std::shared_ptr<const sealer> seal; // of what is under the memory path; null: it is not encrypted
     std::string                   tenants_notice;
+
+    std::unique_ptr<shared_records> records; // that servers share; null: they share none
 
     python      embedded;
     std::string python_problem; // why there is no Python; empty when there is

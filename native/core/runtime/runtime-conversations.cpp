@@ -14,18 +14,25 @@ using json = nlohmann::json;
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
-std::string runtime::recorded_messages(const std::string & session) {
+// What an answer of Python's says of "degraded".
+static std::string degraded_of(const json & answer) {
+    const auto found = answer.find("degraded");
+    return found != answer.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+runtime::recorded runtime::recorded_messages(const std::string & session) {
     if (!keeps_conversations()) {
         const std::string off = saving_off(*config());
         throw error(503, "\"history\": \"server\" needs a place for conversations: " +
                              (off.empty() ? "Python, which keeps them, is not running" : off));
     }
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return answer.at("messages").dump();
+    return {answer.at("messages").dump(), degraded_of(answer)};
 }
 
-void runtime::record_messages(const std::string & session, const std::string & messages) {
-    embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages + "}");
+std::string runtime::record_messages(const std::string & session, const std::string & messages) {
+    return degraded_of(json::parse(embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() +
+                                                                           ",\"messages\":" + messages + "}")));
 }
 
 std::string runtime::items_of_response(const std::string & tenant, const std::string & id) {

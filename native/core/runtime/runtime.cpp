@@ -52,6 +52,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & g
              (long long) config->l3_cache_size);
     }
     const shared_options shared = shared_by(*config, who.fleet.get());
+    records                     = records_by(*config, who.fleet.get());
     if (has_model && conversations_off(*config).empty()) {
         memory_options options;
         options.path          = memory_path();
@@ -220,7 +221,7 @@ http_response runtime::flush(const http_request & request) {
     }
     try {
         if (embedded.running()) {
-            embedded.perform(ATLAS_CALL_SYNC, "{}");
+            embedded.perform(ATLAS_CALL_SYNC, through == SHARED ? R"({"shared":true})" : "{}");
         }
     } catch (const error & e) {
         return error_response(e);
@@ -340,6 +341,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
     switch (what) {
         case ATLAS_QUERY_SEAL:
         case ATLAS_QUERY_UNSEAL:          return answer_seal_query(seal.get(), what, argument);
+        case ATLAS_QUERY_RECORDS:         return records ? records->answer(argument) : no_shared_records();
         case ATLAS_QUERY_STATUS:          return status_json();
         case ATLAS_QUERY_SETTINGS:        return all_settings.to_json();
         case ATLAS_QUERY_SETTINGS_CHANGE: return change_settings(std::string(argument));

@@ -1,5 +1,6 @@
 #include "shared-settings.hpp"
 
+#include "atlas-in-effect.hpp"
 #include "atlas-log.hpp"
 #include "atlas-make-tier.hpp"
 #include "compressed-codec.hpp"
@@ -55,6 +56,18 @@ shared_options shared_by(const AtlasServerConfig & config, const secret_key * fl
     auto codec = fleet != nullptr ? memory::make_sealed_codec(*fleet) : std::make_shared<const memory::shared_codec>();
     options.codec = memory::make_compressed_codec(std::move(codec), compresses);
     return options;
+}
+
+std::unique_ptr<shared_records> records_by(const AtlasServerConfig & config, const secret_key * fleet) {
+    if (config.shared_url.empty() || !saving_off(config).empty()) {
+        return nullptr;
+    }
+    // An exchange is within the limit of a record, which may be raised while the server runs; other servers may have another.
+    constexpr uint64_t AROUND_BYTES = 1 << 20;
+    const uint64_t     max_bytes    = 4 * (uint64_t) config.max_state_bytes + AROUND_BYTES;
+    return std::make_unique<shared_records>(make_record_tier(config.shared_url, max_bytes),
+                                            fleet != nullptr ? std::make_shared<const fleet_seal>(*fleet) : nullptr,
+                                            config.shared_timeout_ms / 1000);
 }
 
 } // namespace atlas

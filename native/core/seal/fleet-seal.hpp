@@ -21,6 +21,9 @@ class fleet_seal {
     seal_name name_of_root(std::string_view root) const { return with.name_of("root " + std::string(root)); }
     seal_name name_of_entry(std::string_view key) const { return with.name_of("entry " + std::string(key)); }
 
+    // The same of whose a record is.
+    seal_name name_of_record(std::string_view owner) const { return with.name_of("record " + std::string(owner)); }
+
     // The bytes of what wrap() writes for these pieces, which are one value; the first is a chunk of its own.
     static uint64_t wrapped_bytes(const std::vector<std::string_view> & pieces);
 

@@ -172,3 +172,25 @@ CASE(bounded_work_that_hangs) {
     CHECK(failure_of([] { bounded_work(1).run([] { throw tier_error(tier_failure::full, "full"); }, soon(), ""); }) ==
           tier_failure::full);
 }
+
+// Beside state, and never in its way.
+CASE(directory_tier_has_records_in_places_of_their_own) {
+    directory_tier    at(dir, MAX_BYTES, false);
+    const std::string owner(64, 'a');
+    const auto        key = record_key(owner, "turn.0");
+    CHECK(at.create(key, "value", soon()) && !at.create(key, "other", soon()));
+    CHECK(fs::exists(dir + "/records/aa/" + owner + "/turn.0") && !fs::exists(dir + "/blocks") &&
+          fs::is_empty(dir + "/tmp"));
+    at.add_name(NAMES_OF_SESSIONS, owner, soon());
+    CHECK(fs::exists(dir + "/names/sessions/aa/" + owner));
+    std::ofstream(dir + "/names/sessions/aa/notes.txt") << "somebody's";
+    CHECK(at.names(NAMES_OF_SESSIONS, "", 10, soon()) == std::vector<std::string>{owner});
+    // What is no key of a record, or would lead elsewhere, is none.
+    for (const char * part : {"../../turn", "", ".turn", "turn/0", "TURN"}) {
+        CHECK(failure_of([&] { at.create(record_key(owner, part), "value", soon()); }) != tier_failure::late);
+    }
+    std::ofstream(dir + "/records/aa/" + owner + "/turn.1") << std::string(MAX_BYTES + 1, 'x');
+    CHECK(get(at, record_key(owner, "turn.1")) == "(none)");
+    at.remove({key}, soon());
+    CHECK(get(at, key) == "(none)");
+}

@@ -1,10 +1,12 @@
 #include "directory-tier.hpp"
 
+#include "directory-records.hpp"
 #include "file-descriptor.hpp"
 #include "whole-file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -35,8 +37,19 @@ constexpr std::chrono::seconds SWEEP_INTERVAL{10};
 }
 
 std::string file_of(const std::string & root, const std::string & key) {
+    if (std::string of_record = record_file(root, key); !of_record.empty()) {
+        return of_record;
+    }
     const std::string name = key.substr(key.rfind(':') + 1);
     return root + "/blocks/" + name.substr(0, 2) + "/" + name.substr(2, 2) + "/" + name + ".kv";
+}
+
+std::string checked_record_file(const std::string & root, const std::string & key) {
+    std::string file = record_file(root, key);
+    if (file.empty()) {
+        throw tier_error(tier_failure::broken, "'" + key + "' is no key of a record");
+    }
+    return file;
 }
 
 // A file that is missing is a miss; a directory that is missing as a whole is trouble.
@@ -255,13 +268,63 @@ void directory_tier::put(const std::string & key, const std::vector<std::string_
     }
     work(writing, "writing", until,
          [root = path, key, bytes, sync_each = sync_each] { write(root, file_of(root, key), {*bytes}, sync_each); });
-    {
-        const std::lock_guard<std::mutex> held(mutex);
-        counted.writes++;
-        counted.written_bytes += size;
-        counted.write_s += std::chrono::duration<double>(tier_clock::now() - began).count();
-    }
+    counted_write(size, began);
     sweep(ttl, until);
+}
+
+void directory_tier::counted_write(size_t n_bytes, tier_clock::time_point began) {
+    const std::lock_guard<std::mutex> held(mutex);
+    counted.writes++;
+    counted.written_bytes += n_bytes;
+    counted.write_s += std::chrono::duration<double>(tier_clock::now() - began).count();
+}
+
+bool directory_tier::create(const std::string & key, std::string_view value, tier_deadline until) {
+    const auto began  = tier_clock::now();
+    const auto is_new = std::make_shared<bool>(false);
+    work(writing, "writing", until, [root = path, key, bytes = std::string(value), is_new, sync_each = sync_each] {
+        check_present(root);
+        *is_new = create_record(root, checked_record_file(root, key), bytes, sync_each);
+    });
+    if (*is_new) {
+        counted_write(value.size(), began);
+    }
+    return *is_new;
+}
+
+void directory_tier::replace(const std::string & key, std::string_view value, tier_deadline until) {
+    const auto began = tier_clock::now();
+    work(writing, "writing", until, [root = path, key, bytes = std::string(value), sync_each = sync_each] {
+        check_present(root);
+        replace_record(root, checked_record_file(root, key), bytes, sync_each);
+    });
+    counted_write(value.size(), began);
+}
+
+void directory_tier::add_name(const std::string & set, const std::string & name, tier_deadline until) {
+    work(writing, "writing", until, [root = path, set, name] {
+        check_present(root);
+        create_record(root, name_file(root, set, name), "", false);
+    });
+}
+
+void directory_tier::remove_name(const std::string & set, const std::string & name, tier_deadline until) {
+    work(writing, "removing", until, [root = path, file = name_file(path, set, name)] {
+        check_present(root);
+        if (::unlink(file.c_str()) != 0 && !is_missing(errno)) {
+            fail("remove", file, errno);
+        }
+    });
+}
+
+std::vector<std::string> directory_tier::names(const std::string & set, const std::string & after, size_t n_most,
+                                               tier_deadline until) {
+    const auto found = std::make_shared<std::vector<std::string>>();
+    work(reading, "looking", until, [root = path, set, after, n_most, found] {
+        check_present(root);
+        *found = names_in(root, set, after, std::min(n_most, MAX_NAMES));
+    });
+    return *found;
 }
 
 void directory_tier::sweep(std::chrono::seconds ttl, tier_deadline until) {

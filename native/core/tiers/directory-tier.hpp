@@ -3,7 +3,7 @@
 // its own, as a file system on the network may hang.
 #pragma once
 
-#include "atlas-tier.hpp"
+#include "atlas-record-tier.hpp"
 #include "bounded-work.hpp"
 
 #include <atomic>
@@ -11,10 +11,11 @@
 
 namespace atlas {
 
-// Keys end with 64 hexadecimal digits behind a colon, or have nothing before them; of a key only these count. The directory
+// Keys of state end with 64 hexadecimal digits behind a colon, or have nothing before them; of a key only these count. Records lie
+// beside state, under records/ and names/. The directory
 // itself is not made: it is a mount that may be missing. put() and keep() set a file's time, from which ttl counts; put()
 // removes what is older, a 256th of the directory at a time.
-class directory_tier : public tier {
+class directory_tier : public record_tier {
   public:
     // path: absolute. Larger files are given as empty ones. sync_each: a value is on the disk before others may see it.
     explicit directory_tier(std::string path, uint64_t max_value_bytes = 512ull << 20, bool sync_each = true);
@@ -32,6 +33,13 @@ class directory_tier : public tier {
     tier_counts       counts() const override;
     void              limit_values(uint64_t max_bytes) override;
 
+    bool create(const std::string & key, std::string_view value, tier_deadline until) override;
+    void replace(const std::string & key, std::string_view value, tier_deadline until) override;
+    void add_name(const std::string & set, const std::string & name, tier_deadline until) override;
+    void remove_name(const std::string & set, const std::string & name, tier_deadline until) override;
+    std::vector<std::string> names(const std::string & set, const std::string & after, size_t n_most,
+                                   tier_deadline until) override;
+
   private:
     const std::string path;
     const bool        sync_each;
@@ -47,6 +55,7 @@ class directory_tier : public tier {
     mutable std::mutex mutex; // guards counted
     tier_counts        counted;
 
+    void counted_write(size_t n_bytes, tier_clock::time_point began);
     void work(const bounded_work & on, const char * what, tier_deadline until, std::function<void()> action) const;
     void sweep(std::chrono::seconds ttl, tier_deadline until);
 };

@@ -19,8 +19,7 @@ constexpr meaning MEANINGS[] = {
     {"WRONGPASS", tier_failure::denied, "the password or the user in the URL is wrong"},
     {"NOPERM", tier_failure::denied,
      "grant the user of the URL, on keys atlas:*, AUTH, CLIENT SETNAME, SELECT, PING, EXISTS, GET, SET, EXPIRE, DEL, "
-     "and of "
-     "a cluster CLUSTER SLOTS"},
+     "ZADD, ZREM, ZRANGE, and of a cluster CLUSTER SLOTS"},
     {"DENIED", tier_failure::denied, "it runs in protected mode: give it a password"},
     {"OOM", tier_failure::full, "it is full: raise its maxmemory, or set its maxmemory-policy to allkeys-lru"},
     {"MISCONF", tier_failure::full, "it takes no writes as it cannot save: free its disk, or set its save to \"\""},

@@ -20,7 +20,7 @@ constexpr uint64_t MAX_STRING_BYTES = 512ull << 20; // proto-max-bulk-len of ser
 // Keys of one server, by their places in the call.
 using places = std::vector<size_t>;
 
-class resp_tier final : public tier {
+class resp_tier final : public record_tier {
   private:
     // Does it with the map of the cluster; once more with a new one where a server does not have a key any more.
     template <typename F> auto in_map(tier_deadline until, F action) {
@@ -139,7 +139,82 @@ class resp_tier final : public tier {
         });
     }
 
+    bool create(const std::string & key, std::string_view value, tier_deadline until) override {
+        return set(key, value, {"NX"}, until);
+    }
+
+    void replace(const std::string & key, std::string_view value, tier_deadline until) override {
+        set(key, value, {}, until);
+    }
+
+    void add_name(const std::string & set, const std::string & name, tier_deadline until) override {
+        ask_one(set, command({"ZADD", set, "0", name}), until);
+    }
+
+    void remove_name(const std::string & set, const std::string & name, tier_deadline until) override {
+        ask_one(set, command({"ZREM", set, name}), until);
+    }
+
+    std::vector<std::string> names(const std::string & set, const std::string & after, size_t n_most,
+                                   tier_deadline until) override {
+        const std::string begin = after.empty() ? "-" : "(" + after;
+        const std::string most  = std::to_string(std::min(n_most, MAX_NAMES));
+        const std::string text  = command({"ZRANGE", set, begin, "+", "BYLEX", "LIMIT", "0", most});
+        return in_map(until, [&](const server_map & map) {
+            auto from = map.at(set).take(use::probe, until);
+            from->send({text}, until);
+            const reply              got = from->read(until);
+            std::vector<std::string> found;
+            for (size_t i = 0; got.is_array() && i < std::min(got.small->elements, MAX_NAMES); i++) {
+                const valkeyReply & one = *got.small->element[i];
+                if (one.type == VALKEY_REPLY_STRING && is_record_name({one.str, one.len})) {
+                    found.emplace_back(one.str, one.len);
+                }
+            }
+            settle(from, got, got.is_array());
+            return found;
+        });
+    }
+
   private:
+    // Returns whether it was set.
+    bool set(const std::string & key, std::string_view value, std::initializer_list<std::string_view> options,
+             tier_deadline until) {
+        if (value.size() > own.max_value_bytes) {
+            throw tier_error(tier_failure::full,
+                             own.address + ": it takes no record of " + std::to_string(value.size()) + " bytes");
+        }
+        const std::string head = "*" + std::to_string(3 + options.size()) + "\r\n$3\r\nSET\r\n" + bulk(key) + "$" +
+                                 std::to_string(value.size()) + "\r\n";
+        std::string       end  = "\r\n";
+        for (const auto & option : options) {
+            end += bulk(std::string(option));
+        }
+        return in_map(until, [&](const server_map & map) {
+            auto       to    = map.at(key).take(use::write, until);
+            const auto began = tier_clock::now();
+            to->send({head, value, end}, until);
+            const reply got      = to->read(until);
+            const bool  is_taken = !got.small && !got.value.owner; // no value: the option NX is against it
+            if (got.is_status()) {
+                counters.written(value.size(), tier_clock::now() - began);
+            }
+            settle(to, got, got.is_status() || is_taken);
+            return got.is_status();
+        });
+    }
+
+    // A command whose reply is a number that does not matter.
+    void ask_one(const std::string & key, const std::string & text, tier_deadline until) {
+        in_map(until, [&](const server_map & map) {
+            auto to = map.at(key).take(use::write, until);
+            to->send({text}, until);
+            const reply got = to->read(until);
+            settle(to, got, got.is_integer());
+            return true;
+        });
+    }
+
     static std::string bulk(const std::string & word) {
         return "$" + std::to_string(word.size()) + "\r\n" + word + "\r\n";
     }
@@ -208,7 +283,7 @@ class resp_tier final : public tier {
 
 } // namespace
 
-std::unique_ptr<tier> make_resp_tier(const tier_url & url, const tier_limits & limits) {
+std::unique_ptr<record_tier> make_resp_tier(const tier_url & url, const tier_limits & limits) {
     return std::make_unique<resp_tier>(url, limits);
 }
 

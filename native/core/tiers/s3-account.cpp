@@ -95,8 +95,23 @@ account::account(const tier_url & url)
             "there are no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or name a file "
             "that has them by ?keys=");
     }
-    base = endpoint + "/" + url.bucket + (url.path.empty() ? "" : url.path) +
-           (url.path.empty() || url.path.back() != '/' ? "/" : "");
+    bucket = endpoint + "/" + url.bucket;
+    base   = bucket + (url.path.empty() ? "" : url.path) + (url.path.empty() || url.path.back() != '/' ? "/" : "");
+}
+
+std::string account::name_of(const std::string & key) const { return url_of(key).substr(bucket.size() + 1); }
+
+// In the order in which parameters are signed. Names have nothing to escape but slashes.
+std::string account::list_url(const std::string & prefix, const std::string & after, size_t n_most) const {
+    const auto escaped = [](const std::string & name) {
+        std::string text;
+        for (const char c : name) {
+            text += c == '/' ? "%2F" : std::string(1, c);
+        }
+        return text;
+    };
+    return bucket + "/?list-type=2&max-keys=" + std::to_string(n_most) + "&prefix=" + escaped(prefix) +
+           (after.empty() ? "" : "&start-after=" + escaped(after));
 }
 
 std::string account::url_of(const std::string & key) const {

@@ -15,6 +15,13 @@ struct account {
     // escaped in several ways before they are signed; _3A stands for a colon, and so on.
     std::string url_of(const std::string & key) const;
 
+    // The URL of a list of at most so many names that begin with a prefix, behind another name; both as name_of() has them.
+    std::string list_url(const std::string & prefix, const std::string & after, size_t n_most) const;
+
+    // What is kept under a key, within the bucket.
+    std::string name_of(const std::string & key) const;
+
+    std::string bucket; // the endpoint, and the bucket
     std::string base; // the endpoint, bucket and prefix, with a slash at the end
     std::string region;
     std::string key_id, secret, token; // of a session; may be empty

@@ -29,7 +29,7 @@ struct curl_user {
     ~curl_user() { curl_global_cleanup(); }
 };
 
-class s3_tier final : public tier {
+class s3_tier final : public record_tier {
   public:
     s3_tier(const tier_url & url, const tier_limits & limits) : of(url) {
         own.scheme          = "s3";
@@ -82,7 +82,7 @@ class s3_tier final : public tier {
                              own.address + ": it takes no value of " + std::to_string(n_bytes) + " bytes");
         }
         const auto began = tier_clock::now();
-        run({{method::put, key, &pieces}}, until, [&](size_t, response got) {
+        run({{method::put, key, &pieces, ""}}, until, [&](size_t, response got) {
             if (!got.is_there) {
                 throw tier_error(tier_failure::denied, own.address + ": there is no such bucket");
             }
@@ -103,15 +103,79 @@ class s3_tier final : public tier {
     // It may read, and the keys are right: whether something is there does not matter.
     void ping(tier_deadline until) override {
         const auto began = tier_clock::now();
-        run({{method::get, "ping", nullptr}}, until, [](size_t, response) { return true; });
+        run({{method::get, "ping", nullptr, ""}}, until, [](size_t, response) { return true; });
         counters.round_trip(tier_clock::now() - began);
     }
 
+    bool create(const std::string & key, std::string_view value, tier_deadline until) override {
+        return write(method::create, key, value, until);
+    }
+
+    void replace(const std::string & key, std::string_view value, tier_deadline until) override {
+        write(method::put, key, value, until);
+    }
+
+    // A name is an object that has nothing in it.
+    void add_name(const std::string & set, const std::string & name, tier_deadline until) override {
+        write(method::put, set + ":" + name, "", until);
+    }
+
+    void remove_name(const std::string & set, const std::string & name, tier_deadline until) override {
+        remove({set + ":" + name}, until);
+    }
+
+    std::vector<std::string> names(const std::string & set, const std::string & after, size_t n_most,
+                                   tier_deadline until) override {
+        std::vector<std::string> found;
+        run({{method::list, set + ":", nullptr, after}}, until, [&](size_t, const response & got) {
+            found = listed(got.value.bytes, of.name_of(set + ":"), std::min(n_most, MAX_NAMES));
+            return true;
+        });
+        return found;
+    }
+
   private:
+    // Of an answer to a list, whose names have nothing that XML escapes.
+    static std::vector<std::string> listed(std::string_view xml, const std::string & prefix, size_t n_most) {
+        static constexpr std::string_view BEGIN = "<Key>", END = "</Key>";
+        std::vector<std::string>          found;
+        for (size_t at = xml.find(BEGIN); at != std::string_view::npos && found.size() < n_most;
+             at        = xml.find(BEGIN, at)) {
+            at += BEGIN.size();
+            const std::string_view key = xml.substr(at, xml.find(END, at) - at);
+            if (key.substr(0, prefix.size()) == prefix && is_record_name(key.substr(prefix.size()))) {
+                found.emplace_back(key.substr(prefix.size()));
+            }
+        }
+        return found;
+    }
+
+    // Returns whether it was written: not where there is something that create() leaves alone.
+    bool write(method how, const std::string & key, std::string_view value, tier_deadline until) {
+        const std::vector<std::string_view> pieces = {value};
+        if (value.size() > own.max_value_bytes) {
+            throw tier_error(tier_failure::full,
+                             own.address + ": it takes no record of " + std::to_string(value.size()) + " bytes");
+        }
+        const auto began    = tier_clock::now();
+        bool       is_taken = false;
+        run({{how, key, &pieces, ""}}, until, [&](size_t, const response & got) {
+            if (!got.is_there && !got.is_taken) {
+                throw tier_error(tier_failure::denied, own.address + ": there is no such bucket");
+            }
+            is_taken = got.is_taken;
+            return true;
+        });
+        if (!is_taken) {
+            counters.written(value.size(), tier_clock::now() - began);
+        }
+        return !is_taken;
+    }
+
     static std::vector<request> requests_for(method what, const std::vector<std::string> & keys) {
         std::vector<request> all;
         for (const auto & key : keys) {
-            all.push_back({what, key, nullptr});
+            all.push_back({what, key, nullptr, ""});
         }
         return all;
     }
@@ -149,13 +213,13 @@ class s3_tier final : public tier {
 
 } // namespace
 
-std::unique_ptr<tier> make_s3_tier(const tier_url & url, const tier_limits & limits) {
+std::unique_ptr<record_tier> make_s3_tier(const tier_url & url, const tier_limits & limits) {
     return std::make_unique<s3_tier>(url, limits);
 }
 
 #else
 
-std::unique_ptr<tier> make_s3_tier(const tier_url & url, const tier_limits &) {
+std::unique_ptr<record_tier> make_s3_tier(const tier_url & url, const tier_limits &) {
     url.refuse("this build is without S3, as libcurl 7.88 was not there: install libcurl4-openssl-dev and build again");
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "atlas-make-tier.hpp"
+#include "atlas-record-tier.hpp"
 #include "tier-url.hpp"
 
 #include <memory>
@@ -9,6 +10,6 @@
 namespace atlas {
 
 // Of an s3:// URL. Throws std::invalid_argument, also where this build has no libcurl that can sign.
-std::unique_ptr<tier> make_s3_tier(const tier_url & url, const tier_limits & limits);
+std::unique_ptr<record_tier> make_s3_tier(const tier_url & url, const tier_limits & limits);
 
 } // namespace atlas

@@ -1,5 +1,6 @@
 #include "s3-transfers.hpp"
 
+#include "atlas-record-tier.hpp"
 #include "s3-failure.hpp"
 #include "sigpipe-guard.hpp"
 
@@ -52,6 +53,7 @@ struct transfers::transfer {
     static size_t on_read(char * buffer, size_t size, size_t n, void * self);
     static int    on_seek(void * self, curl_off_t offset, int origin);
 
+    bool   has_value() const { return asked.what == method::get || asked.what == method::list; }
     size_t take(std::string_view bytes);
     void   make_room(uint64_t n_bytes);
 
@@ -79,7 +81,11 @@ void transfers::transfer::add_header(const std::string & line) {
 }
 
 void transfers::transfer::prepare(const account & of, tier_deadline until) {
-    const std::string url = of.url_of(asked.key), signing = "aws:amz:" + of.region + ":s3";
+    const bool        is_list = asked.what == method::list;
+    const std::string after   = asked.after.empty() ? "" : of.name_of(asked.key + asked.after);
+    const std::string url =
+        is_list ? of.list_url(of.name_of(asked.key), after, record_tier::MAX_NAMES) : of.url_of(asked.key);
+    const std::string signing = "aws:amz:" + of.region + ":s3";
     curl_easy_setopt(easy, CURLOPT_URL, url.c_str());
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1); // several connections, not one for all
@@ -118,7 +124,10 @@ void transfers::transfer::prepare_method() {
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     } else if (asked.what == method::del) {
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, "DELETE");
-    } else if (asked.what == method::put) {
+    } else if (asked.what == method::put || asked.what == method::create) {
+        if (asked.what == method::create) {
+            add_header("if-none-match: *");
+        }
         curl_off_t n_bytes = 0;
         for (const auto & part : *asked.pieces) {
             n_bytes += (curl_off_t) part.size();
@@ -166,7 +175,7 @@ size_t transfers::transfer::on_header(char * line, size_t size, size_t n, void *
     transfer & of     = *(transfer *) self;
     long       status = 0;
     curl_off_t length = -1;
-    if (of.asked.what == method::get && size * n <= 2 && line[0] == '\r') {
+    if (of.has_value() && size * n <= 2 && line[0] == '\r') {
         curl_easy_getinfo(of.easy, CURLINFO_RESPONSE_CODE, &status);
         curl_easy_getinfo(of.easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         if (status == 200 && length >= 0) {
@@ -197,7 +206,7 @@ size_t transfers::transfer::on_body(char * bytes, size_t size, size_t n, void * 
 size_t transfers::transfer::take(std::string_view bytes) {
     long status = 0;
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-    if (asked.what != method::get || status != 200) {
+    if (!has_value() || status != 200) {
         error.append(bytes.substr(0, MAX_ERROR_BYTES - std::min(error.size(), MAX_ERROR_BYTES)));
         return bytes.size();
     }
@@ -242,7 +251,7 @@ response transfers::transfer::result(const std::string & address, CURLcode code,
     response got;
     if (status >= 200 && status < 300) {
         got.is_there = true;
-        if (asked.what == method::get) {
+        if (has_value()) {
             if (!value) {
                 make_room(0);
             }
@@ -251,7 +260,9 @@ response transfers::transfer::result(const std::string & address, CURLcode code,
         }
         return got;
     }
-    if (!is_missing(status, error)) {
+    constexpr long PRECONDITION_FAILED = 412, CONFLICT = 409; // the latter: another is just being written
+    got.is_taken = asked.what == method::create && (status == PRECONDITION_FAILED || status == CONFLICT);
+    if (!got.is_taken && !is_missing(status, error)) {
         throw_failure(address, status, error);
     }
     return got;

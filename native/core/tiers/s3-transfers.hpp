@@ -12,17 +12,26 @@
 
 namespace atlas::s3 {
 
-enum class method { get, head, put, del };
+enum class method {
+    get,
+    head,
+    put,
+    create, // put where nothing is
+    del,
+    list, // names
+};
 
 struct request {
     method                                what;
-    std::string                           key;
-    const std::vector<std::string_view> * pieces = nullptr; // of put: the value
+    std::string                           key; // of list: a prefix
+    const std::vector<std::string_view> * pieces = nullptr; // of put and create: the value
+    std::string                           after; // of list
 };
 
 struct response {
     bool       is_there = false; // else there is nothing under that key
-    tier_value value; // of get
+    bool       is_taken = false; // of create: there was something
+    tier_value value; // of get, and of list as XML
 };
 
 // What libcurl keeps between requests: connections above all. One thread at a time.
