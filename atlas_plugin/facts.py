@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -29,6 +29,7 @@ QUERY_HOOK_TABLES = 14
 QUERY_ASK = 15
 QUERY_SEAL = 16
 QUERY_UNSEAL = 17
+QUERY_TIERS = 18
 SEALED_EXTRA = 80
 MAX_EVENTS = 1024
 MAX_SESSIONS = 1000
@@ -45,6 +46,10 @@ HOOK_STREAM_CHUNK = 3
 HOOK_FINISHED = 4
 HOOK_FAILED = 5
 HOOK_AUTHENTICATE = 6
+HOOK_TIER = 7
+QUEUE_REQUESTS = 0
+QUEUE_TIERS = 1
+MAX_TIER_BYTES = 536870912
 MAX_DEADLINE_MS = 60000
 MAX_BATCH = 256
 MAX_ASK_MS = 86400000
@@ -71,6 +76,8 @@ TENANT_DIGITS = 16
 PRIORITY_BITS = 62
 MAX_LFU_TOUCHES = 16
 ERROR_TYPES = ((400, 'validation_error'), (401, 'authentication_error'), (403, 'authentication_error'), (404, 'not_found'), (429, 'rate_limit_error'), (500, 'server_error'), (503, 'service_unavailable'))
+FIRST_PLUGIN_LAYER = 4
+MAX_LAYER = 10
 ROUTE_STATUS = '/v1/atlas/status'
 ROUTE_METRICS = '/v1/atlas/metrics/prometheus'
 ROUTE_FLUSH = '/v1/atlas/memory/flush'

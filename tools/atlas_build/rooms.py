@@ -16,7 +16,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "core/tiers": ("include", "core/base"),
     "core/memory": ("include", "core/base", "core/seal", "core/settings", "core/tiers"),
     "core/metrics": ("include", "core/base", "core/memory"),
-    "core/hooks": ("include", "core/base"),
+    "core/hooks": ("include", "core/base", "core/tiers"),
     "core/requests": (
         "include",
         "core/base",

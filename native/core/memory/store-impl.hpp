@@ -12,6 +12,7 @@
 #include "writer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -36,8 +37,19 @@ struct memory_store::impl {
 
     std::unique_ptr<preloader> disk_preloader;
 
-    std::unique_ptr<shared_link> link; // empty: there is no tier 3
-    std::unique_ptr<sharer>      sending;
+    // Tiers beyond this machine, by number from 3. They come, and none goes: one that is not used any more is closed.
+    std::array<std::unique_ptr<shared_link>, N_LINKED_TIERS> links;
+    std::array<std::unique_ptr<sharer>, N_LINKED_TIERS>      sending;
+    std::array<std::atomic<shared_link *>, N_LINKED_TIERS>   linked = {}; // those that are used
+
+    // Calls act(link) for those that are used up to max_tier, in order, until it returns false. Any thread.
+    template <typename F> void for_links(int max_tier, F act) const {
+        for (int tier = SHARED_TIER; tier <= std::min(max_tier, MAX_TIER); tier++) {
+            if (shared_link * link = linked.at((size_t) (tier - SHARED_TIER)); link && !act(*link)) {
+                return;
+            }
+        }
+    }
 
     // Of one of the chains that a session has.
     std::optional<session>  copy(const std::string & id);
