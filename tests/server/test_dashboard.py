@@ -160,7 +160,7 @@ class TestLive:
         assert page.locator("#throughput-line .line").get_attribute("d").count("L") > 1  # type: ignore[union-attr]
         expect(page.locator("#active")).to_have_text("0")
         shares = page.locator("#sources b").all_inner_texts()
-        assert len(shares) == 5
+        assert len(shares) == 6
         assert sum(float(share.removesuffix("\u202f%")) for share in shares) == pytest.approx(100, abs=2.1)
 
     def test_a_restore_and_its_reason(self, remembering: Server, open_page: OpenPage) -> None:
