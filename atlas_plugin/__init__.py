@@ -31,6 +31,7 @@ from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.memory.news import IdleSession, Restored, Saved
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
+from atlas_plugin.tiers import Tier, TierStats
 from atlas_plugin.version import ABI_VERSION, HOOK_API, __version__
 
 __all__ = [
@@ -67,6 +68,8 @@ __all__ = [
     "StatusReport",
     "StreamChunk",
     "StreamResponse",
+    "Tier",
+    "TierStats",
     "UnavailableError",
     "ValidationError",
     "__version__",

@@ -26,6 +26,7 @@ from atlas_plugin.memory.news import IdleSession, Restored, Saved
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Routes
+from atlas_plugin.tiers import Tier
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -67,6 +68,8 @@ class PluginInfo:
     hook_failures: Mapping[str, int] = field(default_factory=dict)
     request_hooks: tuple[Mapping[str, Any], ...] = ()
     """The hooks that requests wait for: what the plugin said about them, and what became of them."""
+    tiers: tuple[Mapping[str, Any], ...] = ()
+    """The tiers of the memory that it brings, likewise."""
 
 
 class Plugins(Protocol):
@@ -108,6 +111,11 @@ def register_routes(routes: Routes) -> None:
 @hookspec
 def register_metrics(metrics: Metrics) -> None:
     """Make metrics, which the server exports; called once, after this plugin's startup."""
+
+
+@hookspec
+def register_tiers() -> Sequence[Tier] | None:
+    """Bring tiers of the memory, for layers 4 to 10; called once, after this plugin's startup."""
 
 
 @hookspec

@@ -5,7 +5,7 @@
 const ROWS = matchMedia("(max-width: 44rem)").matches ? 5 : 12;
 
 class LivePanel {
-  static SOURCES = [["slot", "Slot"], ["ram", "RAM"], ["disk", "Disk"], ["shared", "Shared"]];
+  static SOURCES = [["slot", "Slot"], ["ram", "RAM"], ["disk", "Disk"], ["shared", "Shared"], ["plugins", "Plugins"]];
   static LAYERS = [["ram", "RAM"], ["disk", "Disk"]];
 
   constructor() {
@@ -246,7 +246,7 @@ class RequestsPanel {
   }
 
   static fillMemory(cell, { memory, ms, degraded }) {
-    const layer = RequestsPanel.LAYERS[memory.layer];
+    const layer = RequestsPanel.LAYERS[memory.layer] ?? `layer ${memory.layer}`;
     const text = [format.words(memory.result || "not asked"), layer && `from ${layer}`].filter(Boolean).join(" ");
     chip(cell, text, RequestsPanel.MEMORY[memory.result]);
     const took = ms.restore === null || memory.result !== "restored" ? "" : format.milliseconds(ms.restore);
@@ -287,8 +287,50 @@ class PluginsPanel {
   }
 }
 
+/** Every layer that the memory has, alike. */
+class TiersPanel {
+  constructor() {
+    this.section = byId("tiers");
+    const known = (value, how) => (value === null ? NONE : how(value));
+    const moved = (name) => (cell, tier) => setText(cell, `${format.count(tier[name].entries)}, ${format.bytes(tier[name].bytes)}`);
+    const columns = [
+      { title: "Layer", class: "name", fill: (cell, { layer, name }) => setText(cell, `${layer} ${name}`) },
+      { title: "Kind", fill: (cell, { kind }) => setText(cell, kind) },
+      { title: "State", class: "wide", fill: TiersPanel.fillState },
+      { title: "Entries", class: "number", fill: (cell, { entries }) => setText(cell, known(entries, format.count)) },
+      { title: "Bytes", class: "number", fill: (cell, { bytes }) => setText(cell, known(bytes, format.bytes)) },
+      { title: "Read", class: "number", fill: moved("read") },
+      { title: "Written", class: "number", fill: moved("written") },
+      { title: "Found", class: "number", fill: (cell, { found, asked }) => setText(cell, `${format.count(found)} of ${format.count(asked)}`) },
+      { title: "Round trip", class: "number", fill: (cell, { round_trip_ms: time }) => setText(cell, known(time, format.milliseconds)) },
+      { title: "A second", class: "number", fill: (cell, { bytes_per_s: rate }) => setText(cell, known(rate, format.bytes)) },
+    ];
+    this.table = new Table(this.section.querySelector("table"), {
+      label: "Layers of the memory", columns, key: ({ layer }) => layer, empty: "There are none.",
+    });
+  }
+
+  /** Tenants are told of none. */
+  show(memory) {
+    const tiers = memory?.tiers ?? [];
+    this.section.hidden = !tiers.length;
+    this.table.update(tiers);
+    setText(this.section.querySelector(".count"), format.count(tiers.length));
+  }
+
+  static fillState(cell, { breaker, problem }) {
+    chip(cell, breaker === "closed" ? "works" : "does not work", breaker === "closed" ? "good" : "bad");
+    const note = cell.querySelector(".dim") ?? cell.appendChild(element("span", { class: "dim" }));
+    setMessage(note, problem ?? "");
+  }
+}
+
 /** What the server says of itself, at the top of the page. */
 class StatusPanel {
+  constructor() {
+    this.tiers = new TiersPanel();
+  }
+
   async refresh() {
     const { status, data, problems } = await ask("/status");
     const model = data.model?.split("/").at(-1) ?? "";
@@ -301,6 +343,7 @@ class StatusPanel {
     byId("problems").replaceChildren(...problems.map((problem) => element("li", {}, problem)));
     byId("problems").hidden = !problems.length;
     setMessage(byId("memory-off"), StatusPanel.whyNoMemory(data));
+    this.tiers.show(data.memory);
     if (!data.model) await this.showModels();
   }
 

@@ -27,7 +27,15 @@ log = logging.getLogger("atlas")
 _T = TypeVar("_T")
 
 LIFECYCLE = frozenset(
-    {"configure", "startup", "register_routes", "register_metrics", "register_commands", "shutdown"}
+    {
+        "configure",
+        "startup",
+        "register_routes",
+        "register_metrics",
+        "register_tiers",
+        "register_commands",
+        "shutdown",
+    }
 )
 """Hooks that are called plugin by plugin, in load order; what they raise, the caller gets."""
 _OPTIONS_OF_ORDER = ("wrapper", "tryfirst", "trylast")
@@ -93,10 +101,15 @@ class Hooks:
         if self._pluggy.is_registered(plugin):
             self._pluggy.unregister(plugin)
 
-    def call_one(self, plugin: object, hook: str, **arguments: Any) -> None:
-        """Call a hook of LIFECYCLE of one plugin, where it has it. Raises what it raises."""
+    def call_one(self, plugin: object, hook: str, **arguments: Any) -> list[Any]:
+        """Call a hook of LIFECYCLE of one plugin, where it has it; its answers. Raises what it raises."""
         others = self._pluggy.get_plugins() - {plugin}
-        self._pluggy.subset_hook_caller(hook, others)(**arguments)
+        answers: list[Any] = self._pluggy.subset_hook_caller(hook, others)(**arguments)
+        return answers
+
+    def count_too(self, plugin: str, what: str) -> None:
+        """Have `attempt` count what is no hook, but a plugin's."""
+        self._tallies.setdefault((plugin, what), _Tally())
 
     def set_ready(self, name: str, is_ready: bool) -> None:
         """Say from when to when a plugin can be asked."""

@@ -228,6 +228,10 @@ class EmbeddedHost(HostClient):
     def set_request_hooks(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         self._query(self._lib.ATLAS_QUERY_HOOKS, json_text.encode({"number": number, "hooks": rows}))
 
+    def set_tiers(self, number: int, rows: Sequence[dict[str, Any]]) -> bool:
+        argument = json_text.encode({"number": number, "tiers": rows})
+        return bool(json_text.decode(self._query(self._lib.ATLAS_QUERY_TIERS, argument))["is_used"])
+
     def hook_tables(self) -> list[int]:
         numbers: list[int] = json_text.decode(self._query(self._lib.ATLAS_QUERY_HOOK_TABLES))
         return numbers
@@ -240,31 +244,47 @@ class EmbeddedHost(HostClient):
         answer = self._query(self._lib.ATLAS_QUERY_HOOKS_ENABLE, json_text.encode({"plugin": plugin}))
         return bool(json_text.decode(answer)["was_off"])
 
-    def hook_worker_wanted(self, has_failed: bool) -> bool:
-        return bool(self._api.hook_worker_wanted(self._host, has_failed) == self._lib.ATLAS_OK)
+    def hook_worker_wanted(self, queue: int, has_failed: bool) -> bool:
+        wanted = self._api.hook_worker_wanted(self._host, queue, has_failed)
+        return bool(wanted == self._lib.ATLAS_OK)
 
-    def take_hook_call(self, previous: int) -> HookCall | None:
+    def take_hook_call(self, queue: int, previous: int) -> HookCall | None:
         work = self._ffi.new("atlas_hook_work *")
         work.number = previous
-        if self._api.hook_take(self._host, work) != self._lib.ATLAS_OK:
+        if self._api.hook_take(self._host, queue, work) != self._lib.ATLAS_OK:
             return None
         return HookCall(
-            work.number, work.table, work.request, work.hook, self.bytes(work.head), self.bytes(work.body)
+            work.number,
+            work.table,
+            work.request,
+            work.hook,
+            self.bytes(work.head),
+            self.bytes(work.body),
+            work.payload,
         )
 
-    def hook_step(self, number: int, step: Step) -> int:
+    def hook_step(self, queue: int, number: int, step: Step) -> int:
         response = step.response
         if response is None:
-            return int(self._api.hook_step(self._host, number, step.number, self._ffi.NULL))
+            return int(self._api.hook_step(self._host, queue, number, step.number, self._ffi.NULL))
         sink = self._api.sink_new()
         if not sink:
-            return int(self._api.hook_step(self._host, number, self._lib.ATLAS_STEP_FAIL, self._ffi.NULL))
+            failed = self._lib.ATLAS_STEP_FAIL
+            return int(self._api.hook_step(self._host, queue, number, failed, self._ffi.NULL))
         try:
             self.write_head(sink, response.status, response.content_type, response.headers)
-            self.write(sink, response.body)
-            return int(self._api.hook_step(self._host, number, step.number, sink))
+            for piece in (response.body, *step.pieces):
+                self.write(sink, piece)
+            return int(self._api.hook_step(self._host, queue, number, step.number, sink))
         finally:
             self._api.sink_free(sink)
+
+    def read_payload(self, queue: int, number: int, size: int) -> bytearray | None:
+        # The copy is made without the interpreter lock.
+        data = bytearray(size)
+        to = self._ffi.from_buffer(data, require_writable=True) if size else self._ffi.NULL
+        is_read = self._api.hook_read(self._host, queue, number, to, size) == self._lib.ATLAS_OK
+        return data if is_read else None
 
     def _query(self, what: int, argument: bytes = b"") -> bytes:
         sink = self._api.sink_new()
@@ -306,7 +326,7 @@ class EmbeddedHost(HostClient):
                 name_bytes, value_bytes = name.encode(), value.encode()
                 self._api.sink_header(sink, self.borrow(name_bytes), self.borrow(value_bytes))
 
-    def write(self, sink: Any, data: bytes) -> None:
+    def write(self, sink: Any, data: bytes | bytearray | memoryview) -> None:
         """Append to the sink's body."""
         self._api.sink_body(sink, self.borrow(data))
 
@@ -314,9 +334,10 @@ class EmbeddedHost(HostClient):
         """Have the body follow by that stream."""
         self._api.sink_stream(sink, stream)
 
-    def borrow(self, data: bytes) -> tuple[Any, int]:
+    def borrow(self, data: bytes | bytearray | memoryview) -> tuple[Any, int]:
         """`data` as the initialiser of an atlas_slice; it must live until the call that takes it returns."""
-        return self._ffi.from_buffer("char[]", data), len(data)
+        view = memoryview(data)
+        return self._ffi.from_buffer("char[]", view), view.nbytes
 
     def text(self, piece: Any) -> str:
         """The text of an atlas_slice; what is not UTF-8 in it is replaced."""

@@ -8,14 +8,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
+from atlas_plugin import facts
 from atlas_plugin.errors import PluginError, ValidationError
 from atlas_plugin.hookspecs import PluginInfo, Plugins, StatusReport
 from atlas_plugin.host import discovery
-from atlas_plugin.host.hook_workers import HookWorkers
+from atlas_plugin.host.hook_workers import CallWorkers, HookCalls
 from atlas_plugin.host.hooks import Hooks
 from atlas_plugin.host.host import Host, ServerHost
 from atlas_plugin.host.plugin_set import LoadedPlugin, PluginSet
 from atlas_plugin.host.request_hooks import HookTable
+from atlas_plugin.host.tier_calls import Brought, TierCalls, TierTable
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.routing import Router
@@ -48,7 +50,9 @@ class PluginManager:
         self._builtins: Mapping[str, object] = {}
         self._tables: dict[int, HookTable] = {}
         self._n_tables = 0
-        self._workers: HookWorkers | None = None
+        self._workers: CallWorkers | None = None
+        self._tier_tables: dict[int, TierTable] = {}
+        self._tier_workers: CallWorkers | None = None
         self._tallies: Callable[[], list[dict[str, Any]]] = list
         self._reloading = threading.Lock()
         self._retiring: list[tuple[PluginSet, list[LoadedPlugin]]] = []
@@ -146,6 +150,16 @@ class PluginManager:
             self._retiring.clear()
             self._set.shut_down(self._set.active())
 
+    def tiers(self) -> list[Brought]:
+        """The tiers of the memory that the plugins bring that serve now."""
+        current = self._set
+        fresh = current.fresh()
+        return [
+            Brought(plugin.info.name, tier, plugin in fresh)
+            for plugin in current.active()
+            for tier in plugin.tiers
+        ]
+
     def infos(self) -> list[PluginInfo]:
         """Every plugin found, in load order."""
         tallies, current = self._tallies(), self._set
@@ -154,6 +168,7 @@ class PluginManager:
                 info,
                 hook_failures=current.hooks.failures(info.name),
                 request_hooks=tuple(self._on_path(info.name, tallies)),
+                tiers=tuple(self._tiers(info.name, tallies)),
             )
             if info.hooks
             else info
@@ -190,7 +205,7 @@ class PluginManager:
         """A sentence for each thing that is wrong now; `reports` are those of `reports()`."""
         failed = (f"plugin '{info.name}' failed: {info.error}" for info in self.failed)
         off = (
-            f"plugin '{one['plugin']}' is off in {one['hook']}: it missed too many deadlines in a row; "
+            f"plugin '{one['plugin']}' is off in {_what(one)}: it missed too many deadlines in a row; "
             f"POST /v1/atlas/plugins/{one['plugin']}/enable turns it on"
             for one in self._tallies()
             if one["is_off"]
@@ -221,11 +236,25 @@ class PluginManager:
         if rows := table.rows():
             host.set_request_hooks(table.number, rows)
             if self._workers is None:
-                self._workers = HookWorkers(host, self._tables)
+                calls = HookCalls(host, self._tables)
+                self._workers = CallWorkers(host, facts.QUEUE_REQUESTS, "hook", calls.serve)
                 self._workers.start()
         elif before:
             host.set_request_hooks(table.number, rows)
+        self._set_tiers(host, table.number)
         return before
+
+    def _set_tiers(self, host: ServerHost, number: int) -> None:
+        brought = self.tiers()
+        if not brought and not self._tier_tables:
+            return
+        table = self._tier_tables[number] = TierTable(self.hooks, number, brought)
+        if self._tier_workers is None:
+            calls = TierCalls(host, self._tier_tables)
+            self._tier_workers = CallWorkers(host, facts.QUEUE_TIERS, "tier", calls.serve)
+            self._tier_workers.start()
+        if not host.set_tiers(number, table.rows()) and brought:
+            log.warning("the tiers of plugins are not used: this server has no memory of conversations")
 
     def _retire(self, plugins: PluginSet, table: int) -> None:
         """Shut down what is gone of a set, once no request goes on with it."""
@@ -238,6 +267,7 @@ class PluginManager:
                 self._retiring.remove(entry)
                 plugins.shut_down(entry[1])
             self._tables.pop(table, None)
+            self._tier_tables.pop(table, None)
 
     def _look(self) -> float:
         seen = self._look_at_files()
@@ -260,6 +290,17 @@ class PluginManager:
         for row in table.of_plugin(name) if table else ():
             tally = (one for one in tallies if one["plugin"] == name and one["hook"] == row["hook"])
             yield {**row, **next(tally, {})}
+
+    def _tiers(self, name: str, tallies: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        table = self._tier_tables.get(self._n_tables)
+        for row in table.of_plugin(name) if table else ():
+            tally = (one for one in tallies if one["plugin"] == name and one.get("tier") == row["name"])
+            known = ("hook", "plugin", "tier")
+            yield {**row, **{key: value for key, value in next(tally, {}).items() if key not in known}}
+
+
+def _what(tally: Mapping[str, Any]) -> str:
+    return f"tier '{tally['tier']}'" if "tier" in tally else str(tally["hook"])
 
 
 def _narrowed(whole: _P, protocol: type) -> _P:

@@ -18,10 +18,12 @@ from atlas_plugin.host.hooks import Hooks, last_line
 from atlas_plugin.host.host import Host
 from atlas_plugin.host.settings import Settings
 from atlas_plugin.host.stand_in import refusing
+from atlas_plugin.host.tier_calls import name_of, tiers_of
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.metrics.families import Family
 from atlas_plugin.metrics.registered import Metrics
 from atlas_plugin.routing import Router, Routes
+from atlas_plugin.tiers import Tier
 from atlas_plugin.version import HOOK_API
 
 log = logging.getLogger("atlas")
@@ -38,6 +40,7 @@ class LoadedPlugin:
     module: object = None
     routes: Routes | None = None
     metrics: Metrics | None = None
+    tiers: tuple[Tier, ...] = ()
     started: bool = False
     periodic: Worker | None = None
 
@@ -58,6 +61,8 @@ class PluginSet:
         self.lock = threading.Lock()
         self._metric_names: dict[str, str] = {}
         """The plugin that made each metric."""
+        self._layers: dict[int, tuple[str, str]] = {}
+        """The plugin and the tier of each layer."""
         self._before = {plugin.info.name: plugin for plugin in before.plugins} if before else {}
 
     def load(self, settings: Settings, builtins: Mapping[str, object]) -> None:
@@ -98,10 +103,12 @@ class PluginSet:
                     self.hooks.call_one(plugin.module, "register_routes", routes=plugin.routes)
                     plugin.metrics = Metrics()
                     self.hooks.call_one(plugin.module, "register_metrics", metrics=plugin.metrics)
+                    plugin.tiers = tiers_of(name, self.hooks.call_one(plugin.module, "register_tiers"))
                 if plugin.routes is not None:
                     self.router.include(plugin.routes)
                     plugin.info = replace(plugin.info, routes=tuple(map(str, plugin.routes.collected)))
                 self._include_metrics(plugin)
+                self._include_tiers(plugin)
                 self.hooks.set_ready(name, True)
                 self._repeat(plugin)
 
@@ -191,6 +198,19 @@ class PluginSet:
             owner = self._metric_names.setdefault(metric, plugin.info.name)
             if owner != plugin.info.name:
                 raise PluginError(plugin.info.name, f"plugin '{owner}' has a metric {metric} already")
+
+    def _include_tiers(self, plugin: LoadedPlugin) -> None:
+        own: dict[int, tuple[str, str]] = {}
+        for tier in plugin.tiers:
+            owner = own.get(tier.layer) or self._layers.get(tier.layer)
+            own[tier.layer] = plugin.info.name, name_of(tier)
+            if owner is not None:
+                raise PluginError(
+                    plugin.info.name,
+                    f"tier '{name_of(tier)}' asks for layer {tier.layer}, which is that of tier "
+                    f"'{owner[1]}' of plugin '{owner[0]}': give one of them another `layer`",
+                )
+        self._layers.update(own)
 
     def _repeat(self, plugin: LoadedPlugin) -> None:
         name, periodic = plugin.info.name, self.hooks.of_plugin(plugin.module, "periodic")

@@ -15,6 +15,8 @@ class Step:
 
     number: int
     response: Response | None = None
+    pieces: Sequence[Any] = ()
+    """Bytes that follow the response's body, without being copied together."""
 
 
 PASS = Step(facts.STEP_PASS)

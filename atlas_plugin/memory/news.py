@@ -47,7 +47,7 @@ class Restored:
     """A request whose state was brought back; known once the request has ended."""
 
     layer: int
-    """1: from RAM; 2: from disk."""
+    """1: from RAM; 2: from disk; 3: from what servers share; 4 to 10: from a plugin's tier."""
     tokens: int
     """Of the prompt, that were not computed."""
     prompt_tokens: int

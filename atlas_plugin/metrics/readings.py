@@ -17,7 +17,7 @@ _KEEP_EVERY_S = 1.0
 _PERCENTILES = (50, 90, 99)
 
 LAYERS = ("ram", "disk")
-REUSED_FROM = ("slot", *LAYERS, "shared")
+REUSED_FROM = ("slot", *LAYERS, "shared", "plugins")
 _SOURCES = ("computed", *REUSED_FROM)
 
 

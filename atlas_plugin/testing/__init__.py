@@ -14,5 +14,16 @@ def test_mine(atlas_server: StartServer) -> None:
 from atlas_plugin.testing.application import Application, Asked
 from atlas_plugin.testing.fake_host import FakeHost
 from atlas_plugin.testing.server import Answer, LiveServer, ServerExitedError, StartServer
+from atlas_plugin.testing.tiers import AskedTier, TierFailedError
 
-__all__ = ["Answer", "Application", "Asked", "FakeHost", "LiveServer", "ServerExitedError", "StartServer"]
+__all__ = [
+    "Answer",
+    "Application",
+    "Asked",
+    "AskedTier",
+    "FakeHost",
+    "LiveServer",
+    "ServerExitedError",
+    "StartServer",
+    "TierFailedError",
+]

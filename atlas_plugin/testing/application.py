@@ -12,10 +12,12 @@ from atlas_plugin.hookspecs import REQUEST_HOOKS
 from atlas_plugin.host import application
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.host.request_hooks import HookTable
+from atlas_plugin.host.tier_calls import TierTable
 from atlas_plugin.host.verdicts import Step
 from atlas_plugin.http import Response
 from atlas_plugin.metrics.families import Families
 from atlas_plugin.testing.fake_host import FakeHost
+from atlas_plugin.testing.tiers import AskedTier
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,17 @@ class Application(application.Application):
         document = json_text.decode(body)
         left = chunk_of(document) if hook == "on_stream_chunk" else document
         return Asked(left, rejected, responded, identity, tuple(failed))
+
+    def tier(self, layer: int) -> AskedTier:
+        """The tier that a plugin brings for a layer, as the server uses it; there are no deadlines here.
+
+        Raises ValueError where there is none.
+        """
+        brought = self.plugins.tiers()
+        layers = [one.tier.layer for one in brought]
+        if layer not in layers:
+            raise ValueError(f"no plugin has a tier for layer {layer}; there are {layers}")
+        return AskedTier(TierTable(self.plugins.hooks, 0, brought), layers.index(layer))
 
     def metric(self, name: str, **labels: str) -> float:
         """What a plugin's metric says, all samples of these labels together; of histograms, their counts.

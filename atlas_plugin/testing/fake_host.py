@@ -64,6 +64,7 @@ class FakeHost(HostClient):
         self.answers: dict[str, Any] = {}
         self.routes: Callable[[Request], Response | StreamResponse] | None = None
         self.hooks: list[dict[str, Any]] = []
+        self.tiers: list[dict[str, Any]] = []
         self.tables: list[int] = []
         self.tallies: list[dict[str, Any]] = []
         self.is_saved_wanted = False
@@ -236,6 +237,11 @@ class FakeHost(HostClient):
         """Keep the rows in `hooks`."""
         self.hooks = list(rows)
 
+    def set_tiers(self, number: int, rows: Sequence[dict[str, Any]]) -> bool:
+        """Keep them in `tiers`."""
+        self.tiers = list(rows)
+        return self.memory_status is not None
+
     def hook_tables(self) -> list[int]:
         """From `tables`."""
         return list(self.tables)
@@ -251,17 +257,21 @@ class FakeHost(HostClient):
             tally["is_off"] = False
         return bool(off)
 
-    def hook_worker_wanted(self, has_failed: bool) -> bool:
+    def hook_worker_wanted(self, queue: int, has_failed: bool) -> bool:
         """No worker is needed, as no requests come."""
         return False
 
-    def take_hook_call(self, previous: int) -> HookCall | None:
+    def take_hook_call(self, queue: int, previous: int) -> HookCall | None:
         """There are none."""
         return None
 
-    def hook_step(self, number: int, step: Step) -> int:
+    def hook_step(self, queue: int, number: int, step: Step) -> int:
         """Nobody waits."""
         return -1
+
+    def read_payload(self, queue: int, number: int, size: int) -> bytearray | None:
+        """Nobody waits."""
+        return None
 
     def use_session(self, session_id: str, **state: Any) -> Session:
         """Make or change a session, as a request in it would; `state` are fields of `Session`."""

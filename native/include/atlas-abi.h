@@ -93,10 +93,14 @@ extern "C" {
  *   those of a hook in the order in which they are asked: from now on these are; answers nothing. Where none of ON_REQUEST or
  *   ON_PROMPT reads it, the body is null. Where only one hook is implemented, and not ON_STREAM_CHUNK, a request's end is told
  *   to that hook alone. Or empty: answers [{"hook": its name, "plugin",
- *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...].
- * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks on again; answers {"was_off": bool}.
- * HOOK_TABLES: answers [number, ...]: the tables that were given with HOOKS and of which the present one is, or a request that
- *   goes on.
+ *   "timeouts", "unserved", "late": counts, "seconds", "is_off": bool}, ...]; tiers are among them, as hook "tier", with "tier": name.
+ * TIERS: which plugins have tiers of the memory. argument: {"number": above 0, "tiers": [{"plugin", "tier": name, "layer":
+ *   ATLAS_FIRST_PLUGIN_LAYER to ATLAS_MAX_LAYER, each once, "deadline_ms": 1 to ATLAS_MAX_DEADLINE_MS, "is_new": bool}, ...]}:
+ *   from now on these are; answers {"is_used": bool}, false where there is no memory. Of one that is new nothing is known of
+ *   what it has.
+ * HOOKS_ENABLE: argument: {"plugin"}; turns its hooks and tiers on again; answers {"was_off": bool}.
+ * HOOK_TABLES: answers [number, ...]: the tables that were given with HOOKS or TIERS and of which the present one is, or a
+ *   call that goes on.
  * ASK: calls a route of the server's own, whatever key it would need. argument: {"method", "path", "body": text, "tenant": whose
  *   memory it uses, "is_admin": bool, "timeout_ms": 1 to ATLAS_MAX_ASK_MS}; answers {"status", "body": text}. No hook on the path
  *   of requests is asked. Blocks; a route of /v1/atlas is not left at the timeout.
@@ -135,6 +139,7 @@ extern "C" {
 #define ATLAS_QUERY_UNSEAL          17
 #define ATLAS_QUERY_BLOCK_CHANGES   18
 #define ATLAS_QUERY_RECORDS         19
+#define ATLAS_QUERY_TIERS           20
 
 #define ATLAS_SEALED_EXTRA 80 /* bytes */
 
@@ -172,7 +177,13 @@ extern "C" {
  * prompts. RESPONSE: the whole answer, JSON. STREAM_CHUNK: {"events": [event, ...], "is_last": bool}, the next events of
  * a streamed answer; what changes it may have any number. FINISHED, FAILED: the request's record, as in
  * ATLAS_QUERY_REQUESTS; nobody waits, and it is the last of the request. AUTHENTICATE: empty; the head is {"key", "method",
- * "path", "headers"}; RESPOND, whose body is {"name": text that is not empty, "is_admin": bool}, says who sends the request. */
+ * "path", "headers"}; RESPOND, whose body is {"name": text that is not empty, "is_admin": bool}, says who sends the request.
+ *
+ * TIER, in a table and a queue of its own: what the memory asks of a plugin's tier. The head is {"do": "probe" | "get" | "put" |
+ * "keep" | "remove", "ttl_s"}, the body keys, with newlines between; of put the value follows by hook_read. RESPOND answers: of
+ * probe and keep a digit 1 or 0 for each key; of get the values in the order of the keys, up to the first that is missing, each
+ * behind its size in 8 bytes, the least first; else nothing. Headers entries and bytes say what the tier has, where it tells. FAIL
+ * has one line that says why. */
 #define ATLAS_HOOK_REQUEST      0
 #define ATLAS_HOOK_PROMPT       1
 #define ATLAS_HOOK_RESPONSE     2
@@ -180,6 +191,13 @@ extern "C" {
 #define ATLAS_HOOK_FINISHED     4
 #define ATLAS_HOOK_FAILED       5
 #define ATLAS_HOOK_AUTHENTICATE 6
+#define ATLAS_HOOK_TIER         7
+
+/* The queues of calls, each with workers of its own: those of requests' hooks, and those of tiers. */
+#define ATLAS_QUEUE_REQUESTS 0
+#define ATLAS_QUEUE_TIERS    1
+
+#define ATLAS_MAX_TIER_BYTES 536870912 /* of all values that a tier answers at once */
 
 #define ATLAS_MAX_DEADLINE_MS 60000
 #define ATLAS_MAX_BATCH       256
@@ -247,12 +265,13 @@ typedef struct atlas_http_request {
 /* One call of a hook's implementations, for a worker. The slices are borrowed until the worker asks for the next. */
 typedef struct atlas_hook_work {
     uint64_t    number;  /* in: of the call that the worker had before; 0: it is new */
-    uint64_t    table;   /* of the HOOKS query whose implementations are meant */
+    uint64_t    table;   /* of the HOOKS or TIERS query whose implementations are meant */
     uint64_t    request; /* of which it is, the same for all its calls */
     int32_t     hook;    /* ATLAS_HOOK_… */
     int32_t     reserved;
     atlas_slice head;    /* JSON, what there is to know of the request */
     atlas_slice body;
+    uint64_t    payload; /* bytes that hook_read copies */
 } atlas_hook_work;
 
 /* What Python may call, the same for all hosts of a process. The struct outlives the process's last Python call. */
@@ -268,16 +287,19 @@ typedef struct atlas_host_api {
     atlas_slice (*sink_text)(void * sink); /* its body; borrowed until the next call */
     void (*sink_free)(void * sink);
 
-    /* Hooks on the path of requests are called by workers, threads of Python. These three are for them, and block. */
+    /* Hooks on the path of requests, and tiers, are called by workers, threads of Python. These are for them, and block. queue:
+     * ATLAS_QUEUE_…. */
 
     /* Waits until another worker is needed: ATLAS_OK; or ATLAS_STREAM_END, never again. has_failed: 1: the one that was needed
-     * last could not be made; else 0. One thread only. */
-    int32_t (*hook_worker_wanted)(void * host, int32_t has_failed);
+     * last could not be made; else 0. One thread only for each queue. */
+    int32_t (*hook_worker_wanted)(void * host, int32_t queue, int32_t has_failed);
     /* Waits for a call: ATLAS_OK; or ATLAS_STREAM_END: the worker is to end. */
-    int32_t (*hook_take)(void * host, atlas_hook_work * work);
+    int32_t (*hook_take)(void * host, int32_t queue, atlas_hook_work * work);
     /* To be called with BEGIN once, then with what became of each implementation. sink: what goes with the step; may be null.
      * Answers the position, in the table, of the implementation that is next; below 0: the worker is to leave the call. */
-    int64_t (*hook_step)(void * host, uint64_t number, int32_t step, void * sink);
+    int64_t (*hook_step)(void * host, int32_t queue, uint64_t number, int32_t step, void * sink);
+    /* Copies the payload of a call, all of its bytes: ATLAS_OK; or ATLAS_FAILED: nobody waits for the call any more. */
+    int32_t (*hook_read)(void * host, int32_t queue, uint64_t number, void * to, uint64_t bytes);
 } atlas_host_api;
 
 /* cffi: types end */

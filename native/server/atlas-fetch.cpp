@@ -19,8 +19,8 @@ using atlas::MIN_GAIN_TOKENS;
 using atlas::state_part;
 
 static bool is_wanted(const server_http_req & req) {
-    return req.atlas && atlas_memory_active() && atlas_loaded_memory()->model.store.options().shared.place &&
-           atlas_access_of(req).max_tier >= atlas::SHARED_TIER;
+    return req.atlas && atlas_memory_active() &&
+           atlas_loaded_memory()->model.store.has_linked_tier(atlas_access_of(req).max_tier);
 }
 
 atlas::memory_access atlas_access_of(const server_http_req & req) {

@@ -50,7 +50,7 @@ static void find(server_task & task, const atlas::lookup_patience & patience, co
                                                  layout.needs_checkpoint(), root.limit(lookup.access), patience);
         lookup.match.cut(tokens.boundary(lookup.match.n_tokens));
         if (fetched.n_entries > 0 && lookup.match.n_tokens > fetched.n_before) {
-            lookup.match.tier = SHARED_TIER;
+            lookup.match.tier = fetched.tier;
         }
         atlas_find_draft(lookup, tokens.data());
         if (lookup.match.is_refused) {

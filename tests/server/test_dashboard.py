@@ -22,6 +22,7 @@ from tests.server.conversations import (
 )
 from tests.server.harness import MODEL, Server
 from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
+from tests.server.tiers import misbehave, write_tier
 
 DASHBOARD = "/v1/atlas/dashboard"
 PHONE = {"width": 390, "height": 844}
@@ -159,7 +160,7 @@ class TestLive:
         assert page.locator("#throughput-line .line").get_attribute("d").count("L") > 1  # type: ignore[union-attr]
         expect(page.locator("#active")).to_have_text("0")
         shares = page.locator("#sources b").all_inner_texts()
-        assert len(shares) == 5
+        assert len(shares) == 6
         assert sum(float(share.removesuffix("\u202f%")) for share in shares) == pytest.approx(100, abs=2.1)
 
     def test_a_restore_and_its_reason(self, remembering: Server, open_page: OpenPage) -> None:
@@ -396,3 +397,21 @@ class TestLooks:
         assert (max(red, green, blue) < 64) == (scheme == "dark")
         contrast, text = page.evaluate(LEAST_CONTRAST)
         assert contrast >= 4.5, text
+
+
+def test_every_layer_is_shown_alike(open_page: OpenPage, start_server: StartServer, tmp_path: Path) -> None:
+    """A plugin's beside RAM and disk, and why it does not work."""
+    place = tmp_path / "place"
+    place.mkdir()
+    misbehave(place, probe="throw")
+    server = start_server([*memory_options(tmp_path), "--atlas-plugin", write_tier(place)])
+    page = open_page(server)
+    rows = page.locator("#tiers tbody tr")
+    expect(rows).to_have_count(3)
+    assert [rows.nth(number).locator("td").first.inner_text() for number in range(3)] == [
+        "1 ram",
+        "2 disk",
+        "4 files",
+    ]
+    expect(rows.nth(0)).to_contain_text("works")
+    expect(rows.nth(2)).to_contain_text("RuntimeError: a tier is broken")

@@ -52,6 +52,7 @@ class TestBuiltinRoutes:
             "hooks": ["register_routes", "startup"],
             "hook_failures": {},
             "request_hooks": [],
+            "tiers": [],
             "description": "The server's own facts, and what the plugins report.",
         }
 

@@ -42,6 +42,7 @@ _ELSEWHERE = {
     "Plugins": "plugins.md#hooks",
     "Routes": "plugins.md#hooks",
     "Metrics": "plugins.md#metrics",
+    "Tier": "plugins.md#tiers-of-the-memory",
     "Typer": "plugins.md#commands",
     "Family": "plugins.md#metrics",
     "Touch": "eviction.md",

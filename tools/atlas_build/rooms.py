@@ -17,7 +17,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "core/memory": ("include", "core/base", "core/seal", "core/settings", "core/tiers"),
     "core/records": ("include", "core/base", "core/seal", "core/tiers", "core/memory"),
     "core/metrics": ("include", "core/base", "core/memory"),
-    "core/hooks": ("include", "core/base"),
+    "core/hooks": ("include", "core/base", "core/tiers"),
     "core/requests": (
         "include",
         "core/base",

@@ -35,6 +35,10 @@
     X(500, "server_error")                                                                                             \
     X(503, "service_unavailable")
 
+// Layers of the memory: 1 is RAM, 2 the disk, 3 what servers share; plugins bring those from the first to the last.
+#define ATLAS_FIRST_PLUGIN_LAYER 4
+#define ATLAS_MAX_LAYER          10
+
 // What C++ answers without Python, or with it where it comes in time.
 #define ATLAS_ROUTE_STATUS  "/v1/atlas/status"
 #define ATLAS_ROUTE_METRICS "/v1/atlas/metrics/prometheus"

@@ -48,6 +48,20 @@ struct hook_work {
     hook             what    = hook::request;
     uint64_t         request = 0; // of which it is
     std::string_view head, body;
+    size_t           payload = 0; // bytes that read() copies
+};
+
+// What came of asking one implementation alone.
+struct hook_answer {
+    enum class result : uint8_t {
+        answered,
+        failed, // `response` has one line that says why
+        late, // Python had begun with it
+        unserved, // Python had not
+        off, // it missed too many deadlines
+        closed, // the server ends
+    } how = result::off;
+    http_response response;
 };
 
 struct hook_limits {
@@ -88,6 +102,11 @@ class hook_calls {
     hook_outcome ask(std::shared_ptr<const hook_table> table, hook what, uint64_t request, hook_text head,
                      hook_text body);
 
+    // Asks the implementation at a position of the table, for no longer than its deadline nor this one. What belongs to
+    // `payload` may be read until it returns. Throws nothing but std::bad_alloc.
+    hook_answer ask_one(std::shared_ptr<const hook_table> table, hook what, size_t at, hook_text head, hook_text body,
+                        const std::vector<std::string_view> & payload, clock::time_point until);
+
     // Has the implementations told, some time; nobody waits. Where MAX_TOLD wait already it is dropped, and counted.
     void tell(std::shared_ptr<const hook_table> table, hook what, uint64_t request, hook_text head, hook_text body);
 
@@ -101,6 +120,7 @@ class hook_calls {
         std::string                 plugin;
         hook                        what;
         std::shared_ptr<hook_tally> tally;
+        std::string                 tier = {}; // its name, of a tier
     };
     std::vector<counted> tallies() const;
 
@@ -116,6 +136,9 @@ class hook_calls {
     // worker is to leave the call, since it is over or nobody waits for it any more.
     std::optional<size_t> step(uint64_t number, hook_step what, http_response && with);
 
+    // Copies all of a call's payload, without a lock that others wait for. Returns false where the call is over.
+    bool read(uint64_t number, char * to, size_t size);
+
     // Waits until everybody has been told, but for those that are over their deadline. Returns whether it came to that within
     // timeout_s seconds.
     bool drain(double timeout_s);
@@ -128,6 +151,7 @@ class hook_calls {
 
   private:
     struct call;
+    class payload;
     using call_ptr = std::shared_ptr<call>;
 
     mutable std::mutex                mutex; // guards all below that is not atomic
@@ -148,7 +172,7 @@ class hook_calls {
     std::atomic<uint64_t> last_request{0};
 
     // All called with the lock held.
-    std::shared_ptr<hook_tally> tally_of(const std::string & plugin, hook what);
+    std::shared_ptr<hook_tally> tally_of(const hook_implementation & of, hook what);
     bool                        needs_worker(clock::time_point now) const;
     // When the next of those that nobody waits for gets over its deadline; after now.
     clock::time_point     next_overdue(clock::time_point now) const;

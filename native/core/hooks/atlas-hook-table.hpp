@@ -1,4 +1,4 @@
-// Which plugins have a say in requests: what Python tells at its start and after each reload, and what is counted of it.
+// Which plugins have a say in requests, and which bring tiers of the memory: what Python tells at its start and after each reload, and what is counted of it.
 // Touches atomics only.
 #pragma once
 
@@ -25,10 +25,11 @@ enum class hook : uint8_t {
     finished     = ATLAS_HOOK_FINISHED,
     failed       = ATLAS_HOOK_FAILED,
     authenticate = ATLAS_HOOK_AUTHENTICATE,
+    tier         = ATLAS_HOOK_TIER, // in a table of its own
 };
 
-constexpr const char * HOOK_NAMES[] = {"on_request",  "on_prompt", "on_response", "on_stream_chunk",
-                                       "on_finished", "on_failed", "authenticate"};
+constexpr const char * HOOK_NAMES[] = {"on_request",  "on_prompt", "on_response",  "on_stream_chunk",
+                                       "on_finished", "on_failed", "authenticate", "tier"};
 
 constexpr size_t N_HOOKS = sizeof(HOOK_NAMES) / sizeof(HOOK_NAMES[0]);
 
@@ -68,7 +69,9 @@ struct hook_implementation {
     bool                        fails_closed = false; // without its answer the request is refused
     bool                        reads_body   = true; // it wants to see what is decided about
     int                         batch        = 1; // pieces of a streamed answer that it wants at once
-    std::shared_ptr<hook_tally> tally; // the same for a plugin's hook in all tables
+    std::string                 tier         = {}; // the name of a tier; empty: it is a hook
+    int                         tier_number  = 0;
+    std::shared_ptr<hook_tally> tally; // the same for a plugin's hook, or tier, in all tables
 };
 
 // Immutable once it is in use. Requests that are under way when another takes its place go on with theirs.

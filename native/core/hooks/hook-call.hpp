@@ -5,7 +5,57 @@
 #include "atlas-error.hpp"
 #include "atlas-hook-calls.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 namespace atlas {
+
+// Bytes of whoever asks. Any thread.
+class hook_calls::payload {
+  public:
+    explicit payload(const std::vector<std::string_view> & pieces) : pieces(pieces) {
+        for (const auto piece : pieces) {
+            n_bytes += piece.size();
+        }
+    }
+
+    size_t size() const { return n_bytes; }
+
+    // Copies all. Returns false where it was taken away meanwhile.
+    bool read(char * to) const {
+        constexpr size_t AT_ONCE = 1 << 20; // for which take_away() may have to wait
+        size_t           piece = 0, done = 0;
+        while (true) {
+            const std::lock_guard<std::mutex> held(mutex);
+            if (is_gone) {
+                return false;
+            }
+            while (piece < pieces.size() && done == pieces[piece].size()) {
+                piece++;
+                done = 0;
+            }
+            if (piece == pieces.size()) {
+                return true;
+            }
+            const size_t n = std::min(AT_ONCE, pieces[piece].size() - done);
+            std::memcpy(to, pieces[piece].data() + done, n);
+            to += n;
+            done += n;
+        }
+    }
+
+    // From now on nobody reads what it refers to.
+    void take_away() {
+        const std::lock_guard<std::mutex> held(mutex);
+        is_gone = true;
+    }
+
+  private:
+    mutable std::mutex                  mutex;
+    const std::vector<std::string_view> pieces;
+    size_t                              n_bytes = 0;
+    bool                                is_gone = false;
+};
 
 struct hook_calls::call {
     uint64_t                          number = 0, request = 0;
@@ -18,10 +68,15 @@ struct hook_calls::call {
     bool              is_left   = false; // whoever waited goes on without it
     bool              is_done   = false;
     size_t            at        = 0; // the implementation that is asked now
+    size_t            end       = SIZE_MAX; // none from this one on is asked
     clock::time_point asked, begun; // since when that is waited for, and at work
     clock::time_point woken; // when who waits looks at its deadline next
 
     std::shared_ptr<hook_tally> left; // of the implementation that was at work when it was left
+
+    std::optional<clock::time_point>     until; // when whoever waits leaves at the latest
+    std::shared_ptr<hook_calls::payload> bytes;
+    hook_answer::result                  how = hook_answer::result::off;
 
     hook_outcome            outcome;
     std::optional<error>    refusal;
@@ -32,14 +87,15 @@ struct hook_calls::call {
 
     // Goes on to the next implementation that is not off, where there is one that may be asked.
     void go_to(size_t next) {
-        for (at = next; at < asks().size() && by().tally->is_off; at++) {
+        const size_t n = std::min(end, asks().size());
+        for (at = next; at < n && by().tally->is_off; at++) {
             if (by().fails_closed) {
                 refusal = error(503, "plugin '" + by().plugin + "' must allow this request and is off: see " +
                                          "GET /v1/atlas/plugins");
                 break;
             }
         }
-        is_done = refusal || at == asks().size();
+        is_done = refusal || at >= n;
     }
 
     // The present implementation has no answer.
@@ -50,6 +106,12 @@ struct hook_calls::call {
         } else {
             go_to(at + 1);
         }
+    }
+
+    // When whoever waits leaves it.
+    clock::time_point leaves_at() const {
+        const auto usual = asked + by().deadline;
+        return until ? std::min(usual, *until) : usual;
     }
 
     bool is_overdue(clock::time_point now) const {

@@ -13,13 +13,13 @@ namespace atlas {
 // the table
 //
 
-std::shared_ptr<hook_tally> hook_calls::tally_of(const std::string & plugin, hook what) {
+std::shared_ptr<hook_tally> hook_calls::tally_of(const hook_implementation & of, hook what) {
     for (const auto & known : all_tallies) {
-        if (known.plugin == plugin && known.what == what) {
+        if (known.plugin == of.plugin && known.what == what && known.tier == of.tier) {
             return known.tally;
         }
     }
-    all_tallies.push_back({plugin, what, std::make_shared<hook_tally>()});
+    all_tallies.push_back({of.plugin, what, std::make_shared<hook_tally>(), of.tier});
     return all_tallies.back().tally;
 }
 
@@ -28,7 +28,7 @@ void hook_calls::set_table(hook_table && next) {
     uint32_t                          bits = 0;
     for (size_t i = 0; i < N_HOOKS; i++) {
         for (auto & each : next.by_hook[i]) {
-            each.tally = tally_of(each.plugin, static_cast<hook>(i));
+            each.tally = tally_of(each, static_cast<hook>(i));
             each.tally->turn_on();
             bits |= 1u << i;
         }
@@ -146,10 +146,10 @@ void hook_calls::push(const call_ptr & what) {
 
 void hook_calls::wait(std::unique_lock<std::mutex> & held, call & what) {
     while (!what.is_done) {
-        what.woken = what.asked + what.by().deadline;
+        what.woken = what.leaves_at();
         if (what.changed.wait_until(held, what.woken) == std::cv_status::timeout && !what.is_done) {
             const auto now = clock::now();
-            if (now >= what.asked + what.by().deadline) { // else it is at the next implementation already
+            if (now >= what.leaves_at()) { // else it is at the next implementation already
                 leave(what, now);
                 return;
             }
@@ -167,6 +167,7 @@ void hook_calls::leave(call & what, clock::time_point now) {
     } else {
         by.tally->unserved++;
     }
+    what.how     = what.has_begun ? hook_answer::result::late : hook_answer::result::unserved;
     what.is_left = true;
     queue.erase(std::remove_if(queue.begin(), queue.end(), [&](const auto & each) { return each.get() == &what; }),
                 queue.end());
@@ -257,6 +258,7 @@ bool hook_calls::take(uint64_t previous, hook_work & work) {
     work.request = next->request;
     work.head    = *next->head;
     work.body    = *next->body;
+    work.payload = next->bytes ? next->bytes->size() : 0;
     return true;
 }
 
@@ -292,7 +294,7 @@ std::optional<size_t> hook_calls::settle(call & what, hook_step how, http_respon
         by.tally->ns += std::chrono::nanoseconds(now - (what.is_told ? what.begun : what.asked)).count();
         if (what.is_told && now - what.begun > by.deadline) {
             miss(by, what.begun, now);
-        } else {
+        } else if (!what.until) { // else whoever asks knows what it says
             by.tally->keep();
         }
         what.asked = now;
@@ -311,15 +313,22 @@ std::optional<size_t> hook_calls::settle(call & what, hook_step how, http_respon
             break;
         case hook_step::respond:
             what.outcome.answer = std::move(with);
+            what.how            = hook_answer::result::answered;
             what.is_done        = true;
             break;
-        case hook_step::fail: what.do_without("failed"); break;
+        case hook_step::fail:
+            if (what.until) {
+                what.how            = hook_answer::result::failed;
+                what.outcome.answer = std::move(with);
+            }
+            what.do_without("failed");
+            break;
     }
     if (what.is_done) {
         what.changed.notify_one();
         return std::nullopt;
     }
-    if (what.asked + what.by().deadline < what.woken) {
+    if (what.leaves_at() < what.woken) {
         what.changed.notify_one();
     }
     return what.at;

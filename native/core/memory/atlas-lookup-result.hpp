@@ -27,7 +27,7 @@ constexpr const char * RESTORE_RESULT_NAMES[] = {
     "unsupported_media", "no_room",     "restore_failed", "too_many_at_once",
 };
 
-constexpr size_t N_TIERS = 3; // of the memory: RAM, the disk, and what servers share
+constexpr size_t N_TIERS = MAX_TIER; // of the memory: RAM, the disk, what servers share, and what plugins bring
 
 constexpr size_t N_RESTORE_RESULTS = sizeof(RESTORE_RESULT_NAMES) / sizeof(RESTORE_RESULT_NAMES[0]);
 

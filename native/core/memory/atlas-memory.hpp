@@ -1,5 +1,5 @@
-// The memory keeps pieces of conversations' KV state in host RAM (tier 1), on local disk (tier 2) and where other servers
-// find them too (tier 3), and finds them by the tokens that made them. It knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers. HTTP
+// The memory keeps pieces of conversations' KV state in host RAM (tier 1), on local disk (tier 2), where other servers
+// find them too (tier 3) and with plugins (tiers 4 to 10), and finds them by the tokens that made them. It knows nothing of llama.cpp: state is bytes, and tokens are 32-bit integers. HTTP
 // threads look prompts up, the token loop stores what it computed; threads of the memory's own touch the disk.
 //
 // A conversation is a chain. Its root stands for everything that makes KV incompatible (model, settings, tenant); each
@@ -50,18 +50,16 @@ enum class cache_strategy : uint8_t {
     adaptive = ATLAS_STRATEGY_ADAPTIVE,
 };
 
-constexpr int SHARED_TIER = 3; // what servers share
-
 // How a request uses the memory.
 struct memory_access {
     cache_strategy strategy = cache_strategy::adaptive;
-    int            max_tier = 10; // tiers with a larger number are neither read nor written for it
+    int            max_tier = MAX_TIER; // tiers with a larger number are neither read nor written for it
 
     // For put(): the entry stays in RAM, whatever max_tier says, until adopt() gives it its final root.
     bool is_held_back = false;
 
     // The time that computing a token takes, and that putting back a byte does; find() does not read tier 2 where reading
-    // takes longer, nor fetch() tier 3. 0: not known.
+    // takes longer, nor fetch() those behind it. 0: not known.
     double seconds_per_token = 0;
     double seconds_per_byte  = 0;
 
@@ -95,7 +93,7 @@ struct memory_match {
     std::vector<memory_entry_ptr> blocks; // in order; the last may be a tail, and may run past n_tokens
     memory_entry_ptr              checkpoint; // set only when one was asked for
     size_t                        n_beyond = 0; // by so many tokens the checkpoint has to be rolled back to n_tokens
-    int                           tier     = 0; // slowest tier that had to be read: 1, 2 or 3; 0: nothing found
+    int                           tier     = 0; // slowest tier that had to be read; 0: nothing found
 
     bool is_too_slow = false; // the disk has more, but reading it would take longer than computing
     bool is_refused  = false; // the disk has more, but the leases of other lookups leave no room to read it
@@ -149,7 +147,7 @@ struct memory_options {
     // Blocks are written at once, and so is everything when half of the write queue is full. 0: everything at once.
     double write_delay_s = 0;
 
-    shared_options shared; // tier 3
+    shared_options shared; // tier 3; add_tier() adds others
     // Files of tier 2 are encrypted by it, and those that are not are, one by one, replaced. Null: they are written as they
     // are, and encrypted ones are foreign.
     std::shared_ptr<const sealer> seal = nullptr;
@@ -203,8 +201,11 @@ struct memory_stats {
     uint64_t    orphan_drops   = 0; // entries not stored at all, since their parent is stored nowhere
     uint64_t    ram_drops      = 0; // entries not kept in RAM: larger than its budget, or nothing could go for them
     uint64_t    read_entries = 0, read_bytes = 0;
-    uint64_t    read_failures  = 0; // files that the system refused to read
-    uint64_t    bad_checksum   = 0; // damaged files met; they are removed
+    uint64_t    read_failures = 0; // files that the system refused to read
+    uint64_t    used_in_ram = 0, used_in_ram_bytes = 0, used_on_disk = 0; // entries that lookups took from there
+    uint64_t    kept_entries = 0, kept_bytes = 0; // that were put into RAM
+    double      disk_bytes_per_s = 0; // of reading, lately; 0: not known
+    uint64_t    bad_checksum     = 0; // damaged files met; they are removed
     uint64_t    foreign_files  = 0; // files of another format or version met; they are left alone and not in the budget
     uint64_t    plain_files    = 0; // files found that are not encrypted, and are to be
     bool        index_complete = false; // the index has been rebuilt from the disk
@@ -216,7 +217,8 @@ struct memory_stats {
     eviction_counts evictions_ram = {}, evictions_disk = {};
     uint64_t        sessions_in_ram = 0; // sessions whose first entry is in tier 1
 
-    shared_stats shared; // tier 3
+    shared_stats              shared; // tier 3
+    std::vector<shared_stats> linked; // tiers from 3 that are on, in order
 };
 
 // What happened to an entry.
@@ -293,16 +295,29 @@ class memory_store {
     memory_match find(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                       const memory_access & access = {}, const lookup_patience & patience = {});
 
-    // Before find(), of the same prompt: where at least a block of it is missing here, brings near what tier 3 has of that,
-    // into tier 1 and, by its rules, tier 2. For HTTP threads: may wait for the network, for shared.timeout_s at most, and half
-    // of the time that it may save; ends early once is_gone() says so, which may be empty. A value that is missing, wrong or
-    // late shortens what is found.
+    // Before find(), of the same prompt: where at least a block of it is missing here, brings near what tiers from 3 have of
+    // that, into tier 1 and, by its rules, tier 2. They are asked in order, each for what is still missing. For HTTP threads:
+    // may wait for the network, for shared.timeout_s in all at most, and half of the time that it may save; ends early once
+    // is_gone() says so, which may be empty. A value that is missing, wrong or late shortens what is found.
     fetch_result fetch(const std::string & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint,
                        const memory_access & access, const std::function<bool()> & is_gone = {});
 
-    // Waits, at most timeout_s seconds, until all that was put before has been sent to tier 3, or was dropped. Returns false
-    // where that did not come to pass, or tier 3 does not work.
-    bool flush_shared(double timeout_s);
+    // Waits, at most timeout_s seconds, until all that was put before has been sent to tiers from 3 to max_tier, or was
+    // dropped. Returns false where that did not come to pass, or one of them does not work; there is one at least.
+    bool flush_shared(double timeout_s, int max_tier = MAX_TIER);
+
+    // Has a tier beyond this machine's from now on, of a number from 3 on. One that had that number before is on again: what
+    // it was told is forgotten, and its counters go on; place and codec must be those of before. Throws std::system_error where
+    // the system gives no more threads. One thread at a time.
+    void add_tier(int number, const shared_options & options);
+    // Neither reads nor writes a tier any more, from now on; what waits for it is dropped. Where there is none nothing is done.
+    void remove_tier(int number);
+    // Tries tiers that do not work at once.
+    void try_tiers();
+    // Whether there is a tier beyond this machine's, of a number up to max_tier. Any thread, never waits.
+    bool has_linked_tier(int max_tier = MAX_TIER) const;
+    // Their numbers.
+    std::vector<int> linked_tiers() const;
 
     // Ends all waiting in find(), from now on.
     void end_waiting();
@@ -387,6 +402,8 @@ class memory_store {
   private:
     struct impl;
     std::unique_ptr<impl> self;
+
+    void add_linked(memory_stats & to) const;
 };
 
 } // namespace atlas

@@ -1,9 +1,13 @@
-// Tier 3 of the memory: what servers share. Its settings, and what it tells about itself.
+// A tier of the memory beyond this machine: what servers share, tier 3, and what plugins bring. Its settings, and what it
+// tells about itself.
 #pragma once
+
+#include "atlas-facts.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace atlas {
@@ -14,6 +18,12 @@ namespace memory {
 class shared_codec;
 }
 
+constexpr int SHARED_TIER       = 3; // what servers share
+constexpr int FIRST_PLUGIN_TIER = ATLAS_FIRST_PLUGIN_LAYER; // what plugins bring
+constexpr int MAX_TIER          = ATLAS_MAX_LAYER;
+
+constexpr size_t N_LINKED_TIERS = MAX_TIER - SHARED_TIER + 1; // that there may be beyond this machine's
+
 // Which entries are sent to the tier.
 enum class share_policy : uint8_t {
     all,
@@ -22,21 +32,24 @@ enum class share_policy : uint8_t {
 };
 
 struct shared_options {
-    std::shared_ptr<tier> place; // empty: there is no tier 3
+    std::shared_ptr<tier> place; // empty: there is no such tier
 
     std::shared_ptr<const memory::shared_codec> codec; // empty: the plain one
 
     share_policy write = share_policy::all;
 
-    double   timeout_s   = 2; // of all that a lookup asks of the tier
-    double   ttl_s       = 604800; // that an entry stays after it was last used
-    double   keep_s      = 3600; // so often the tier is told what was used here
-    uint64_t queue_bytes = 256ull << 20; // of entries that wait to be sent, in bytes of data and tokens
+    double   timeout_s = 2; // of all that a lookup asks of the tier
+    double   ttl_s     = 604800; // that an entry stays after it was last used
+    double   keep_s    = 3600; // so often the tier is told what was used here
+    uint64_t queue_bytes =
+        256ull << 20; // of entries that wait to be sent, in bytes of data and tokens; all tiers' together
 };
 
 // Counters since the start, and the present state.
 struct shared_stats {
-    bool        is_on = false;
+    bool        is_on  = false;
+    int         number = 0;
+    std::string kind; // its scheme
     std::string address; // without a password
     std::string problem; // why it does not work now; empty: it does
     double      retry_s = 0; // when it is tried again, in seconds from now
@@ -57,12 +70,15 @@ struct shared_stats {
     uint64_t kept          = 0; // entries that were told to be in use
     double   round_trip_s  = 0; // of the last question; 0: none yet
     double   bytes_per_s   = 0; // of reading, lately; 0: not known
+
+    std::optional<uint64_t> entries, bytes; // that it holds, where it tells
 };
 
 // What fetch() brought near.
 struct fetch_result {
     size_t n_before    = 0; // tokens that could be rebuilt without
     size_t n_entries   = 0; // that are here now, fetched by this or by another request for which it waited
+    int    tier        = 0; // the farthest from which any came; 0: none
     bool   is_too_slow = false; // there may be more, but computing takes no longer
 };
 

@@ -77,7 +77,11 @@ std::list<stored_file> catalog::start_delete(index_node & node, eviction_reason 
 // headers, records.
 uint64_t catalog::index_bytes() const {
     constexpr uint64_t IN_RAM = 400, PENDING = 300;
-    return index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries() + (sharing ? sharing->overhead() : 0);
+    uint64_t           bytes = index.bytes() + IN_RAM * ram.entries() + PENDING * queue.entries();
+    for (const auto & one : sharing_of) {
+        bytes += one ? one->overhead() : 0;
+    }
+    return bytes;
 }
 
 // Evicts an entry from the disk to keep a budget.

@@ -205,6 +205,10 @@ bool catalog::use(match_plan & plan, lease_budget::hold & reading, const memory_
     for (; max_entries > 0 && plan.n_kept < n; max_entries--, plan.n_kept++) {
         if (piece(plan.n_kept).was_read) {
             keep_read(piece(plan.n_kept), reading);
+            counters.used_on_disk++;
+        } else if (const auto & entry = piece(plan.n_kept).entry) {
+            counters.used_in_ram++;
+            counters.used_in_ram_bytes += memory_bytes(*entry);
         }
         share_used(piece(plan.n_kept).key, access); // here, as beginnings are to be sent before ends
     }

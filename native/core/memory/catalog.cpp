@@ -15,9 +15,6 @@ catalog::catalog(const memory_options & options)
       options(options), index(options.block_tokens), ram(&index_node::ram, options.ram_bytes),
       disk(&index_node::disk, options.disk_bytes) {
     has_disk = !options.path.empty() && options.disk_bytes > 0;
-    if (options.shared.place) {
-        sharing.emplace(options.shared);
-    }
 }
 
 static uint64_t for_budget(const eviction_counts & counts) {
@@ -46,11 +43,6 @@ memory_stats catalog::stats() const {
     stats.event_drops     = events.dropped();
     stats.evicted_ram     = for_budget(stats.evictions_ram);
     stats.evicted_disk    = for_budget(stats.evictions_disk);
-    if (sharing) {
-        stats.shared.queue_entries = sharing->entries();
-        stats.shared.queue_bytes   = sharing->bytes();
-        stats.shared.drops         = sharing->drops();
-    }
     leases->add_to(stats);
     return stats;
 }
@@ -179,6 +171,8 @@ bool catalog::keep_in_ram(index_node & node, const memory_entry_ptr & entry) {
         evict_from_ram(*victim);
         index.release(*victim);
     }
+    counters.kept_entries++;
+    counters.kept_bytes += bytes;
     return true;
 }
 

@@ -12,7 +12,9 @@
 #include "tier-books.hpp"
 #include "write-queue.hpp"
 
+#include <array>
 #include <list>
+#include <optional>
 #include <unordered_set>
 #include <utility>
 
@@ -187,17 +189,21 @@ class catalog {
     std::list<stored_file> trim(size_t max_entries);
     uint64_t               index_bytes() const;
     bool                   is_index_full() const { return index_bytes() > options.index_bytes; }
-    // For tier 3, which servers share; nothing where there is none.
-    std::optional<share_queue> sharing;
-    // Keeps what was fetched from it, as the entry of these keys. Returns whether a lookup can find it now.
-    bool add_fetched(const memory_entry_ptr & entry, const digest & key, const digest & parent,
+    // For tiers from 3. Null where there never was one of that number.
+    share_queue *       sharing(int tier) { return slot_of(sharing_of, tier); }
+    const share_queue * sharing(int tier) const { return slot_of(sharing_of, tier); }
+    // The queue, empty, of a tier that is used from now on.
+    share_queue & open_sharing(int tier, const shared_options & options);
+    void          close_sharing(int tier);
+    // Keeps what was fetched from one, as the entry of these keys. Returns whether a lookup can find it now.
+    bool add_fetched(int tier, const memory_entry_ptr & entry, const digest & key, const digest & parent,
                      const memory_access & access);
-    // Tells whether tier 3 has an entry, which then does not wait for it any more.
-    void note_shared(const digest & key, bool has);
-    // Queues an entry again that tier 3 has lost.
-    void share_again(const digest & key);
-    // Has a value be removed from tier 3 that is not what it should be.
-    void remove_shared(const digest & key, const digest & root);
+    // Tells whether a tier has an entry, which then does not wait for it any more.
+    void note_shared(int tier, const digest & key, bool has);
+    // Queues an entry again that a tier has lost.
+    void share_again(int tier, const digest & key);
+    // Has a value be removed from a tier that is not what it should be.
+    void remove_shared(int tier, const digest & key, const digest & root);
 
     // Whether the file still is to be removed: not where an entry of the same key was written meanwhile, which replaced
     // it.
@@ -221,6 +227,14 @@ class catalog {
     uint64_t refused_bytes = 0; // of entries of pinned sessions that are not pinned, being beyond the limit
 
     uint64_t sessions_in_ram = 0;
+
+    std::array<std::optional<share_queue>, N_LINKED_TIERS> sharing_of;
+    size_t                                                 n_sharing = 0; // tiers from 3 that are used
+
+    template <typename T> static auto slot_of(T & of, int tier) -> decltype(&*of[0]) {
+        auto & slot = of.at((size_t) (tier - SHARED_TIER));
+        return slot ? &*slot : nullptr;
+    }
 
     std::vector<memory_entry_ptr> released;
 
@@ -248,15 +262,19 @@ class catalog {
     void     release_later(memory_entry_ptr entry) noexcept;
     void     write_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access);
     void     share_later(index_node & node, const memory_entry_ptr & entry, const memory_access & access, int uses = 0);
-    void     share_used(const digest & key, const memory_access & access);
-    void     stop_sharing(index_node & node);
-    void     unshare(index_node & node);
-    void     finish_write(index_node & node);
-    void     supersede(index_node & old, index_node & by);
-    void     remove_replaced(const digest & key);
-    void     remove_later(index_node & node, eviction_reason why);
-    void     add_to_disk(index_node & node, uint64_t bytes);
-    void     take_from_disk(index_node & node);
+    void share_in(int tier, index_node & node, const memory_entry_ptr & entry, const memory_access & access, int uses);
+    bool is_in(int tier, const index_node & node) const;
+    void set_in(int tier, index_node & node, bool is_there);
+    void share_budgets();
+    void share_used(const digest & key, const memory_access & access);
+    void stop_sharing(index_node & node);
+    void unshare(index_node & node);
+    void finish_write(index_node & node);
+    void supersede(index_node & old, index_node & by);
+    void remove_replaced(const digest & key);
+    void remove_later(index_node & node, eviction_reason why);
+    void add_to_disk(index_node & node, uint64_t bytes);
+    void take_from_disk(index_node & node);
 
     std::list<stored_file> start_delete(index_node & node, eviction_reason why);
     std::list<stored_file> evict_from_disk(index_node & victim);

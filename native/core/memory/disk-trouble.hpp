@@ -37,6 +37,9 @@ class disk_trouble {
         until = {};
     }
 
+    // The next try need not wait.
+    void end_pause() { until = {}; }
+
     const std::string & problem() const { return text; } // empty: none
     clock::time_point   retry_at() const { return until; }
     bool                is_waiting() const { return clock::now() < until; }

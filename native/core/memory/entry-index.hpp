@@ -6,6 +6,7 @@
 #include "digest.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <list>
 #include <memory>
@@ -99,9 +100,11 @@ struct index_node {
 
     bool is_preloaded = false;          // in RAM since the preload, and not used since
 
-    int      held_for     = 1;             // in RAM, and to be kept in tiers up to this one once it was adopted
-    uint64_t share_place  = 0; // its sequence in the share queue; 0: it does not wait there
-    bool     is_in_shared = false;         // that tier had it when it was last asked
+    int held_for = 1;             // in RAM, and to be kept in tiers up to this one once it was adopted
+    // Of tiers from 3: in which share queues it waits, a bit for each; and during which life of each that tier had it
+    // when it was last asked, 0: none.
+    uint8_t                             share_waits = 0;
+    std::array<uint8_t, N_LINKED_TIERS> shared_in   = {};
 
     tier_state                     ram, disk;
     std::list<stored_file>         file; // one where the entry is on disk

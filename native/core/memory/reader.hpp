@@ -25,6 +25,9 @@ class reader {
     // Whether reading would take longer than computing what it saves.
     bool is_too_slow(uint64_t n_bytes, double saves_s) { return cost.is_too_slow((double) n_bytes, saves_s); }
 
+    // What reading a byte takes; 0: not known.
+    double seconds_per_byte() const { return cost.seconds_per_byte(); }
+
   private:
     shared_state & state;
     transfer_cost  cost;

@@ -1,4 +1,4 @@
-// Which entries are to be sent to the tier that servers share, in which order, and which were used that it has. In RAM only,
+// Which entries are to be sent to a tier beyond this machine, in which order, and which were used that it has. In RAM only,
 // no locks; the store's mutex guards it.
 #pragma once
 
@@ -27,16 +27,28 @@ using used_entries = std::unordered_map<digest, used_at, digest_hash>;
 
 class share_queue {
   public:
-    explicit share_queue(const shared_options & options) : options(options) {}
+    explicit share_queue(const shared_options & options) : options(options), budget(options.queue_bytes) {}
 
     const shared_options options;
 
-    // Queues an entry behind all others, and returns its sequence. Returns 0, and counts that, where the queue would have more
-    // than its budget; an entry that alone has more is taken while there is no other. Where it throws, nothing has changed.
-    uint64_t push(const digest & key, const digest & root, memory_entry_ptr entry);
+    // Of what waits, in bytes.
+    void set_budget(uint64_t bytes) { budget = bytes; }
 
-    // Has the entry of a sequence not be sent, if it still waits.
-    void drop(uint64_t of);
+    // Queues an entry behind all others, where it does not wait already. Returns false, and counts that, where the queue would have more than its budget; an
+    // entry that alone has more is taken while there is no other. Where it throws, nothing has changed.
+    bool push(const digest & key, const digest & root, memory_entry_ptr entry);
+
+    // Has the entry of a key not be sent, if it still waits.
+    void drop(const digest & key);
+
+    // The tier is used from now on, or not any more, with nothing of what it was told before: what waits is to be dropped.
+    void open() {
+        n_lives = (uint8_t) (n_lives % UINT8_MAX + 1);
+        is_on   = true;
+    }
+    void    close() { is_on = false; }
+    bool    is_open() const { return is_on; }
+    uint8_t life() const { return n_lives; } // never 0 once it was opened
 
     // The next jobs in order, at most so many. They count until pop() takes as many away.
     std::vector<share_job> next(size_t max_jobs) const;
@@ -53,7 +65,7 @@ class share_queue {
     // Takes those noted since the last call. To be put in order, and freed, without the lock: it may be many.
     used_entries take_used() { return std::exchange(used, {}); }
 
-    bool     is_half_full() const { return n_bytes > options.queue_bytes / 2; }
+    bool     is_half_full() const { return n_bytes > budget / 2; }
     uint64_t entries() const { return jobs.size(); }
     uint64_t bytes() const { return n_bytes; }
     uint64_t drops() const { return n_drops; }
@@ -62,6 +74,7 @@ class share_queue {
     // Jobs count from 1, in the order of push(). All up to finished_through() were sent, or are not needed any more.
     uint64_t last_sequence() const { return sequence; }
     uint64_t finished_through() const { return sequence - jobs.size(); }
+    uint64_t flush_target = 0; // up to which flush_shared() waits
 
     // RAM that it takes besides the entries.
     uint64_t overhead() const;
@@ -70,6 +83,11 @@ class share_queue {
     std::deque<share_job>  jobs;
     std::vector<share_job> removals;
     used_entries           used;
+    uint64_t               budget;
+    bool                   is_on   = false;
+    uint8_t                n_lives = 0;
+
+    std::unordered_map<digest, uint64_t, digest_hash> places; // sequences of those that wait and are to be sent
 
     uint64_t n_bytes = 0, n_drops = 0, sequence = 0;
 };

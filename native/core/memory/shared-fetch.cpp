@@ -27,9 +27,9 @@ struct shared_fetch::guard {
 };
 
 shared_fetch::shared_fetch(shared_state & state, shared_link & link, size_t block_tokens, const memory_access & access,
-                           const std::function<bool()> & is_gone)
-    : state(state), link(link), block_tokens(block_tokens), access(access), is_gone(is_gone), began(tier_clock::now()) {
-}
+                           const std::function<bool()> & is_gone, tier_deadline until)
+    : state(state), link(link), block_tokens(block_tokens), access(access), is_gone(is_gone), began(tier_clock::now()),
+      until(until), all_until(until) {}
 
 bool shared_fetch::goes_on() const { return !is_over && tier_clock::now() < until && !(is_gone && is_gone()); }
 
@@ -40,7 +40,7 @@ void shared_fetch::failed(const tier_error & error, std::optional<tier_deadline>
     {
         const std::lock_guard<std::mutex> held(state.mutex);
     } // else the sharer may be about to wait, and hear nothing
-    state.share_work.notify_one();
+    state.share_work.notify_all();
 }
 
 // What is here. Where the disk does not work, what only it has is not.
@@ -141,7 +141,7 @@ bool shared_fetch::keep(const memory_entry_ptr & entry, const shared_piece & pie
     bool                          is_kept;
     {
         const std::lock_guard<std::mutex> held(state.mutex);
-        is_kept  = state.entries.add_fetched(entry, piece.key, piece.parent, access);
+        is_kept  = state.entries.add_fetched(link.number, entry, piece.key, piece.parent, access);
         released = state.entries.take_released();
     }
     state.work.notify_one();
@@ -162,8 +162,8 @@ bool shared_fetch::take(const shared_piece & piece, const std::string & name, co
     if (!entry) {
         link.count([](shared_stats & stats) { stats.damaged++; });
         const std::lock_guard<std::mutex> held(state.mutex);
-        state.entries.remove_shared(piece.key, root);
-        state.share_work.notify_one();
+        state.entries.remove_shared(link.number, piece.key, root);
+        state.share_work.notify_all();
         return false;
     }
     link.set_last_name(name);
@@ -253,8 +253,9 @@ bool shared_fetch::get_or_wait(const shared_plan & plan) {
 // What to fetch beyond what is here; nothing where that is not worth it, or nothing is there.
 std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_t n_tokens, bool need_checkpoint) {
     const bool is_probed = link.place.traits().is_probed;
+    has_all              = n_tokens - here.n_tokens < block_tokens;
     limit_to(saved_s(n_tokens - here.n_tokens));
-    if (n_tokens - here.n_tokens < block_tokens || !goes_on() || (!is_probed && need_checkpoint)) {
+    if (has_all || !goes_on() || (!is_probed && need_checkpoint)) {
         return std::nullopt;
     }
     link.count([&](shared_stats & stats) { stats.lookups += !std::exchange(has_asked, true); });
@@ -274,12 +275,14 @@ std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_
 fetch_result shared_fetch::run(const digest & of, const int32_t * given, size_t n_tokens, bool need_checkpoint) {
     root   = of;
     tokens = given;
-    until  = began + duration_of(state.entries.sharing->options.timeout_s);
-    if (access.is_held_back || access.max_tier < SHARED_TIER || !link.may_read()) {
+    if (access.is_held_back || access.max_tier < link.number || !link.may_read()) {
         return result;
     }
+    until           = std::min(until, began + duration_of(link.timeout_s));
     auto here       = look(n_tokens, need_checkpoint);
     result.n_before = here.n_tokens;
+    limit_to(saved_s(n_tokens - here.n_tokens));
+    all_until = until;
     for (auto plan = choose(here, n_tokens, need_checkpoint); plan; plan = choose(here, n_tokens, need_checkpoint)) {
         if (!get_or_wait(*plan)) {
             break;
@@ -292,6 +295,7 @@ fetch_result shared_fetch::run(const digest & of, const int32_t * given, size_t 
         here = std::move(now);
     }
     link.count([&](shared_stats & stats) { stats.hits += result.n_entries > 0; });
+    result.tier = result.n_entries > 0 ? link.number : 0;
     return result;
 }
 

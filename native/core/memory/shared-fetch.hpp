@@ -1,4 +1,4 @@
-// Brings near what the tier that servers share has of a prompt. HTTP threads call it; it takes the store's mutex in steps,
+// Brings near what a tier beyond this machine has of a prompt. HTTP threads call it; it takes the store's mutex in steps,
 // and waits for the network without it.
 #pragma once
 
@@ -12,10 +12,14 @@ namespace atlas::memory {
 class shared_fetch {
   public:
     shared_fetch(shared_state & state, shared_link & link, size_t block_tokens, const memory_access & access,
-                 const std::function<bool()> & is_gone);
+                 const std::function<bool()> & is_gone, tier_deadline until);
 
     // As memory_store::fetch().
     fetch_result run(const digest & root, const int32_t * tokens, size_t n_tokens, bool need_checkpoint);
+
+    // After run(): when those that are asked next have to be done, and whether there is nothing left to ask for.
+    tier_deadline deadline() const { return all_until; }
+    bool          is_complete() const { return has_all; }
 
   private:
     shared_state &                state;
@@ -25,10 +29,12 @@ class shared_fetch {
     const std::function<bool()> & is_gone;
     const tier_deadline           began;
 
-    const int32_t * tokens    = nullptr;
-    digest          root      = {};
-    tier_deadline   until     = {};
+    const int32_t * tokens = nullptr;
+    digest          root   = {};
+    tier_deadline   until;
+    tier_deadline   all_until;
     bool            has_asked = false;
+    bool            has_all   = false;
     bool            is_over   = false; // an error, or what came was not what it should be
 
     fetch_result result;

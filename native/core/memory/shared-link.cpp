@@ -4,16 +4,37 @@
 
 namespace atlas::memory {
 
-shared_link::shared_link(const shared_options & options)
+shared_link::shared_link(int number, const shared_options & options)
     : owner(options.place), codec_owner(options.codec ? options.codec : std::make_shared<const shared_codec>()),
-      place(*owner), codec(*codec_owner) {
+      number(number), timeout_s(options.timeout_s), place(*owner), codec(*codec_owner) {
     counted.is_on   = true;
+    counted.number  = number;
+    counted.kind    = place.traits().scheme;
     counted.address = place.traits().address;
+}
+
+void shared_link::set_open(bool is_open) {
+    const std::lock_guard<std::mutex> held(mutex);
+    is_in_use = is_open;
+    is_tried  = false;
+    reading.worked();
+    writing.worked();
+}
+
+bool shared_link::is_open() const {
+    const std::lock_guard<std::mutex> held(mutex);
+    return is_in_use;
+}
+
+void shared_link::try_now() {
+    const std::lock_guard<std::mutex> held(mutex);
+    reading.try_now();
+    writing.try_now();
 }
 
 bool shared_link::may_read() const {
     const std::lock_guard<std::mutex> held(mutex);
-    return is_tried && !reading.is_open();
+    return is_in_use && is_tried && !reading.is_open();
 }
 
 void shared_link::read_worked() {
@@ -90,12 +111,14 @@ std::string shared_link::problem() const {
 }
 
 shared_stats shared_link::stats() const {
-    const double                      round_trip = round_trip_s();
-    const double                      per_byte   = byte_cost.seconds_per_unit();
+    const tier_counts                 counts   = place.counts();
+    const double                      per_byte = byte_cost.seconds_per_unit();
     const std::lock_guard<std::mutex> held(mutex);
     shared_stats                      stats = counted;
     auto                              retry = tier_deadline::max();
-    stats.round_trip_s                      = round_trip;
+    stats.round_trip_s                      = counts.round_trip_s;
+    stats.entries                           = counts.held_entries;
+    stats.bytes                             = counts.held_bytes;
     stats.bytes_per_s                       = per_byte > 0 ? 1 / per_byte : 0;
     for (const tier_breaker * one : {&reading, &writing}) {
         if (one->is_open()) {

@@ -1,4 +1,4 @@
-// What is known of the tier that servers share: whether it works, what it costs, what it did. HTTP threads and the sharer
+// What is known of a tier beyond this machine: whether it works, what it costs, what it did. HTTP threads and its sharer
 // use it; it takes its own lock only, for counting.
 #pragma once
 
@@ -21,14 +21,24 @@ class shared_link {
     const std::shared_ptr<const shared_codec> codec_owner;
 
   public:
-    explicit shared_link(const shared_options & options);
+    shared_link(int number, const shared_options & options);
+
+    const int    number; // of the tier
+    const double timeout_s; // of a lookup, for all tiers together
 
     atlas::tier &        place;
     const shared_codec & codec;
     shared_flights       flights;
 
+    // Whether it is used. What is used again is tried before anything is read.
+    void set_open(bool is_open);
+    bool is_open() const;
+
     // Before the first try nothing is read.
     bool may_read() const;
+
+    // What does not work is tried at once.
+    void try_now();
 
     void read_worked();
     // is_fair: there was time enough for an answer, so that a late one says something of the tier.
@@ -66,7 +76,8 @@ class shared_link {
 
   private:
     mutable std::mutex mutex; // guards the breakers, what was counted, and the name
-    bool               is_tried = false;
+    bool               is_in_use = false;
+    bool               is_tried  = false;
     tier_breaker       reading, writing;
     shared_stats       counted;
     std::string        last;

@@ -47,7 +47,7 @@ uint64_t shared_state::unref(session taken, bool is_unwanted) {
         return !taken.chain.empty();
     });
     work.notify_one();
-    share_work.notify_one();
+    share_work.notify_all();
     return bytes;
 }
 

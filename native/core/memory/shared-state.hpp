@@ -28,7 +28,7 @@ struct shared_state {
     std::mutex              mutex;
     std::condition_variable work; // something for the writer to do
     std::condition_variable progress; // something that flush() may wait for, or the index is complete
-    std::condition_variable share_work; // something for the sharer to do
+    std::condition_variable share_work; // something for the sharers to do: each is woken
     std::condition_variable stop; // is_stopping was set, somebody waits for the writer, or trouble has ended
 
     std::atomic<bool> is_busy{false}; // a slot generates, so the writer works slowly
@@ -38,7 +38,6 @@ struct shared_state {
     bool     is_stopping  = false;
     uint64_t durable      = 0; // every write up to this sequence is durable, or not needed any more
     uint64_t flush_target = 0; // the sequence up to which flush() waits
-    uint64_t share_target = 0; // the sequence of the share queue up to which flush_shared() waits
     size_t   hasty_tries  = 0; // so many more writes are tried without a pause after a failure, for flush()
 
     disk_trouble writing, indexing, reading;

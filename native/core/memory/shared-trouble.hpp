@@ -21,6 +21,9 @@ class tier_breaker {
         trouble.end();
     }
 
+    // Where it is open, it is to be tried at once.
+    void try_now() { trouble.end_pause(); }
+
     bool is_open() const { return !trouble.problem().empty(); }
     bool is_to_be_tried() const { return is_open() && !trouble.is_waiting(); }
 

@@ -77,10 +77,11 @@ void sharer::log_trouble(lock & held) {
     }
     logged = problem;
     held.unlock();
+    const std::string what = link.number == SHARED_TIER ? "what servers share" : "layer " + std::to_string(link.number);
     if (logged.empty()) {
-        logf(LogLevel::INFO, "what servers share works again: %s", link.place.traits().address.c_str());
+        logf(LogLevel::INFO, "%s works again: %s", what.c_str(), link.place.traits().address.c_str());
     } else {
-        logf(LogLevel::WARN, "what servers share does not work, and is tried again from time to time: %s",
+        logf(LogLevel::WARN, "%s does not work, and is tried again from time to time: %s", what.c_str(),
              logged.c_str());
     }
     held.lock();
@@ -88,6 +89,11 @@ void sharer::log_trouble(lock & held) {
 
 // Does the next thing that there is to do. Returns false when there is none.
 bool sharer::step(lock & held) {
+    life = queue.life();
+    if (!queue.is_open()) {
+        drop_all(held);
+        return false;
+    }
     const auto trouble = link.now();
     if (trouble.is_untried || trouble.try_reading) {
         try_again(held);
@@ -149,12 +155,23 @@ void sharer::remove(lock & held) {
 
 // One that was sent, or is not to be, waits no longer.
 void sharer::settle(lock & held, const digest & key, bool is_there) {
-    state.entries.note_shared(key, is_there);
+    state.entries.note_shared(link.number, key, is_there && life == queue.life());
     auto released = queue.pop(1);
     held.unlock();
     released.clear(); // freeing takes long
     held.lock();
     state.progress.notify_all();
+}
+
+// Nobody takes it any more.
+void sharer::drop_all(lock & held) {
+    keep_at = tier_clock::now() +
+              std::chrono::duration_cast<tier_clock::duration>(std::chrono::duration<double>(queue.options.keep_s));
+    queue.take_removals();
+    queue.take_used();
+    while (!queue.is_open() && queue.entries() > 0 && !state.is_stopping) {
+        settle(held, queue.next(1).front().key, false);
+    }
 }
 
 // The first jobs: what another server has sent meanwhile needs not be sent again.
@@ -169,7 +186,7 @@ void sharer::send(lock & held) {
     if (!is_asked) {
         return;
     }
-    for (size_t i = 0; i < jobs.size() && !state.is_stopping; i++) {
+    for (size_t i = 0; i < jobs.size() && !state.is_stopping && queue.is_open(); i++) {
         if (jobs[i].is_unwanted) {
             settle(held, jobs[i].key, false);
         } else if (there.at(i)) {
@@ -260,7 +277,7 @@ void sharer::keep(lock & held) {
             [&](shared_stats & stats) { stats.kept += (uint64_t) std::count(there.begin(), there.end(), true); });
         for (size_t i = n; i > 0; i--) { // what is gone is sent again, beginnings first
             if (!there.at(i - 1)) {
-                state.entries.share_again(used[done + i - 1].first);
+                state.entries.share_again(link.number, used[done + i - 1].first);
             }
         }
         done += n;
@@ -271,7 +288,7 @@ void sharer::keep(lock & held) {
 void sharer::rest(lock & held, tier_clock::duration worked) {
     constexpr int MAX_RESTS   = 4;
     const auto    is_in_haste = [&] {
-        return state.is_stopping || state.share_target > queue.finished_through() || queue.is_half_full();
+        return state.is_stopping || queue.flush_target > queue.finished_through() || queue.is_half_full();
     };
     if (state.is_busy && !is_in_haste()) {
         state.stop.wait_for(held, MAX_RESTS * worked, is_in_haste);

@@ -12,6 +12,7 @@
 #include "writer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -36,9 +37,25 @@ struct memory_store::impl {
 
     std::unique_ptr<preloader> disk_preloader;
 
-    std::unique_ptr<shared_link> link; // empty: there is no tier 3
-    std::unique_ptr<sharer>      sending;
-    uint64_t                     largest_entry = 0; // that expect_entries_up_to() was told of
+    // Tiers beyond this machine, by number from 3. They come, and none goes: one that is not used any more is closed.
+    std::array<std::unique_ptr<shared_link>, N_LINKED_TIERS> links;
+    std::array<std::unique_ptr<sharer>, N_LINKED_TIERS>      sending;
+    std::array<std::atomic<shared_link *>, N_LINKED_TIERS>   linked = {}; // those that are used
+
+    // Of the model's entries; 0: not known yet. A tier that comes is told, and all are when it changes.
+    std::atomic<uint64_t> expected_block = 0; // bytes of a block's file
+    std::atomic<uint64_t> largest_entry  = 0; // bytes of an entry's state
+    void                  tell_sizes(shared_link & link) const;
+    void                  tell_all_sizes() const;
+
+    // Calls act(link) for those that are used up to max_tier, in order, until it returns false. Any thread.
+    template <typename F> void for_links(int max_tier, F act) const {
+        for (int tier = SHARED_TIER; tier <= std::min(max_tier, MAX_TIER); tier++) {
+            if (shared_link * link = linked.at((size_t) (tier - SHARED_TIER)); link && !act(*link)) {
+                return;
+            }
+        }
+    }
 
     // Of one of the chains that a session has.
     std::optional<session>  copy(const std::string & id);

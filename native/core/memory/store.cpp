@@ -1,7 +1,6 @@
 #include "adoption.hpp"
 #include "hash/hash.h"
 #include "lookup.hpp"
-#include "shared-fetch.hpp"
 #include "store-impl.hpp"
 
 #include <algorithm>
@@ -20,8 +19,7 @@ memory_store::memory_store(memory_options options) {
     self                 = std::make_unique<impl>(options);
     shared_state & state = self->state;
     if (options.shared.place) {
-        self->link    = std::make_unique<shared_link>(options.shared);
-        self->sending = std::make_unique<sharer>(state, *self->link);
+        add_tier(SHARED_TIER, options.shared);
     }
     if (!state.entries.has_disk) {
         state.entries.counters.index_complete = true;
@@ -72,7 +70,7 @@ std::string memory_store::put(memory_entry entry, const std::string & supersedes
         released = self->state.entries.take_released();
     }
     self->state.work.notify_one();
-    self->state.share_work.notify_one();
+    self->state.share_work.notify_all();
     return key;
 }
 
@@ -82,34 +80,6 @@ memory_match memory_store::find(const std::string & root, const int32_t * tokens
     return key ? lookup(self->state, self->disk_reader, self->options.block_tokens)
                      .find(*key, tokens, n_tokens, need_checkpoint, access, patience)
                : memory_match();
-}
-
-fetch_result memory_store::fetch(const std::string & root, const int32_t * tokens, size_t n_tokens,
-                                 bool need_checkpoint, const memory_access & access,
-                                 const std::function<bool()> & is_gone) {
-    const auto key = digest_from_hex(root);
-    return key && self->link ? shared_fetch(self->state, *self->link, self->options.block_tokens, access, is_gone)
-                                   .run(*key, tokens, n_tokens, need_checkpoint)
-                             : fetch_result();
-}
-
-bool memory_store::flush_shared(double timeout_s) {
-    shared_state & state = self->state;
-    const auto     deadline =
-        tier_clock::now() + std::chrono::duration_cast<tier_clock::duration>(std::chrono::duration<double>(timeout_s));
-    std::unique_lock<std::mutex> held(state.mutex);
-    if (!self->link) {
-        return false;
-    }
-    const share_queue & queue  = *state.entries.sharing;
-    const uint64_t      target = queue.last_sequence();
-    state.share_target         = std::max(state.share_target, target);
-    state.share_work.notify_one();
-    state.stop.notify_all();
-    state.progress.wait_until(held, deadline, [&] {
-        return queue.finished_through() >= target || state.is_stopping || !self->link->problem().empty();
-    });
-    return queue.finished_through() >= target;
 }
 
 void memory_store::adopt(const std::string & from, const std::string & to) {
@@ -148,16 +118,13 @@ void memory_store::expect_blocks_of(size_t n_bytes) {
     buffer_pool::instance().set_limits(
         std::min({MAX_IDLE_BYTES, self->options.ram_bytes / 8, N_IDLE * (n_bytes + buffer_pool::pages().page)}),
         n_bytes, std::min(N_READY, MAX_READY_BYTES / std::max<uint64_t>(n_bytes, 1)));
-    if (self->link) { // what is fetched first counts by it while it is on its way
-        self->link->set_bytes_of(entry_kind::block, file_bytes(self->options.block_tokens, n_bytes));
-    }
+    self->expected_block = file_bytes(self->options.block_tokens, n_bytes);
+    self->tell_all_sizes();
 }
 
 void memory_store::expect_entries_up_to(uint64_t n_bytes) {
-    if (self->link) {
-        self->largest_entry = std::min(std::max(self->largest_entry, n_bytes), MAX_DATA_BYTES);
-        self->link->place.limit_values(shared_codec::max_stored_bytes(file_bytes(MAX_TOKENS, self->largest_entry)));
-    }
+    self->largest_entry = std::min(std::max(self->largest_entry.load(), n_bytes), MAX_DATA_BYTES);
+    self->tell_all_sizes();
 }
 
 void memory_store::preload(const std::vector<std::string> & roots) {
@@ -249,13 +216,9 @@ memory_stats memory_store::stats() const {
         const std::lock_guard<std::mutex> held(self->state.mutex);
         stats = self->state.stats();
     }
-    if (self->link) {
-        auto shared          = self->link->stats();
-        shared.queue_entries = stats.shared.queue_entries;
-        shared.queue_bytes   = stats.shared.queue_bytes;
-        shared.drops         = stats.shared.drops;
-        stats.shared         = std::move(shared);
-    }
+    const double per_byte  = self->disk_reader.seconds_per_byte();
+    stats.disk_bytes_per_s = per_byte > 0 ? 1 / per_byte : 0;
+    add_linked(stats);
     return stats;
 }
 

@@ -40,9 +40,9 @@ constexpr const char * REQUEST_OUTCOME_NAMES[] = {"ok", "error", "refused", "can
 constexpr size_t N_REQUEST_OUTCOMES = sizeof(REQUEST_OUTCOME_NAMES) / sizeof(REQUEST_OUTCOME_NAMES[0]);
 
 // Where the tokens of a prompt came from.
-enum class token_source { computed, slot, ram, disk, shared };
+enum class token_source { computed, slot, ram, disk, shared, plugins };
 
-constexpr const char * TOKEN_SOURCE_NAMES[] = {"computed", "slot", "ram", "disk", "shared"};
+constexpr const char * TOKEN_SOURCE_NAMES[] = {"computed", "slot", "ram", "disk", "shared", "plugins"};
 
 constexpr size_t N_TOKEN_SOURCES = sizeof(TOKEN_SOURCE_NAMES) / sizeof(TOKEN_SOURCE_NAMES[0]);
 

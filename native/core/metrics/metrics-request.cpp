@@ -145,6 +145,7 @@ void request_meter::count_prompt(const sequence_result & result) {
     const auto from        = !is_restored              ? token_source::slot
                              : how.tier == 1           ? token_source::ram
                              : how.tier == SHARED_TIER ? token_source::shared
+                             : how.tier > SHARED_TIER  ? token_source::plugins
                                                        : token_source::disk;
     count(from, result.reused_tokens);
     count(token_source::computed, result.prompt_tokens - result.reused_tokens);

@@ -58,6 +58,9 @@ class python {
     // The hooks that this application's plugins have on the path of requests. Live as long as the process, once Python started.
     hook_calls & hooks();
 
+    // The calls of tiers that they bring, likewise.
+    hook_calls & tiers();
+
     // Refuses new calls, waits for running ones, then runs the shutdown hooks; both within timeout_s seconds in all. Then
     // closes this host's query, whether Python runs or not: threads of plugins live on. Returns whether all calls came to
     // an end.

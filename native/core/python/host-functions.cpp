@@ -92,13 +92,17 @@ void sink_free(void * opaque) { delete static_cast<sink *>(opaque); }
 
 python_host & as_host(void * opaque) { return *static_cast<python_host *>(opaque); }
 
-int32_t hook_worker_wanted(void * host, int32_t has_failed) {
-    return as_host(host).hooks.worker_wanted(has_failed != 0) ? ATLAS_OK : ATLAS_STREAM_END;
+hook_calls & queue_of(void * host, int32_t queue) {
+    return queue == ATLAS_QUEUE_TIERS ? as_host(host).tiers : as_host(host).hooks;
 }
 
-int32_t hook_take(void * host, atlas_hook_work * to) {
+int32_t hook_worker_wanted(void * host, int32_t queue, int32_t has_failed) {
+    return queue_of(host, queue).worker_wanted(has_failed != 0) ? ATLAS_OK : ATLAS_STREAM_END;
+}
+
+int32_t hook_take(void * host, int32_t queue, atlas_hook_work * to) {
     hook_work work;
-    if (!as_host(host).hooks.take(to->number, work)) {
+    if (!queue_of(host, queue).take(to->number, work)) {
         return ATLAS_STREAM_END;
     }
     to->number  = work.number;
@@ -107,18 +111,23 @@ int32_t hook_take(void * host, atlas_hook_work * to) {
     to->hook    = static_cast<int32_t>(work.what);
     to->head    = {work.head.data(), work.head.size()};
     to->body    = {work.body.data(), work.body.size()};
+    to->payload = work.payload;
     return ATLAS_OK;
 }
 
-int64_t next_implementation(void * host, uint64_t number, int32_t step, void * opaque) {
+int64_t next_implementation(void * host, int32_t queue, uint64_t number, int32_t step, void * opaque) {
     http_response with;
     auto          how = static_cast<hook_step>(step);
     if (opaque != nullptr) {
         how  = as_sink(opaque).is_broken ? hook_step::fail : how;
         with = std::move(as_sink(opaque).response);
     }
-    const auto next = as_host(host).hooks.step(number, how, std::move(with));
+    const auto next = queue_of(host, queue).step(number, how, std::move(with));
     return next ? static_cast<int64_t>(*next) : -1;
+}
+
+int32_t hook_read(void * host, int32_t queue, uint64_t number, void * to, uint64_t bytes) {
+    return queue_of(host, queue).read(number, static_cast<char *>(to), bytes) ? ATLAS_OK : ATLAS_FAILED;
 }
 
 constexpr atlas_host_api FUNCTIONS = {
@@ -135,6 +144,7 @@ constexpr atlas_host_api FUNCTIONS = {
     contained<hook_worker_wanted>::call,
     contained<hook_take>::call,
     contained<next_implementation>::call,
+    contained<hook_read>::call,
 };
 
 } // namespace
@@ -170,6 +180,7 @@ void python_host::close() {
     n_open_hosts -= is_open ? 1 : 0;
     is_open = false;
     hooks.close();
+    tiers.close();
 }
 
 void python_host::wait_for_queries() {

@@ -38,6 +38,7 @@ class python_host {
     void close();
 
     hook_calls hooks;
+    hook_calls tiers; // apart, so that neither's workers are held up by the other
 
     // After close(): waits until no query runs any more, so that what they use may be destroyed.
     void wait_for_queries();

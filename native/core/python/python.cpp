@@ -145,6 +145,8 @@ bool python::running() const {
 
 hook_calls & python::hooks() { return shared->host.hooks; }
 
+hook_calls & python::tiers() { return shared->host.tiers; }
+
 std::string python::start(const python_options & options) {
     const signal_guard guard;
 
@@ -239,6 +241,7 @@ bool python::stop_calls(double timeout_s) {
                  timeout_s);
         }
     }
+    shared->host.tiers.close(); // plugins are to be shut down
     shared->host.hooks.drain(std::chrono::duration<double>(deadline - clock::now()).count());
     // on a thread of its own, as a shutdown hook may hang; shared ownership, as it may then outlive this object
     struct outcome {

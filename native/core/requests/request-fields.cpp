@@ -47,7 +47,7 @@ const std::array<field, 5> FIELDS = {{
     {"memory_layers",
      field_kind::integer,
      1,
-     10,
+     ATLAS_MAX_LAYER,
      {},
      "layers of the memory that the request may use, from the fastest; all there are without it",
      [](request_options & options, const json & value) { options.memory_layers = value.get<int>(); }},

@@ -18,6 +18,7 @@
 #include "atlas-shared-records.hpp"
 #include "atlas-timely-calls.hpp"
 #include "atlas-write-back-passes.hpp"
+#include "plugin-tiers.hpp"
 
 #include <array>
 #include <atomic>
@@ -32,6 +33,7 @@
 
 namespace atlas {
 
+struct listed_tier;
 struct metric_family;
 
 // What the embedding server tells about itself, for the status route.
@@ -136,9 +138,10 @@ class runtime {
 
     std::unique_ptr<shared_records> records; // that servers share; null: they share none
 
-    python      embedded;
-    std::string python_problem; // why there is no Python; empty when there is
-    bool        serves_model = true; // not a router
+    python       embedded;
+    plugin_tiers brought{embedded.tiers()};
+    std::string  python_problem; // why there is no Python; empty when there is
+    bool         serves_model = true; // not a router
 
     const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 
@@ -177,6 +180,7 @@ class runtime {
     std::string                change_settings(const std::string & changes);
     std::string                status_json();
     std::vector<metric_family> families();
+    std::vector<listed_tier>   listed(const memory_stats & stats) const; // where there is a memory
 
     // Python's answer, or nothing where it did not come in time, which is counted.
     std::optional<http_response> ask_python(python_part part, http_request request);

@@ -12,7 +12,8 @@
 namespace atlas {
 
 // Nothing where `what` is no such query, or `argument` is not as the header says. Any thread.
-std::optional<std::string> answer_hook_query(hook_calls & hooks, int32_t what, std::string_view argument);
+std::optional<std::string> answer_hook_query(hook_calls & hooks, hook_calls & tiers, int32_t what,
+                                             std::string_view argument);
 
 // Has them obey the settings. Any thread.
 void apply_hook_limits(hook_calls & hooks, const AtlasServerConfig & config);

@@ -1,6 +1,7 @@
 #include "memory-queries.hpp"
 
 #include "atlas-abi.h"
+#include "query-arguments.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -32,9 +33,6 @@ static std::optional<std::string> set_order(memory_store & store, std::string_vi
     store.set_order((int) numbers[0], numbers.data() + 1, numbers.size() - 1);
     return "";
 }
-
-// An argument that is not as the header says. The library's own conversions wrap, cut off or are undefined.
-struct bad_argument {};
 
 static uint64_t count_of(const json & argument, const char * name) {
     const json & value = argument.at(name);

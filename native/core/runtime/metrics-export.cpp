@@ -1,11 +1,13 @@
 #include "metrics-export.hpp"
 
+#include "family-list.hpp"
+
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -13,77 +15,13 @@ namespace atlas {
 
 namespace {
 
-// Names and values, in order of names.
-using label_list = std::map<std::string, std::string>;
-
-constexpr const char * TIER_NAMES[] = {"none", "ram", "disk", "shared"};
-
-// Which of the bounds are shown: a series is kept for each, so those that nobody needs are left out. per_octave divides 8.
-struct shown_bounds {
-    unsigned first_octave; // of ns: 10 is about 1 us, 20 1 ms, 30 1 s
-    unsigned last_octave;
-    unsigned per_octave;
-};
+constexpr const char * TIER_NAMES[] = {"none", "ram", "disk", "shared"}; // plugins' have their numbers
 
 constexpr shown_bounds OF_REQUESTS = {17, 42, 4};
 constexpr shown_bounds OF_TOKENS   = {17, 37, 8};
 constexpr shown_bounds OF_OVERHEAD = {10, 33, 4};
 constexpr shown_bounds OF_PHASES   = {10, 33, 1};
 constexpr shown_bounds OF_WAITS    = {17, 37, 1};
-
-class family_list {
-  public:
-    // The family that add() and add_histogram() add to.
-    void begin(const char * name, const char * type, const char * help) { families.push_back({name, type, help}); }
-
-    template <typename T> void add(T value, const label_list & labels = {}) {
-        families.back().samples.push_back({labels, (double) value});
-    }
-
-    template <typename T> void gauge(const char * name, const char * help, T value) {
-        begin(name, "gauge", help);
-        add(value);
-    }
-
-    template <typename T> void counter(const char * name, const char * help, T value) {
-        begin(name, "counter", help);
-        add(value);
-    }
-
-    void add_histogram(const duration_counts & found, const shown_bounds & shown, const label_list & labels = {}) {
-        using all          = duration_buckets;
-        const size_t step  = all::PER_OCTAVE / shown.per_octave;
-        const size_t last  = (shown.last_octave - all::MIN_OCTAVE) * all::PER_OCTAVE;
-        uint64_t     count = 0;
-        size_t       next  = 0;
-
-        metric_sample sample;
-        for (size_t i = (shown.first_octave - all::MIN_OCTAVE) * all::PER_OCTAVE; i <= last; i += step) {
-            for (; next <= i; next++) {
-                count += found.counts[next];
-            }
-            sample.buckets.emplace_back((double) all::upper_bound(i) / 1e9, count);
-        }
-        for (; next < found.counts.size(); next++) {
-            count += found.counts[next];
-        }
-        sample.buckets.emplace_back(INFINITY, count);
-        sample.labels = labels;
-        sample.sum    = (double) found.sum_ns / 1e9;
-        sample.count  = count;
-        families.back().samples.push_back(std::move(sample));
-    }
-
-    void histogram(const char * name, const char * help, const duration_counts & found, const shown_bounds & shown) {
-        begin(name, "histogram", help);
-        add_histogram(found, shown);
-    }
-
-    std::vector<metric_family> take() { return std::move(families); }
-
-  private:
-    std::vector<metric_family> families;
-};
 
 void add_requests(family_list & to, const metrics & recorded) {
     to.begin("atlas_requests_total", "counter", "Completion requests that ended.");
@@ -143,8 +81,13 @@ void add_restores(family_list & to, const metrics & recorded, const metrics_fact
     for (size_t result = 0; result < N_RESTORE_RESULTS; result++) {
         const bool is_restored = static_cast<restore_result>(result) == restore_result::restored;
         for (size_t tier = is_restored ? 1 : 0; tier < (is_restored ? N_TIERS + 1 : 1); tier++) {
-            to.add(facts.restores[result][tier],
-                   {{"result", RESTORE_RESULT_NAMES[result]}, {"layer", TIER_NAMES[tier]}});
+            const bool is_plugins = tier >= FIRST_PLUGIN_TIER;
+            const bool is_listed  = std::any_of(facts.tiers.begin(), facts.tiers.end(),
+                                                [&](const listed_tier & one) { return one.number == (int) tier; });
+            if (!is_plugins || is_listed || facts.restores[result][tier] > 0) {
+                to.add(facts.restores[result][tier], {{"result", RESTORE_RESULT_NAMES[result]},
+                                                      {"layer", is_plugins ? std::to_string(tier) : TIER_NAMES[tier]}});
+            }
         }
     }
     to.histogram("atlas_restore_seconds", "What putting state back into a slot took.",
@@ -171,9 +114,19 @@ void add_tiers(family_list & to, const metrics_facts & facts) {
         to.add(disk, {{"layer", "disk"}});
     };
     each("atlas_layer_bytes", "gauge", "Bytes kept in a layer of the memory.", memory.ram_bytes, memory.disk_bytes);
+    for (const listed_tier & one : facts.tiers) {
+        if (one.number >= SHARED_TIER && one.bytes) {
+            to.add(*one.bytes, {{"layer", one.label}});
+        }
+    }
     each("atlas_layer_budget_bytes", "gauge", "Bytes that a layer may keep.", limit_of(facts.ram_bytes),
          limit_of(facts.disk_bytes));
     each("atlas_layer_entries", "gauge", "Entries kept in a layer.", memory.ram_entries, memory.disk_entries);
+    for (const listed_tier & one : facts.tiers) {
+        if (one.number >= SHARED_TIER && one.entries) {
+            to.add(*one.entries, {{"layer", one.label}});
+        }
+    }
     to.gauge("atlas_index_bytes", "RAM that the index of all entries takes.", memory.index_bytes);
     to.gauge("atlas_index_budget_bytes", "What it may take.", facts.index_bytes);
     to.gauge("atlas_held_bytes", "Bytes that requests hold beyond layer 1 until they are put into a slot.",
@@ -254,8 +207,12 @@ void add_hooks(family_list & to, const metrics_facts & facts) {
     }
     const auto each = [&](const char * name, const char * type, const char * help, auto value) {
         to.begin(name, type, help);
-        for (const auto & [plugin, what, tally] : facts.hooks) {
-            to.add(value(*tally), {{"plugin", plugin}, {"hook", name_of(what)}});
+        for (const auto & [plugin, what, tally, tier] : facts.hooks) {
+            label_list labels = {{"plugin", plugin}, {"hook", name_of(what)}};
+            if (!tier.empty()) {
+                labels["tier"] = tier;
+            }
+            to.add(value(*tally), labels);
         }
     };
     each("atlas_hook_timeouts_total", "counter", "Calls of plugins' hooks that missed their deadline.",
@@ -313,6 +270,7 @@ std::vector<metric_family> metrics_families(const metrics & recorded, const metr
     add_restores(families, recorded, facts);
     add_tiers(families, facts);
     add_shared(families, facts.memory.shared);
+    add_tier_families(families, facts.tiers);
     add_pool(families, recorded, facts.pool);
     add_hooks(families, facts);
     add_process(families, facts);

@@ -8,6 +8,7 @@
 #include "atlas-metrics.hpp"
 #include "atlas-slot-pool.hpp"
 #include "metrics-formats.hpp"
+#include "tier-listing.hpp"
 
 #include <array>
 #include <cstdint>
@@ -26,7 +27,9 @@ struct metrics_facts {
     std::string     server_version;
     std::string     model; // empty: none is loaded yet
 
-    std::vector<hook_calls::counted> hooks; // on the path of requests
+    std::vector<listed_tier> tiers; // empty where there is no memory
+
+    std::vector<hook_calls::counted> hooks; // on the path of requests, and tiers
     uint64_t                         untold = 0; // ends of requests that plugins were not told of
 
     std::array<uint64_t, N_PYTHON_PARTS> late = {}; // answers without Python's part

@@ -3,6 +3,7 @@
 #include "atlas-in-effect.hpp"
 #include "atlas-runtime.hpp"
 #include "metrics-export.hpp"
+#include "tier-listing.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -130,6 +131,13 @@ static std::string why_plain(uint64_t n) {
                      "those that are left at the next start";
 }
 
+std::vector<listed_tier> runtime::listed(const memory_stats & stats) const {
+    std::array<uint64_t, N_TIERS + 1> restored = {};
+    const auto &                      by_tier  = restores[static_cast<size_t>(restore_result::restored)];
+    std::copy(by_tier.begin(), by_tier.end(), restored.begin());
+    return list_tiers(stats, store->options(), brought.all(), restored);
+}
+
 std::string runtime::status_json() {
     const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started;
     const std::lock_guard<std::mutex>   lock(model_mutex);
@@ -141,6 +149,7 @@ std::string runtime::status_json() {
         const auto stats          = store->stats();
         memory                    = stats_json(stats, store->options());
         memory["shared"]          = shared_json(stats.shared);
+        memory["tiers"]           = tiers_json(listed(stats));
         memory["path"]            = store->options().path.empty() ? json() : json(store->options().path);
         memory["root"]            = known.root.empty() ? json() : json(known.root);
         memory["hashing"]         = known.hashing ? hashing_json(*known.hashing) : json();
@@ -158,6 +167,11 @@ std::string runtime::status_json() {
                                            why_plain(stats.plain_files), why_not_shared(stats.shared)}) {
             if (!notice.empty()) {
                 notices.push_back(notice);
+            }
+        }
+        for (const shared_stats & one : stats.linked) {
+            if (one.number > SHARED_TIER && !one.problem.empty()) {
+                notices.push_back("Layer " + std::to_string(one.number) + " does not work now: " + one.problem);
             }
         }
     } else if (!known.problem.empty()) {
@@ -207,11 +221,15 @@ std::vector<metric_family> runtime::families() {
         facts.ram_bytes   = store->options().ram_bytes;
         facts.disk_bytes  = store->options().disk_bytes;
         facts.index_bytes = store->options().index_bytes;
+        facts.tiers       = listed(facts.memory);
     }
     for (size_t i = 0; i < N_RESTORE_RESULTS; i++) {
         std::copy(restores[i].begin(), restores[i].end(), facts.restores[i].begin());
     }
-    facts.hooks  = embedded.hooks().tallies();
+    facts.hooks = embedded.hooks().tallies();
+    for (auto & each : embedded.tiers().tallies()) {
+        facts.hooks.push_back(std::move(each));
+    }
     facts.untold = embedded.hooks().dropped();
     std::copy(late.begin(), late.end(), facts.late.begin());
     {

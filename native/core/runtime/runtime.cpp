@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace atlas {
@@ -47,6 +48,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & g
     serves_model = has_model;
     set_tenants(who);
     apply_hook_limits(embedded.hooks(), *config);
+    apply_hook_limits(embedded.tiers(), *config);
     if (config->l3_cache_size > 0) {
         logf(LogLevel::WARN, "l3_cache_size of %lld bytes does nothing: what servers share has a limit of its own",
              (long long) config->l3_cache_size);
@@ -67,6 +69,7 @@ bool runtime::start(bool has_model, uint64_t ram_bytes, const tenant_options & g
 
         options.awaits_sessions = true;
         store                   = std::make_unique<memory_store>(options);
+        brought.set_memory(*store, shared);
         if (memory_policy) {
             policy = std::make_unique<policy_runner>(*store, std::move(memory_policy));
         }
@@ -131,13 +134,13 @@ void runtime::let_in(request & request) {
     if (store) {
         const auto known = memory_root.now();
         if (known.problem.empty()) {
-            const auto &     options = store->options();
-            std::vector<int> tiers   = {1};
-            if (!known.root.empty() && !options.path.empty()) {
+            std::vector<int> tiers = {1};
+            if (!known.root.empty() && !store->options().path.empty()) {
                 tiers.push_back(2);
             }
-            if (!known.root.empty() && options.shared.place) {
-                tiers.push_back(3);
+            if (!known.root.empty()) {
+                const auto more = store->linked_tiers();
+                tiers.insert(tiers.end(), more.begin(), more.end());
             }
             request.set_tiers(std::move(tiers));
         } else {
@@ -162,6 +165,16 @@ static std::string conversations_json(std::vector<conversation> && conversations
 }
 
 // POST /v1/atlas/memory/flush: {"timeout_s": number, "layer": the last that is waited for} or nothing.
+// Of layers from 3 on.
+static std::string why_not_flushed(const memory_store & store, int through) {
+    for (const auto & one : store.stats().linked) {
+        if (one.number <= through && !one.problem.empty()) {
+            return one.problem;
+        }
+    }
+    return "it took longer than timeout_s";
+}
+
 http_response runtime::flush(const http_request & request) {
     if (!store) {
         return error_response(
@@ -169,7 +182,7 @@ http_response runtime::flush(const http_request & request) {
                      ? "there is no memory to flush: " + conversations_off(*config())
                      : "a router has no memory to flush: name the model whose memory is meant in the field model");
     }
-    constexpr int DISK = 2, SHARED = 3;
+    constexpr int DISK      = 2;
     double        timeout_s = config()->shutdown_timeout_s;
     int           through   = DISK;
     if (!request.body.empty()) {
@@ -182,9 +195,11 @@ http_response runtime::flush(const http_request & request) {
                 continue; // for a router in front of the server
             }
             if (key == "layer") {
-                if (!value.is_number_integer() || (value != DISK && value != SHARED)) {
+                if (!value.is_number_integer() || value < DISK || value > MAX_TIER) {
                     return error_response(
-                        400, validation_error(key, "must be 2, the disk, or 3, what servers share").what());
+                        400, validation_error(key, "must be 2, the disk, 3, what servers share, or 4 to 10, what "
+                                                   "plugins bring")
+                                 .what());
                 }
                 through = value;
                 continue;
@@ -211,13 +226,15 @@ http_response runtime::flush(const http_request & request) {
         return error_response(500, "Failed to make all of the memory durable: " +
                                        (problem.empty() ? "it took longer than timeout_s" : problem));
     }
-    if (through == SHARED && !options.shared.place) {
-        return error_response(400, "there is no layer 3: start the server with --atlas-shared-url");
-    }
-    if (through == SHARED && !store->flush_shared(timeout_s)) {
-        const std::string problem = store->stats().shared.problem;
-        return error_response(500, "Failed to share all of the memory: " +
-                                       (problem.empty() ? "it took longer than timeout_s" : problem));
+    if (through >= SHARED_TIER) {
+        if (const auto tiers = store->linked_tiers(); std::count(tiers.begin(), tiers.end(), through) == 0) {
+            return error_response(400, "there is no layer " + std::to_string(through) + ": " +
+                                           (through == SHARED_TIER ? "start the server with --atlas-shared-url"
+                                                                   : "no plugin has a tier of that number"));
+        }
+        if (!store->flush_shared(timeout_s, through)) {
+            return error_response(500, "Failed to share all of the memory: " + why_not_flushed(*store, through));
+        }
     }
     try {
         if (embedded.running()) {
@@ -291,9 +308,13 @@ bool runtime::stop() {
         logf(LogLevel::WARN, "%llu entries of the memory could not be made durable within %.1f s and are lost",
              (unsigned long long) store->stats().pending_entries, timeout_s);
     }
-    if (store && store->options().shared.place && !store->flush_shared(timeout_s)) {
-        logf(LogLevel::INFO, "%llu entries of the memory are not shared with other servers",
-             (unsigned long long) store->stats().shared.queue_entries);
+    if (store && store->has_linked_tier() && !store->flush_shared(timeout_s)) {
+        for (const auto & one : store->stats().linked) {
+            if (one.queue_entries > 0) {
+                logf(LogLevel::INFO, "%llu entries of the memory are not in layer %d",
+                     (unsigned long long) one.queue_entries, one.number);
+            }
+        }
     }
     if (policy) {
         policy->end();
@@ -321,6 +342,7 @@ static uint64_t since_of(std::string_view argument) {
 std::string runtime::change_settings(const std::string & changes) {
     auto answer = all_settings.change(changes);
     apply_hook_limits(embedded.hooks(), *config());
+    apply_hook_limits(embedded.tiers(), *config());
     return answer;
 }
 
@@ -349,9 +371,16 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
         case ATLAS_QUERY_METRICS:         return families_json(families());
         case ATLAS_QUERY_REQUESTS:        return requests.ended().since_json(since_of(argument));
         case ATLAS_QUERY_ASK:             return ask(argument);
+        case ATLAS_QUERY_TIERS:           return brought.answer(argument);
         case ATLAS_QUERY_HOOKS:
         case ATLAS_QUERY_HOOKS_ENABLE:
-        case ATLAS_QUERY_HOOK_TABLES:     return answer_hook_query(embedded.hooks(), what, argument);
+        case ATLAS_QUERY_HOOK_TABLES:     {
+            auto answer = answer_hook_query(embedded.hooks(), embedded.tiers(), what, argument);
+            if (what == ATLAS_QUERY_HOOKS_ENABLE) {
+                brought.try_again();
+            }
+            return answer;
+        }
         case ATLAS_QUERY_CONVERSATIONS:
             return conversations_json(take_conversations(requests.conversations(), argument));
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);

@@ -41,6 +41,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
     std::set<std::string> names;
     facts.hooks               = {{"plugin", hook::request, std::make_shared<hook_tally>()}};
     facts.memory.shared.is_on = true;
+    facts.tiers               = {{}};
     for (const auto & each : exported(numbers, facts)) {
         const auto name = each.at("name").get<std::string>();
         CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos);
@@ -55,7 +56,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 65);
+    CHECK(names.size() == 78);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {

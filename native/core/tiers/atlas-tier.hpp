@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -54,6 +55,8 @@ struct tier_counts {
     uint64_t reads = 0, writes = 0; // values
     double   read_s = 0, write_s = 0; // seconds that values were under way
     double   round_trip_s = 0; // of the last probe or ping; 0: none yet
+
+    std::optional<uint64_t> held_entries, held_bytes; // that it has of all who write to it, where it tells
 };
 
 // Reads (probe, get, ping) may come from several threads at a time, writes (put, keep, remove) from one. They share no

@@ -71,6 +71,8 @@ class Server:
         self.steps: SimpleQueue[tuple[int, Sink | None]] = SimpleQueue()
         """What workers said."""
         self.n_implementations = 1
+        self.payload = b""
+        """What goes with each call."""
         self._position = 0
         if beside is not None:
             self.ffi, self.lib, self.functions = beside.ffi, beside.lib, beside.functions
@@ -215,6 +217,9 @@ class Server:
         if what == lib.ATLAS_QUERY_HOOKS:
             fake.set_request_hooks(fields["number"], fields["hooks"])
             return b""
+        if what == lib.ATLAS_QUERY_TIERS:
+            is_used = fake.set_tiers(fields["number"], fields["tiers"])
+            return msgspec.json.encode({"is_used": is_used})
         if what == lib.ATLAS_QUERY_HOOKS_ENABLE:
             return msgspec.json.encode({"was_off": fake.enable_hooks(fields["plugin"])})
         if what == lib.ATLAS_QUERY_SESSIONS:
@@ -262,25 +267,33 @@ class Server:
     def _sink_free(self, sink: Any) -> None:
         del self._handles[sink]
 
-    def _hook_worker_wanted(self, host: Any, has_failed: int) -> int:
+    def _hook_worker_wanted(self, host: Any, queue: int, has_failed: int) -> int:
         asked: Server = self.ffi.from_handle(host)
         wanted, asked._is_wanted = asked._is_wanted, False
         return int(self.lib.ATLAS_OK if wanted else self.lib.ATLAS_STREAM_END)
 
-    def _hook_take(self, host: Any, work: Any) -> int:
+    def _hook_take(self, host: Any, queue: int, work: Any) -> int:
         asked: Server = self.ffi.from_handle(host)
         call = asked.calls.get()
         if call is None:
             return int(self.lib.ATLAS_STREAM_END)
         work.number, work.table, work.request, work.hook = call.number, call.table, call.request, call.hook
         work.head, work.body = asked._slice(call.head), asked._slice(call.body)
+        work.payload = call.payload
         return int(self.lib.ATLAS_OK)
 
-    def _hook_step(self, host: Any, number: int, step: int, sink: Any) -> int:
+    def _hook_step(self, host: Any, queue: int, number: int, step: int, sink: Any) -> int:
         asked: Server = self.ffi.from_handle(host)
         asked.steps.put((step, None if sink == self.ffi.NULL else copy(self.ffi.from_handle(sink))))
         asked._position = 0 if step == self.lib.ATLAS_STEP_BEGIN else asked._position + 1
         return asked._position if asked._position < asked.n_implementations else -1
+
+    def _hook_read(self, host: Any, queue: int, number: int, to: Any, size: int) -> int:
+        asked: Server = self.ffi.from_handle(host)
+        if len(asked.payload) != size:
+            return int(self.lib.ATLAS_FAILED)
+        self.ffi.memmove(to, asked.payload, size)
+        return int(self.lib.ATLAS_OK)
 
     @property
     def sinks_leaked(self) -> int:

@@ -126,3 +126,60 @@ def test_one_hook_alone_keeps_no_state(tmp_path: Path) -> None:
         assert ask(server, facts.HOOK_REQUEST, None)[1].body == b'{"n":1}'
     server.calls.put(None)
     server.stop()
+
+
+TIER = """
+from atlas_plugin import Tier, hookimpl
+
+class Kept(Tier):
+    values = {}
+
+    def probe(self, keys):
+        return [key in self.values for key in keys]
+
+    def get(self, keys):
+        return [self.values.get(key) for key in keys]
+
+    def put(self, key, value, ttl_s):
+        self.values[key] = memoryview(value)
+
+    def remove(self, keys):
+        raise OSError("gone")
+
+@hookimpl
+def register_tiers():
+    return [Kept()]
+"""
+
+
+def test_calls_of_tiers_cross_without_a_copy_of_their_own(tmp_path: Path) -> None:
+    """Workers of tiers are others than those of hooks; what a plugin keeps is not the server's memory."""
+    plugin = tmp_path / "kept.py"
+    plugin.write_text(TIER)
+    fake = FakeHost(plugins=[str(plugin)])
+    server = Server(fake)
+    server._is_wanted = True
+    server.payload = bytes(range(256))
+    server.start()
+    table = 1
+
+    def ask(number: int, what: str, payload: int = 0) -> tuple[int, Any]:
+        head = json.dumps({"do": what, "ttl_s": 60}).encode()
+        call = HookCall(number, table, 0, facts.HOOK_TIER, head, b"a" if what == "put" else b"a\nb", payload)
+        server.calls.put(call)
+        assert server.steps.get(timeout=60) == (facts.STEP_BEGIN, None)
+        return server.steps.get(timeout=60)
+
+    assert fake.tiers[0]["tier"] == "Kept"
+    step, sink = ask(1, "put", 256)
+    assert (step, bytes(sink.body)) == (facts.STEP_RESPOND, b"")
+    step, sink = ask(2, "probe")
+    assert (step, bytes(sink.body)) == (facts.STEP_RESPOND, b"10")
+    step, sink = ask(3, "get")
+    assert (step, bytes(sink.body)) == (facts.STEP_RESPOND, bytes([0, 1, 0, 0, 0, 0, 0, 0]) + server.payload)
+    step, sink = ask(4, "remove")
+    assert (step, bytes(sink.body)) == (facts.STEP_FAIL, b"OSError: gone")
+    # nobody waits for it any more, so that its bytes cannot be read
+    step, sink = ask(5, "put", 7)
+    assert step == facts.STEP_RESPOND
+    server.calls.put(None)

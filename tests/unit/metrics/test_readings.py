@@ -28,7 +28,8 @@ def test_counters(families: list[Family]) -> None:
     assert (now.hits, now.misses, now.answer_tokens) == (4, 3, 200.0)
     assert (now.contexts, now.contexts_in_use, now.uptime_s) == (4, 1, 8.0)
     assert (now.layer_bytes, now.layer_budgets["ram"]) == ({"ram": 4096, "disk": 1 << 20}, 1 << 20)
-    assert now.prompt_tokens == {"computed": 50.0, "slot": 20.0, "ram": 30.0, "disk": 0.0, "shared": 0.0}
+    none = {"disk": 0.0, "shared": 0.0, "plugins": 0.0}
+    assert now.prompt_tokens == {"computed": 50.0, "slot": 20.0, "ram": 30.0, **none}
     assert (now.overhead.count, now.first_token.count, now.inter_token.count) == (3, 2, 0)
 
 
@@ -95,13 +96,14 @@ def test_latencies_and_hits_are_of_the_last_minute() -> None:
 
 
 def test_hit_rates_are_of_the_last_minutes_tokens() -> None:
-    before = {"computed": 100.0, "slot": 0.0, "ram": 0.0, "disk": 40.0, "shared": 0.0}
-    after = {"computed": 110.0, "slot": 5.0, "ram": 20.0, "disk": 45.0, "shared": 0.0}
+    before = {"computed": 100.0, "slot": 0.0, "ram": 0.0, "disk": 40.0, "shared": 0.0, "plugins": 0.0}
+    after = {"computed": 110.0, "slot": 5.0, "ram": 20.0, "disk": 45.0, "shared": 0.0, "plugins": 0.0}
     states = [
         *(counters(at, prompt_tokens=before) for at in range(100, 160)),
         counters(161, prompt_tokens=after),
     ]
-    assert reading_after(*states).hit_rates == {"slot": 0.125, "ram": 0.5, "disk": 0.125, "shared": 0.0}
+    rates = {"slot": 0.125, "ram": 0.5, "disk": 0.125, "shared": 0.0, "plugins": 0.0}
+    assert reading_after(*states).hit_rates == rates
     assert reading_after(*states[:-1], counters(161, prompt_tokens=before)).hit_rates["ram"] is None
 
 

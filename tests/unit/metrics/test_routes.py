@@ -157,7 +157,7 @@ class TestStream:
             "memory_usage_bytes": 4096,
             "time_to_first_token_ms": {"p50": 2.0, "p90": 3.6, "p99": 3.96},
             "inter_token_ms": {"p50": None, "p90": None, "p99": None},
-            "hit_rates": {"slot": 0.2, "ram": 0.3, "disk": 0.0, "shared": 0.0},
+            "hit_rates": {"slot": 0.2, "ram": 0.3, "disk": 0.0, "shared": 0.0, "plugins": 0.0},
             "layers": {
                 "ram": {"bytes": 4096, "budget_bytes": 1 << 20},
                 "disk": {"bytes": 1 << 20, "budget_bytes": None},
