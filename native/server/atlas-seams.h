@@ -55,6 +55,9 @@ struct atlas_server {
 #define atlas_owns_error(req, res)           ((void) (req), false)
 #define atlas_refuse_page(req, res)          false
 
+// server-models.cpp
+#define atlas_end_without_destructors()
+
 // server-queue.cpp, server-stream.cpp
 #define atlas_is_streamed(req)               true
 #define atlas_own_name(headers, name)        (name)

@@ -238,7 +238,7 @@ http_response runtime::flush(const http_request & request) {
     }
     try {
         if (embedded.running()) {
-            embedded.perform(ATLAS_CALL_SYNC, through == SHARED ? R"({"shared":true})" : "{}");
+            embedded.perform(ATLAS_CALL_SYNC, through >= SHARED_TIER ? R"({"shared":true})" : "{}");
         }
     } catch (const error & e) {
         return error_response(e);
