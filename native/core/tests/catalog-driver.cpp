@@ -8,6 +8,9 @@ digest key_of(const std::string & hex) { return *digest_from_hex(hex); }
 
 void catalog_driver::open(const std::function<int64_t(const digest &)> & last_use) {
     catalog = std::make_unique<memory::catalog>(given);
+    if (given.shared.place) {
+        catalog->open_sharing(SHARED_TIER, given.shared);
+    }
     std::vector<digest> keys;
     for (const auto & [key, file] : files) {
         catalog->add_file(file.header, file.bytes, last_use(key));

@@ -36,7 +36,7 @@ struct shared_conversation {
 
     void send_all() {
         for (const digest & key : keys) {
-            of.catalog->note_shared(key, true);
+            of.catalog->note_shared(SHARED_TIER, key, true);
         }
     }
 
@@ -48,7 +48,7 @@ struct shared_conversation {
         while (!taken->chain.empty()) {
             of.catalog->unref(*taken, is_unwanted, 1);
         }
-        return of.catalog->sharing->take_removals();
+        return of.catalog->sharing(SHARED_TIER)->take_removals();
     }
 };
 
@@ -56,7 +56,7 @@ struct shared_conversation {
 
 CASE(the_root_is_looked_up_once_for_a_conversation) {
     shared_conversation of;
-    CHECK(of.of.catalog->sharing->last_sequence() == 3);
+    CHECK(of.of.catalog->sharing(SHARED_TIER)->last_sequence() == 3);
     CHECK(of.node(0).root && *of.node(0).root == key_of(ROOT));
     // one that is put asks no entry but the one before it
     CHECK(of.node(1).root == of.node(0).root && of.node(2).root == of.node(0).root);
