@@ -164,10 +164,10 @@ extern "C" {
  *   on from were asked and answered, oldest first.
  * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response"}: keeps a response of /v1/responses with the items of its
  *   request; durable when it returns. Answers {}. */
-#define ATLAS_CALL_HISTORY 1
-#define ATLAS_CALL_RECORD  2
-#define ATLAS_CALL_STACKS  3
-#define ATLAS_CALL_SYNC    4
+#define ATLAS_CALL_HISTORY        1
+#define ATLAS_CALL_RECORD         2
+#define ATLAS_CALL_STACKS         3
+#define ATLAS_CALL_SYNC           4
 #define ATLAS_CALL_RESPONSE_ITEMS 5
 #define ATLAS_CALL_KEEP_RESPONSE  6
 

@@ -11,7 +11,7 @@
 
 namespace atlas {
 
-static const size_t MAX_METADATA = 16; // pairs, with keys of 64 and values of 512 characters
+static const size_t MAX_METADATA     = 16; // pairs, with keys of 64 and values of 512 characters
 static const size_t MAX_METADATA_KEY = 64, MAX_METADATA_VALUE = 512;
 
 //
@@ -231,7 +231,7 @@ void response_draft::end(const server_task_result_cmpl_final & result) {
 }
 
 void response_draft::complete_object(json & response) const {
-    const bool is_final   = json_value(response, "status", std::string()) == "completed";
+    const bool is_final    = json_value(response, "status", std::string()) == "completed";
     response["id"]         = id;
     response["created_at"] = created_at;
     for (const auto & [key, value] : echo.items()) {

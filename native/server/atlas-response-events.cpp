@@ -8,7 +8,7 @@ namespace atlas {
 
 // Parts of an item have a place in it; ours have one each.
 static const char * const OF_PARTS[] = {
-    "response.content_part.added", "response.content_part.done",   "response.output_text.delta",
+    "response.content_part.added", "response.content_part.done",    "response.output_text.delta",
     "response.output_text.done",   "response.reasoning_text.delta", "response.reasoning_text.done",
 };
 

@@ -59,8 +59,8 @@ struct atlas_server {
 #define atlas_end_without_destructors()
 
 // server-queue.cpp, server-stream.cpp
-#define atlas_is_streamed(req)               true
-#define atlas_own_name(headers, name)        (name)
+#define atlas_is_streamed(req)        true
+#define atlas_own_name(headers, name) (name)
 #define atlas_refuse_at_end(running)
 #define atlas_result_at_end() nullptr
 #define atlas_wakes(tasks)    false

@@ -62,7 +62,7 @@ bool atlas_start_runtime(atlas_server_state & state, const common_params & param
     if (!state.settings.values()->enabled) {
         return true;
     }
-    const auto & sampling  = params.sampling;
+    const auto & sampling   = params.sampling;
     state.response_defaults = {sampling.temp, sampling.top_p, sampling.penalty_present, sampling.penalty_freq};
     state.runtime = std::make_unique<atlas::runtime>(state.settings, llama_build_info(), python_of_this_build());
     state.runtime->set_memory_policy(std::move(policy));

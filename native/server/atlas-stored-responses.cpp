@@ -27,8 +27,8 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     if (!body.is_object()) {
         return; // upstream says what is wrong with it
     }
-    auto & request   = *req.atlas;
-    auto   draft     = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
+    auto & request = *req.atlas;
+    auto   draft   = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
     draft->set_stored(is_to_be_kept(request, body));
     if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);

@@ -99,7 +99,7 @@ class runtime {
     // is to be kept, durable on return, with the items of its request. Throw atlas::error, 404 where there is none. Any thread
     // but the loop's: they enter Python.
     std::string items_of_response(const std::string & tenant, const std::string & id);
-    void keep_response(const std::string & tenant, const std::string & input, const std::string & response);
+    void        keep_response(const std::string & tenant, const std::string & input, const std::string & response);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

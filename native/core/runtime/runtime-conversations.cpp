@@ -47,8 +47,8 @@ std::string runtime::items_of_response(const std::string & tenant, const std::st
 }
 
 void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response) {
-    embedded.perform(ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input +
-                                                   ",\"response\":" + response + "}");
+    embedded.perform(ATLAS_CALL_KEEP_RESPONSE,
+                     "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input + ",\"response\":" + response + "}");
 }
 
 } // namespace atlas
