@@ -21,9 +21,11 @@
 
 #include <dlfcn.h>
 
+#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <locale>
 #include <utility>
 
 static const std::string ROUTE_ROOT = "/v1/atlas";
@@ -92,6 +94,16 @@ static void settle_settings(atlas::settings & settings, std::string config_file)
     }
 }
 
+// libstdc++ fills these caches on their first use without a lock, as std::regex on HTTP threads has it do
+// (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=77704).
+static void fill_caches_of_locale() {
+    const auto & characters = std::use_facet<std::ctype<char>>(std::locale());
+    for (int c = 0; c <= UCHAR_MAX; c++) {
+        characters.narrow((char) c, '\0');
+        characters.widen((char) c);
+    }
+}
+
 atlas_server::atlas_server() : state(atlas_state()) {}
 
 bool atlas_server::start(common_params & params, bool is_run_by_cli) {
@@ -99,6 +111,7 @@ bool atlas_server::start(common_params & params, bool is_run_by_cli) {
         return true;
     }
     atlas_prepare_stacks();
+    fill_caches_of_locale();
     atlas_use_llama_log();
     auto & settings   = state.settings;
     state.shows_slots = params.endpoint_slots;
