@@ -9,6 +9,7 @@ BUILTIN = [
     "memory",
     "responses",
     "eviction",
+    "kv_events",
     "metrics",
     "requests",
     "dashboard",

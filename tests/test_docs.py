@@ -43,7 +43,7 @@ def code_blocks(text: str, language: str) -> list[str]:
 def written(default: Any) -> str:
     """A default as the README writes it: nothing for what is empty."""
     if isinstance(default, float):
-        return f"{default:g}"
+        return f"{default:.12g}"
     return str(default).lower() if default not in ("", []) else ""
 
 

@@ -335,8 +335,8 @@ class TestPrivateDoors:
         assert "AttributeError" in (info(application, "a").error or "")
         said = {"session_id": "s", "messages": [{"role": "user", "content": "hello"}]}
         answers = {
-            ServerCall.RECORD: ({}, said),
-            ServerCall.HISTORY: ({"messages": said["messages"]}, {"session_id": "s"}),
+            ServerCall.RECORD: ({"degraded": None}, said),
+            ServerCall.HISTORY: ({"messages": said["messages"], "degraded": None}, {"session_id": "s"}),
             ServerCall.SYNC: ({}, {}),
         }
         for call, (answer, argument) in answers.items():

@@ -265,7 +265,7 @@ http_response runtime::handle(const http_request & request) {
 
 // Plugins' routes take whatever their authors like.
 static bool is_for_plugin(const http_request & request) {
-    static const std::string PLUGINS = "/v1/atlas/x/";
+    constexpr std::string_view PLUGINS = "/v1/atlas/x/";
     return request.path.compare(0, PLUGINS.size(), PLUGINS) == 0;
 }
 

@@ -208,6 +208,10 @@ class Server:
             return msgspec.json.encode({"families": fake.metrics()})
         if what == lib.ATLAS_QUERY_HOOKS and not argument:
             return msgspec.json.encode(fake.hook_tallies())
+        if what == lib.ATLAS_QUERY_RECORDS:
+            question, _, value = argument.partition(b"\n")
+            answer, values = fake.ask_records(msgspec.json.decode(question), value)
+            return msgspec.json.encode(answer) + b"\n" + values
         fields = msgspec.json.decode(argument)
         if what == lib.ATLAS_QUERY_SETTINGS_CHANGE:
             change = fake.change_settings(fields)
