@@ -118,7 +118,8 @@ def comparable(response: httpx.Response) -> list[Any]:
 def shape(value: Any) -> Any:
     """Keys, and in place of numbers and paths that there are any."""
     if isinstance(value, dict):
-        return {key: "path" if key == "path" else shape(item) for key, item in value.items()}
+        paths = [key for key in ("path", "address") if value.get(key)]
+        return {key: "path" if key in paths else shape(item) for key, item in value.items()}
     if isinstance(value, list):
         return [shape(item) for item in value if not isinstance(item, int | float)]
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
