@@ -99,16 +99,17 @@ class ResponseStore:
 
         Not those that others go on from, nor more than a thousand: call it again until it removes none.
         """
-        with self._database.write("delete old responses") as connection:
-            old = []
-            if ttl_s > 0:
-                old = connection.execute(_LEAVES, (time.time() - ttl_s, _MAX_PRUNED)).fetchall()
-            if limit > 0 and not old:
-                (count,) = connection.execute("SELECT count(*) FROM responses").fetchone()
-                excess = min(_MAX_PRUNED, max(0, count - limit))
-                old = connection.execute(_LEAVES, (float("inf"), excess)).fetchall()
-            connection.executemany("DELETE FROM responses WHERE tenant = ? AND id = ?", old)
+        old = self._leaves(time.time() - ttl_s, _MAX_PRUNED) if ttl_s > 0 else []
+        if limit > 0 and not old and (excess := self.count() - limit) > 0:
+            old = self._leaves(float("inf"), min(excess, _MAX_PRUNED))
+        if old:
+            with self._database.write("delete old responses") as connection:
+                connection.executemany("DELETE FROM responses WHERE tenant = ? AND id = ?", old)
         return len(old)
+
+    def _leaves(self, before: float, limit: int) -> list[tuple[str, str]]:
+        with self._database.read("look for old responses") as connection:
+            return connection.execute(_LEAVES, (before, limit)).fetchall()
 
     def count(self) -> int:
         """How many there are."""

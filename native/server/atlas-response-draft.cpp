@@ -230,7 +230,7 @@ void response_draft::end(const server_task_result_cmpl_final & result) {
     n_reasoning_tokens = count_tokens(result.oaicompat_msg.reasoning_content);
 }
 
-void response_draft::complete_object(json & response) const {
+void response_draft::complete(json & response) const {
     const bool is_final    = json_value(response, "status", std::string()) == "completed";
     response["id"]         = id;
     response["created_at"] = created_at;
@@ -253,8 +253,6 @@ void response_draft::complete_object(json & response) const {
     response["usage"]["output_tokens_details"] = json::object({{"reasoning_tokens", n_reasoning_tokens}});
 }
 
-void response_draft::complete(json & response) const { complete_object(response); }
-
 void response_draft::complete_events(json & piece) {
     if (!piece.is_array()) {
         return;
@@ -265,7 +263,7 @@ void response_draft::complete_events(json & piece) {
             continue;
         }
         json & data = event.at("data");
-        complete_object(data.at("response"));
+        complete(data.at("response"));
         if (json_value(data, "type", std::string()) == "response.completed" && is_cut_off) {
             event["event"] = "response.incomplete";
             data["type"]   = "response.incomplete";

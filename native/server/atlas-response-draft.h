@@ -36,7 +36,11 @@ class response_draft {
     void set_stored(bool is_so) { is_stored = is_so; }
 
     // The model's name, as upstream answers it: known once the first piece is there.
-    void set_model(const std::string & name) { model = name; }
+    void set_model(const std::string & name) {
+        if (model.empty()) {
+            model = name; // not for each token
+        }
+    }
 
     // The answer is complete: how it ended.
     void end(const server_task_result_cmpl_final & result);
@@ -67,8 +71,6 @@ class response_draft {
     bool            is_stored          = false;
     bool            is_cut_off         = false; // at max_output_tokens, or at the end of the context
     size_t          n_reasoning_tokens = 0;
-
-    void complete_object(common_json & response) const;
 };
 
 } // namespace atlas

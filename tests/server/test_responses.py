@@ -87,6 +87,22 @@ class TestGoingOn:
         ask(keeping, "My name is Boris.", previous_response_id=first["id"])
         assert text_of(ask(keeping, ASK_NAME, previous_response_id=first["id"])) == "Your name is Nora."
 
+    def test_items_of_all_kinds_come_back(self, keeping: Server) -> None:
+        """The prompt is that of all items sent at once."""
+        call = {"call_id": "call_1", "name": "weather", "arguments": '{"city": "Oslo"}'}
+        asked = [
+            {"role": "user", "content": "How is the weather?"},
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Oslo."}]},
+            {"type": "function_call", **call},
+            {"type": "function_call_output", "call_id": "call_1", "output": "It is raining."},
+        ]
+        first = ask(keeping, "", input=asked)
+        second = ask(keeping, "Thank you.", previous_response_id=first["id"])
+        thanks = {"role": "user", "content": "Thank you."}
+        whole = ask(keeping, "", input=[*asked, *first["output"], thanks])
+        assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
+        assert text_of(second) == text_of(whole)
+
     def test_what_is_missing_is_named(self, keeping: Server) -> None:
         answer = keeping.post(ROUTE, {**FIELDS, "input": "Hi", "previous_response_id": "resp_none"})
         assert "'previous_response_id'" in (problem := problem_of(answer, 400))
@@ -164,9 +180,22 @@ class TestAskedFor:
         answer = server.post("/v1/atlas/config", {"settings": {"store_responses": False}})
         assert answer.status_code == 200, answer.text
         assert ask(server, NAME)["store"] is False
-        while server.get(f"{ROUTE}/{names[0]}").status_code == 200:
-            pass  # the change of a setting has old ones deleted; the test ends by its own time limit
+        # the change of a setting has old ones deleted
+        server.wait_until(lambda: server.get(f"{ROUTE}/{names[0]}").status_code == 404)
         assert server.get(f"{ROUTE}/{names[2]}").status_code == 200
+
+    def test_encrypted(self, start_server: StartServer, tmp_path: Path) -> None:
+        key = tmp_path / "key"
+        key.write_bytes(bytes(range(32)))
+        key.chmod(0o600)
+        server = start_server([*memory_options(tmp_path), "--atlas-encryption-key-file", key])
+        given = ask(server, NAME)
+        server.kill()
+        files = [path for path in tmp_path.rglob("contexts.sqlite3*") if path.is_file()]
+        assert files
+        assert not [path for path in files if b"Nora" in path.read_bytes()]
+        server.start()
+        assert server.get(f"{ROUTE}/{given['id']}").json() == given
 
     def test_of_a_tenant(self, start_server: StartServer, tmp_path: Path) -> None:
         server = start_server(key_options(tmp_path))

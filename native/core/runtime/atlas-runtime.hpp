@@ -127,6 +127,8 @@ class runtime {
     bool stop();
 
   private:
+    void check_kept(const std::string & wanted) const;
+
     settings          all_settings;
     request_admission requests{all_settings};
     std::string       server_version;

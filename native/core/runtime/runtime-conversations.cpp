@@ -14,6 +14,14 @@ using json = nlohmann::json;
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
+// Throws atlas::error 503 where there is no such place.
+void runtime::check_kept(const std::string & wanted) const {
+    if (!keeps_conversations()) {
+        const std::string off = saving_off(*config());
+        throw error(503, wanted + (off.empty() ? "Python, which keeps them, is not running" : off));
+    }
+}
+
 // What an answer of Python's says of "degraded".
 static std::string degraded_of(const json & answer) {
     const auto found = answer.find("degraded");
@@ -21,11 +29,7 @@ static std::string degraded_of(const json & answer) {
 }
 
 runtime::recorded runtime::recorded_messages(const std::string & session) {
-    if (!keeps_conversations()) {
-        const std::string off = saving_off(*config());
-        throw error(503, "\"history\": \"server\" needs a place for conversations: " +
-                             (off.empty() ? "Python, which keeps them, is not running" : off));
-    }
+    check_kept("\"history\": \"server\" needs a place for conversations: ");
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
     return {answer.at("messages").dump(), degraded_of(answer)};
 }
@@ -36,11 +40,7 @@ std::string runtime::record_messages(const std::string & session, const std::str
 }
 
 std::string runtime::items_of_response(const std::string & tenant, const std::string & id) {
-    if (!keeps_conversations()) {
-        const std::string off = saving_off(*config());
-        throw error(503, "'previous_response_id' needs a place for responses: " +
-                             (off.empty() ? "Python, which keeps them, is not running" : off));
-    }
+    check_kept("'previous_response_id' needs a place for responses: ");
     const json asked  = {{"tenant", tenant}, {"response_id", id}};
     const json answer = json::parse(embedded.perform(ATLAS_CALL_RESPONSE_ITEMS, asked.dump()));
     return answer.at("items").dump();
