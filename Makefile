@@ -37,7 +37,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume bench-routing load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-clients test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume bench-routing load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -178,6 +178,15 @@ test-rpc: .venv/.atlas-dev build-stock build-rpc/build.ninja ## build with -DGGM
 test-faults: .venv/.atlas-dev build build-stock ## kill servers hundreds of times, and all else that can go wrong
 	@$(RUN) pytest tests/faults --all-kills
 
+# Programs of others, in an environment of their own.
+build-clients/.made: tests/clients/requirements.txt
+	@command -v npm >/dev/null || { echo "make: no npm: apt-get install nodejs npm" >&2; exit 1; }
+	@$(PYTHON) -m venv build-clients/venv && build-clients/venv/bin/pip install --quiet -r tests/clients/requirements.txt
+	@npm install --silent --no-fund --no-audit --prefix build-clients openai@7.59.0 && touch $@
+
+test-clients: .venv/.atlas-dev build build-clients/.made ## let programs of others talk to the server: SDKs, agents, LangChain; needs npm
+	@$(RUN) pytest tests/clients/clients.py $(ARGS)
+
 # Trees of their own, for all that is to be compiled with a sanitizer: build-sanitize/thread and build-sanitize/address.
 SANITIZERS       := thread address
 SANITIZE_thread  := thread
@@ -251,7 +260,7 @@ lock: ## choose new versions of all dependencies and write requirements/
 	$(PIP_COMPILE) --extra bearer --extra bench --extra build --extra cli --extra dev --extra events --extra load --extra tracing -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## remove the build trees; keep .venv and downloads
-	rm -rf build build-stock build-without-python build-rpc build-fuzz build-sanitize build-lock build-reports
+	rm -rf build build-stock build-without-python build-rpc build-fuzz build-sanitize build-lock build-clients build-reports
 
 distclean: clean ## remove all that make wrote, save ./atlas_memory, which is yours
 	rm -rf .venv build-cache *.egg-info .hypothesis load-reports .mypy_cache .pytest_cache .ruff_cache

@@ -93,13 +93,14 @@ class ResponsesPlugin:
             chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
-        return {"items": items.conversation(chain)}
+        return {"items": items.conversation(chain), "answers": [kept.exact for kept in chain if kept.exact]}
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         response = argument["response"]
         asked = items.identified(argument["input"])
         previous = response.get("previous_response_id") or ""
-        self._store().put(argument["tenant"], response["id"], previous, asked, response)
+        exact = argument.get("exact")
+        self._store().put(argument["tenant"], response["id"], previous, asked, response, exact)
         self._kept += 1
         return {}
 

@@ -36,13 +36,18 @@ SELECT tenant, id FROM responses AS one WHERE created < ?1 AND NOT EXISTS (
 class _Record(msgspec.Struct):
     input: list[dict[str, Any]]
     response: msgspec.Raw
+    exact: dict[str, Any] | None = None
 
 
 class Kept(NamedTuple):
-    """A response, as JSON, and the items of its own request."""
+    """A response, as JSON, the items of its own request, and how the model wrote the answer.
+
+    `exact` is as atlas-abi.h has it, and None where that is not known.
+    """
 
     response: bytes
     input: list[dict[str, Any]]
+    exact: dict[str, Any] | None = None
 
 
 class ResponseStore:
@@ -52,10 +57,16 @@ class ResponseStore:
         self._database = database
 
     def put(
-        self, tenant: str, response_id: str, previous: str, items: list[dict[str, Any]], response: Any
+        self,
+        tenant: str,
+        response_id: str,
+        previous: str,
+        items: list[dict[str, Any]],
+        response: Any,
+        exact: Any = None,
     ) -> None:
-        """Keep a response, with the items of its request."""
-        record = json_text.encode({"input": items, "response": response})
+        """Keep a response, with the items of its request, and how the model wrote the answer."""
+        record = json_text.encode({"input": items, "response": response, "exact": exact})
         kept = self._database.sealing.close(name_of("responses", tenant, response_id), record)
         with self._database.write("keep a response") as connection:
             connection.execute(
@@ -123,4 +134,4 @@ class ResponseStore:
             opened = msgspec.json.decode(record, type=_Record)
         except (msgspec.MsgspecError, RecursionError):
             raise ServerError(f"the response '{response_id}' is damaged: delete it") from None
-        return Kept(bytes(opened.response), opened.input)
+        return Kept(bytes(opened.response), opened.input, opened.exact)

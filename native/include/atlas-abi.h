@@ -160,10 +160,11 @@ extern "C" {
  * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is.
  * SYNC: argument: {"shared": bool} or {}; makes durable what sessions did and said so far, and with `shared` has other servers know
  *   it. Answers {}.
- * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...]}: what the response and those that it goes
- *   on from were asked and answered, oldest first.
- * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response"}: keeps a response of /v1/responses with the items of its
- *   request; durable when it returns. Answers {}. */
+ * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...], "answers": [exact, ...]}: what the response
+ *   and those that it goes on from were asked and answered, oldest first.
+ * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response", "exact"}: keeps a response of /v1/responses with the items
+ *   of its request; durable when it returns. Answers {}. `exact` says how the model wrote the answer, as
+ *   {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null. */
 #define ATLAS_CALL_HISTORY        1
 #define ATLAS_CALL_RECORD         2
 #define ATLAS_CALL_STACKS         3

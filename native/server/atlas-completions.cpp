@@ -2,6 +2,7 @@
 #include "atlas-agents.h"
 #include "atlas-authenticate.h"
 #include "atlas-error.hpp"
+#include "atlas-exact-prompt.h"
 #include "atlas-fetch.h"
 #include "atlas-history.h"
 #include "atlas-hooks.h"
@@ -102,7 +103,9 @@ std::string atlas_own_name(const std::map<std::string, std::string> & headers, c
 // By the `atlas` object of the body.
 static void set_options(const server_http_req & req, const json & body) {
     const std::string atlas = body.is_object() && body.contains("atlas") ? body.at("atlas").dump() : "";
-    atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers));
+    const json        key   = body.is_object() ? json_value(body, "prompt_cache_key", json()) : json();
+    atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers),
+                                          key.is_string() ? key.get<std::string>() : "");
     atlas_introduce(req);
 }
 
@@ -185,6 +188,7 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
         if (!req.atlas->hooks || !req.atlas->hooks->has_seen_prompt) {
             atlas_ask_on_prompt(req, const_cast<json &>(data));
         }
+        atlas_put_exact_prompt(req, const_cast<json &>(data));
         const int n_choices   = data.is_object() && data.contains("prompt") ? count_choices(data) : 1;
         const int n_sequences = count_prompts(data) * n_choices;
         atlas_fetch_prompts(req, data);
@@ -230,6 +234,7 @@ static void note_final(atlas::request & request, const server_task_result_cmpl_f
         atlas_note_answer(request, result);
         atlas_note_written(request, result.content);
         atlas_keep_written(request, result);
+        atlas_note_exact_answer(request, result);
         if (request.response) {
             request.response->end(result);
         }

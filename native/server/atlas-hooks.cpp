@@ -100,6 +100,7 @@ void atlas_ask_on_response(atlas::request & request, common_json & answer) {
     const auto outcome = ask(request, hook::response, answer, true);
     if (outcome.changed) {
         answer = parsed(hook::response, *outcome.changed);
+        request.forget_exact_answer();
     }
 }
 
@@ -119,5 +120,8 @@ void atlas_ask_on_stream_chunk(atlas::request & request, common_json & piece, bo
     const atlas::phase_timer timer(&request, atlas::request_phase::plugins);
     const std::string        asked   = R"({"events":[)" + due + R"(],"is_last":)" + (is_last ? "true}" : "false}");
     const auto               outcome = request.hooks->ask(hook::stream_chunk, asked);
+    if (outcome.changed) {
+        request.forget_exact_answer();
+    }
     piece = parsed(hook::stream_chunk, outcome.changed ? *outcome.changed : asked).at("events");
 }

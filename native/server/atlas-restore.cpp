@@ -81,6 +81,7 @@ static void find_for(server_task & task, const server_http_req & req) {
             patience = {atlas_active()->config()->pool_timeout_ms / 1000, req.should_stop};
         }
         req.atlas->set_lookup(task.memory);
+        lookup.wants_answer = is_first && req.atlas->keeps_answer;
         find(task, patience, &req);
         if (is_first) {
             atlas_note_moved(*req.atlas, task, lookup.match);

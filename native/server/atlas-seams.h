@@ -74,7 +74,7 @@ struct atlas_server {
 #define atlas_is_restored_at(prompt, n_tokens)                 false
 #define atlas_memory_open(params, ctx, ctx_draft)
 #define atlas_memory_write_back_all(ctx, id_slot, prompt)
-#define atlas_memory_write_back_answer(ctx, id_slot, prompt)
+#define atlas_memory_write_back_answer(ctx, id_slot, prompt, task)
 #define atlas_memory_wants_checkpoint(prompt, n_prompt) false
 #define atlas_on_result(request, result, json, is_last)
 #define atlas_on_results(request, results, json, type)

@@ -172,7 +172,7 @@ void atlas_end_loop();
 
 // Before an answer is complete for its client, who may at once ask for more: writes back what the slot holds, unless
 // that is so much that it has to wait for the next passes.
-void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt);
+void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt, const server_task & task);
 
 // Writes back all that an idle slot holds, before that is lost.
 void atlas_memory_write_back_all(llama_context * ctx, int id_slot, server_prompt & prompt);

@@ -1,6 +1,7 @@
 #include "atlas-stored-responses.h"
 
 #include "atlas-error.hpp"
+#include "atlas-exact-prompt.h"
 #include "atlas-llama-server.h"
 #include "atlas-request.hpp"
 #include "atlas-response-draft.h"
@@ -29,11 +30,13 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     }
     auto & request = *req.atlas;
     auto   draft   = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
-    draft->set_stored(is_to_be_kept(request, body));
+    request.keeps_answer = is_to_be_kept(request, body);
+    draft->set_stored(request.keeps_answer);
     if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const json items = json::parse(atlas_active()->items_of_response(request.tenant, draft->previous()));
-        put_before(body, items, draft->input_items());
+        const auto earlier = atlas_active()->earlier_responses(request.tenant, draft->previous());
+        put_before(body, json::parse(earlier.items), draft->input_items());
+        atlas_set_answered(request, earlier.answers);
     }
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
@@ -57,7 +60,7 @@ static void keep(atlas::request & request, json & response) {
     kept.erase("atlas"); // it is of the request, which has ended when somebody asks for the response
     try {
         atlas_active()->keep_response(request.tenant, safe_json_to_str(request.response->input_items()),
-                                      safe_json_to_str(kept));
+                                      safe_json_to_str(kept), atlas_exact_answer_of(request));
     } catch (const atlas::error & error) {
         response["store"] = false;
         request.degrade(std::string("the response was not kept: ") + error.what());

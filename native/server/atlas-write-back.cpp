@@ -1,3 +1,4 @@
+#include "atlas-exact-prompt.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
 #include "atlas-memory-setup.h"
@@ -97,7 +98,9 @@ void atlas_memory_write_back_all(llama_context * ctx, int id_slot, server_prompt
     write_back_until(ctx, id_slot, prompt, 0, NO_DEADLINE);
 }
 
-void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt) {
+void atlas_memory_write_back_answer(llama_context * ctx, int id_slot, server_prompt & prompt,
+                                    const server_task & task) {
+    atlas_leave_answer(task, prompt);
     write_back_until(ctx, id_slot, prompt, 0, ggml_time_us() + ATLAS_WRITE_BACK_BUDGET_US);
 }
 

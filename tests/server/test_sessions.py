@@ -1,5 +1,6 @@
 """Sessions: named conversations whose KV stays, is listed, pinned and deleted."""
 
+import hashlib
 import random
 import sqlite3
 from collections.abc import Sequence
@@ -124,6 +125,16 @@ def test_a_flush_makes_the_names_durable(start_server: StartServer, wide_model: 
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             (stored,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
         assert stored == number + 1
+
+
+def test_a_cache_key_names_a_session(start_server: StartServer, wide_model: Path, tmp_path: Path) -> None:
+    """OpenAI's parameter. What conversations that share one say is not recorded as one."""
+    server = start_server(arguments(tmp_path / "memory"), model=wide_model)
+    for seed, (session, key) in enumerate([(None, "user-7"), (None, "user 7"), ("named", "user-8"), (None, 7)]):
+        complete(server, tokens(seed, 4 * BLOCK), session, prompt_cache_key=key)
+    flush(server)
+    hashed = "sha256:" + hashlib.sha256(b"user 7").hexdigest()
+    assert set(listed(server)) == {"user-7", hashed, "named"}
 
 
 def test_a_session_that_begins_with_restored_state(

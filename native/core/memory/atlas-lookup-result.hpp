@@ -5,7 +5,9 @@
 #include "atlas-memory.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace atlas {
 
@@ -37,7 +39,7 @@ struct restore_outcome {
     double         restore_ms = 0;
 };
 
-// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop. The loop drops the
+// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop until it sends the last result. The loop drops the
 // match once it has used it, which ends the leases.
 struct lookup_result {
     memory_access  access;
@@ -46,6 +48,10 @@ struct lookup_result {
     memory_match   match;
     memory_match   draft; // the state of what drafts tokens, for as many tokens or fewer
     restore_result result = restore_result::no_match; // of the lookup; the loop only reads it
+
+    // Whether the loop is to leave the tokens of the answer here, before it sends the last result.
+    bool                 wants_answer = false;
+    std::vector<int32_t> answer_tokens;
 
     // What was found for the next sequence with the same prompt, where that sequence has a task of its own.
     std::shared_ptr<lookup_result> next_choice;

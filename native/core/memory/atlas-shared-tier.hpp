@@ -51,6 +51,7 @@ struct shared_stats {
     int         number = 0;
     std::string kind; // its scheme
     std::string address; // without a password
+    bool        is_tried = false; // it answered or failed since it was opened; before that nothing is asked of it
     std::string problem; // why it does not work now; empty: it does
     double      retry_s = 0; // when it is tried again, in seconds from now
 

@@ -254,8 +254,13 @@ bool shared_fetch::get_or_wait(const shared_plan & plan) {
 std::optional<shared_plan> shared_fetch::choose(const local_prefix & here, size_t n_tokens, bool need_checkpoint) {
     const bool is_probed = link.place.traits().is_probed;
     has_all              = n_tokens - here.n_tokens < block_tokens;
-    limit_to(saved_s(n_tokens - here.n_tokens));
+    const double worth_s = saved_s(n_tokens - here.n_tokens);
+    limit_to(worth_s);
     if (has_all || !goes_on() || (!is_probed && need_checkpoint)) {
+        return std::nullopt;
+    }
+    if (link.is_too_slow(link.round_trip_s(), worth_s)) { // its answer would come too late
+        result.is_too_slow = true;
         return std::nullopt;
     }
     link.count([&](shared_stats & stats) { stats.lookups += !std::exchange(has_asked, true); });

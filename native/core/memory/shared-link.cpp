@@ -1,6 +1,7 @@
 #include "shared-link.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace atlas::memory {
 
@@ -15,8 +16,9 @@ shared_link::shared_link(int number, const shared_options & options)
 
 void shared_link::set_open(bool is_open) {
     const std::lock_guard<std::mutex> held(mutex);
-    is_in_use = is_open;
-    is_tried  = false;
+    is_in_use  = is_open;
+    is_tried   = false;
+    is_doubted = false;
     reading.worked();
     writing.worked();
 }
@@ -34,12 +36,13 @@ void shared_link::try_now() {
 
 bool shared_link::may_read() const {
     const std::lock_guard<std::mutex> held(mutex);
-    return is_in_use && is_tried && !reading.is_open();
+    return is_in_use && is_tried && !is_doubted && !reading.is_open();
 }
 
 void shared_link::read_worked() {
     const std::lock_guard<std::mutex> held(mutex);
-    is_tried = true;
+    is_tried   = true;
+    is_doubted = false;
     reading.worked();
 }
 
@@ -49,12 +52,17 @@ void shared_link::read_failed(const tier_error & error, bool is_fair) {
     if (error.kind == tier_failure::late) {
         counted.timeouts++;
         if (!is_fair) {
+            is_doubted = true;
             return;
         }
     } else {
         counted.read_failures++;
     }
-    reading.failed(error);
+    if (std::exchange(is_doubted, false)) {
+        reading.open(error);
+    } else {
+        reading.failed(error);
+    }
 }
 
 void shared_link::write_worked() {
@@ -70,7 +78,7 @@ void shared_link::write_failed(const tier_error & error) {
 
 shared_link::troubles shared_link::now() const {
     const std::lock_guard<std::mutex> held(mutex);
-    troubles found = {!is_tried, reading.is_to_be_tried(), is_tried && (!writing.is_open() || writing.is_to_be_tried()),
+    troubles found = {!is_tried || is_doubted, reading.is_to_be_tried(), is_tried && (!writing.is_open() || writing.is_to_be_tried()),
                       tier_deadline::max()};
     for (const tier_breaker * one : {&reading, &writing}) {
         if (one->is_open() && !one->is_to_be_tried()) {
@@ -116,6 +124,7 @@ shared_stats shared_link::stats() const {
     const std::lock_guard<std::mutex> held(mutex);
     shared_stats                      stats = counted;
     auto                              retry = tier_deadline::max();
+    stats.is_tried                          = is_tried;
     stats.round_trip_s                      = counts.round_trip_s;
     stats.entries                           = counts.held_entries;
     stats.bytes                             = counts.held_bytes;

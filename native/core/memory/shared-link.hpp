@@ -34,14 +34,15 @@ class shared_link {
     void set_open(bool is_open);
     bool is_open() const;
 
-    // Before the first try nothing is read.
+    // Before the first try nothing is read, nor while it is in doubt whether it answers at all.
     bool may_read() const;
 
     // What does not work is tried at once.
     void try_now();
 
     void read_worked();
-    // is_fair: there was time enough for an answer, so that a late one says something of the tier.
+    // is_fair: there was time enough for an answer, so that a late one says something of the tier. Else its thread asks, with
+    // time enough, before another request does.
     void read_failed(const tier_error & error, bool is_fair);
     void write_worked();
     void write_failed(const tier_error & error);
@@ -77,7 +78,7 @@ class shared_link {
   private:
     mutable std::mutex mutex; // guards the breakers, what was counted, and the name
     bool               is_in_use = false;
-    bool               is_tried  = false;
+    bool               is_tried  = false, is_doubted = false;
     tier_breaker       reading, writing;
     shared_stats       counted;
     std::string        last;

@@ -12,9 +12,11 @@ class tier_breaker {
     void failed(const tier_error & error) {
         constexpr int MAX_LATE = 3;
         if (error.kind != tier_failure::late || ++n_late >= MAX_LATE) {
-            trouble.begin(reason_of(error));
+            open(error);
         }
     }
+
+    void open(const tier_error & error) { trouble.begin(reason_of(error)); }
 
     void worked() {
         n_late = 0;

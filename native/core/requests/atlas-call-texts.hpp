@@ -16,8 +16,11 @@ namespace atlas {
 // Where a prompt ends and its answer begins.
 struct prompt_end {
     size_t   n_bytes = 0;
-    uint64_t hash    = 0; // of these bytes
+    uint64_t hash    = 0xcbf29ce484222325ull; // of these bytes: FNV-1a, 64 bits
 };
+
+// The end of the first n_bytes of a prompt, from the end of fewer of them on.
+prompt_end end_of(const std::string & prompt, size_t n_bytes, prompt_end from = {});
 
 class call_texts {
   public:

@@ -54,8 +54,10 @@ class request_admission {
     std::unique_ptr<request> begin(completion_head head);
 
     // Sets what the `atlas` object says (JSON text; empty: there is none), and the session. conversation_id: header
-    // X-Conversation-Id, the session where atlas.session_id is not given. Throws atlas::error 400.
-    static void set_options(request & request, const std::string & atlas, const std::string & conversation_id);
+    // X-Conversation-Id, the session where atlas.session_id is not given. cache_key: the body's prompt_cache_key, which names it
+    // where neither is; nothing that is said is recorded for that. Throws atlas::error 400.
+    static void set_options(request & request, const std::string & atlas, const std::string & conversation_id,
+                            const std::string & cache_key);
 
     // Throws atlas::error 429 when the key or the session is over its rate.
     void check_rates(const request & request);

@@ -2,8 +2,8 @@
 // serves it owns it.
 #pragma once
 
-#include "atlas-call-texts.hpp"
 #include "atlas-ended-requests.hpp"
+#include "atlas-exact-answers.hpp"
 #include "atlas-hooked-request.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-metrics.hpp"
@@ -107,6 +107,16 @@ class request {
     std::optional<prompt_end> answered_behind;
     std::string               written;
 
+    // Of a conversation that the server keeps: what was answered in it before; and, where keeps_answer, the end of this prompt and
+    // the arguments of the calls that answer it.
+    std::vector<exact_answer>  answered;
+    bool                       keeps_answer = false;
+    std::optional<prompt_end>  ends_at;
+    std::vector<std::string>   called_with;
+
+    // What a plugin took out of the answer is not to be kept by its tokens.
+    void forget_exact_answer() { ends_at.reset(); }
+
     // Of a request on /v1/responses: what becomes of it.
     std::shared_ptr<response_draft> response;
 
@@ -129,6 +139,12 @@ class request {
     }
 
     bool has_lookup() const { return lookup != nullptr; }
+
+    // The tokens that answer its first prompt, as far as their state is there, once its last result has come; none where they
+    // were not to be kept.
+    std::vector<int32_t> answer_tokens() const {
+        return lookup ? lookup->answer_tokens : std::vector<int32_t>();
+    }
 
     // What has moved, where all behind it had to be computed for that; else nullptr. Once the answer has begun.
     const moved_prompt * what_moved() const;

@@ -226,12 +226,11 @@ void restore_calls(std::string & text, size_t begin, const std::string & answer,
 // which answers there are
 //
 
-// FNV-1a, as it goes on from any byte.
-static uint64_t hash_on(uint64_t hash, const std::string & text, size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) {
-        hash = (hash ^ (unsigned char) text[i]) * 0x100000001b3ull;
+prompt_end end_of(const std::string & prompt, size_t n_bytes, prompt_end from) {
+    for (; from.n_bytes < n_bytes; from.n_bytes++) {
+        from.hash = (from.hash ^ (unsigned char) prompt[from.n_bytes]) * 0x100000001b3ull;
     }
-    return hash;
+    return from;
 }
 
 bool call_texts::place::operator<(const place & other) const {
@@ -301,13 +300,13 @@ std::shared_ptr<const call_texts::kept_answer> call_texts::find(const place & wh
 prompt_end call_texts::restore(const std::string & tenant, std::string & prompt,
                                const std::vector<std::string> & sent) {
     std::optional<std::set<json>> known; // what was sent, once it is asked for
-    prompt_end                    now = {0, 0xcbf29ce484222325ull};
+    prompt_end                    now;
     // what is put in changes lengths by little, and only behind the answers that were found
     for (const size_t n : lengths_of(tenant, prompt.size() + max_bytes)) {
         if (n > prompt.size()) {
             break;
         }
-        now               = {n, hash_on(now.hash, prompt, now.n_bytes, n)};
+        now               = end_of(prompt, n, now);
         const auto answer = find({tenant, now.n_bytes, now.hash});
         if (!answer || prompt.compare(n, answer->text.size(), answer->text) == 0) {
             continue;
@@ -321,7 +320,7 @@ prompt_end call_texts::restore(const std::string & tenant, std::string & prompt,
                     calls.end());
         restore_calls(prompt, n, answer->text, calls);
     }
-    return {prompt.size(), hash_on(now.hash, prompt, now.n_bytes, prompt.size())};
+    return end_of(prompt, prompt.size(), now);
 }
 
 } // namespace atlas

@@ -30,11 +30,10 @@ void request_admission::set_slots(int n_slots) {
     slots.set_pool_size(configured > 0 ? std::min<int64_t>(configured, n_slots) : n_slots);
 }
 
-// The session that X-Conversation-Id names. Clients of stock send any text; one that is no valid id is replaced by its
-// hash.
-static std::string session_of(const std::string & conversation_id) {
-    return is_valid_id(conversation_id) ? conversation_id
-                                        : "sha256:" + hash_sha256_hex(conversation_id.data(), conversation_id.size());
+// The session that X-Conversation-Id or prompt_cache_key names. Clients of stock send any text; one that is no valid id is
+// replaced by its hash.
+static std::string session_of(const std::string & text) {
+    return is_valid_id(text) ? text : "sha256:" + hash_sha256_hex(text.data(), text.size());
 }
 
 static void refuse(const request & request, refusal why) {
@@ -94,7 +93,8 @@ std::unique_ptr<request> request_admission::begin(completion_head head) {
     return begun; // and one that is refused from here on is recorded and logged, too
 }
 
-void request_admission::set_options(request & request, const std::string & atlas, const std::string & conversation_id) {
+void request_admission::set_options(request & request, const std::string & atlas, const std::string & conversation_id,
+                                    const std::string & cache_key) {
     const phase_timer timer(&request, request_phase::parse);
     if (request.meter && !atlas.empty()) {
         request.meter->set_atlas_object();
@@ -106,7 +106,8 @@ void request_admission::set_options(request & request, const std::string & atlas
     if (options.history == history_keeper::server && !options.session_id) {
         throw validation_error("atlas.history", "\"server\" needs a session: give atlas.session_id too");
     }
-    request.session = options.session_id ? tenants::qualified(request.tenant, *options.session_id) : "";
+    const std::string named = options.session_id ? *options.session_id : cache_key.empty() ? "" : session_of(cache_key);
+    request.session         = named.empty() ? "" : tenants::qualified(request.tenant, named);
     request.set_options(std::move(options), !atlas.empty());
 }
 

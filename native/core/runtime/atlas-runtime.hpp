@@ -95,11 +95,17 @@ class runtime {
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
 
-    // The items of a response that is kept and of all that it goes on from, oldest first, as a JSON array; and a response that
-    // is to be kept, durable on return, with the items of its request. Throw atlas::error, 404 where there is none. Any thread
-    // but the loop's: they enter Python.
-    std::string items_of_response(const std::string & tenant, const std::string & id);
-    void        keep_response(const std::string & tenant, const std::string & input, const std::string & response);
+    struct earlier {
+        std::string items; // a JSON array
+        std::string answers; // those that are known token by token, as exact_answers_of() takes them
+    };
+
+    // What a response that is kept, and all that it goes on from, were asked and answered, oldest first; and a response that
+    // is to be kept, durable on return, with the items of its request and its exact_answer, as JSON, or null. Throw
+    // atlas::error, 404 where there is none. Any thread but the loop's: they enter Python.
+    earlier earlier_responses(const std::string & tenant, const std::string & id);
+    void    keep_response(const std::string & tenant, const std::string & input, const std::string & response,
+                          const std::string & exact);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

@@ -39,16 +39,17 @@ std::string runtime::record_messages(const std::string & session, const std::str
                                                                            ",\"messages\":" + messages + "}")));
 }
 
-std::string runtime::items_of_response(const std::string & tenant, const std::string & id) {
+runtime::earlier runtime::earlier_responses(const std::string & tenant, const std::string & id) {
     check_kept("'previous_response_id' needs a place for responses: ");
     const json asked  = {{"tenant", tenant}, {"response_id", id}};
     const json answer = json::parse(embedded.perform(ATLAS_CALL_RESPONSE_ITEMS, asked.dump()));
-    return answer.at("items").dump();
+    return {answer.at("items").dump(), answer.at("answers").dump()};
 }
 
-void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response) {
-    embedded.perform(ATLAS_CALL_KEEP_RESPONSE,
-                     "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input + ",\"response\":" + response + "}");
+void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response,
+                            const std::string & exact) {
+    embedded.perform(ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input +
+                                                   ",\"response\":" + response + ",\"exact\":" + exact + "}");
 }
 
 } // namespace atlas

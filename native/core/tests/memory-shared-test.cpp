@@ -24,26 +24,13 @@ struct server {
     std::shared_ptr<scripted_tier> place;
     memory_store                   store;
 
-    explicit server(std::shared_ptr<scripted_tier> at) : place(std::move(at)), store(sharing(place)) { is_tried(); }
+    explicit server(const std::shared_ptr<scripted_tier> & at) : server(at, sharing(at)) {}
     server(std::shared_ptr<scripted_tier> at, const memory_options & with) : place(std::move(at)), store(with) {
-        is_tried();
-    }
-
-    // Before the first try nothing is asked of the tier.
-    void is_tried() {
-        if (place->fails_reading < 0) {
-            wait_until([this] { return place->calls("ping") > 0; });
-        }
+        wait_until([this] { return store.stats().shared.is_tried; });
     }
 
     fetch_result fetch(const memory_tokens & tokens, bool need_checkpoint = false, const memory_access & access = {}) {
-        fetch_result result;
-        // the answer to the first ping may not be noted yet
-        do {
-            result = store.fetch(ROOT, tokens.data(), tokens.size(), need_checkpoint, access);
-        } while (result.n_entries == 0 && store.stats().shared.lookups + store.stats().shared.asked == 0 &&
-                 access.max_tier >= 3 && store.stats().shared.problem.empty());
-        return result;
+        return store.fetch(ROOT, tokens.data(), tokens.size(), need_checkpoint, access);
     }
 };
 
@@ -372,6 +359,48 @@ CASE(three_late_answers_open_the_breaker) {
     CHECK(second.store.stats().shared.timeouts == 3);
     place->resume();
     wait_until([&] { return second.store.stats().shared.problem.empty(); });
+}
+
+CASE(one_answer_that_is_too_late_for_a_short_prompt_has_the_tier_tried) {
+    const auto place  = std::make_shared<scripted_tier>();
+    const auto tokens = some_tokens(1, 3 * BLOCK);
+    shared_by_another(place, tokens);
+    server second(place);
+    second.fetch(slice(tokens, 0, BLOCK));
+    memory_access access;
+    access.seconds_per_token = 0.2 / (2 * BLOCK); // so that there is less time than says anything of the tier
+    const auto is_asked      = [&] {
+        const size_t n = place->calls("probe");
+        second.fetch(tokens, false, access);
+        return place->calls("probe") > n;
+    };
+    // it hangs: its own thread finds that out, and whoever comes meanwhile does not wait
+    place->hold_up("probe");
+    wait_until(is_asked);
+    CHECK(second.store.stats().shared.timeouts == 1 && second.store.stats().shared.problem.empty());
+    place->fails_reading = (int) tier_failure::late;
+    wait_until([&] { return !second.store.stats().shared.problem.empty(); });
+    CHECK(!is_asked());
+    place->fails_reading = -1;
+    place->resume();
+    wait_until([&] { return second.store.stats().shared.problem.empty(); });
+    CHECK(second.fetch(tokens).n_entries == 2);
+}
+
+CASE(a_tier_whose_answer_takes_longer_than_computing_is_not_asked) {
+    const auto place  = std::make_shared<scripted_tier>();
+    const auto tokens = some_tokens(1, 3 * BLOCK);
+    shared_by_another(place, tokens);
+    place->usual_s = 1;
+    server        second(place);
+    memory_access access;
+    access.seconds_per_token = 1.0 / (3 * BLOCK);
+    const size_t n_before    = place->calls("probe");
+    const auto   fetched     = second.fetch(tokens, false, access);
+    CHECK(fetched.n_entries == 0 && fetched.is_too_slow && place->calls("probe") == n_before);
+    CHECK(second.store.stats().shared.below_break_even == 1);
+    access.seconds_per_token = 100;
+    CHECK(second.fetch(tokens, false, access).n_entries == 3);
 }
 
 CASE(a_store_starts_without_the_tier) {

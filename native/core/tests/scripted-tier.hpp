@@ -93,7 +93,11 @@ class scripted_tier : public tier {
 
     void ping(tier_deadline until) override { enter("ping", fails_reading, until); }
 
-    tier_counts counts() const override { return {}; }
+    tier_counts counts() const override {
+        tier_counts now;
+        now.round_trip_s = usual_s;
+        return now;
+    }
 
     void limit_values(uint64_t max_bytes) override { limit = max_bytes; }
 
@@ -103,6 +107,7 @@ class scripted_tier : public tier {
     std::atomic<bool> forgets_after_probe{false};
 
     std::atomic<uint64_t> limit{0};
+    std::atomic<double>   usual_s{0}; // what it says of its answers
 
     // Holds all calls of that name up until resume().
     void hold_up(const std::string & call) {

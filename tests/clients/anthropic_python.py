@@ -1,0 +1,24 @@
+"""Anthropic's SDK, whose clients send the whole conversation. Arguments: base URL, turn, what the turn before printed."""
+
+import json
+import sys
+
+from anthropic import Anthropic
+
+url, turn, before = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+client = Anthropic(base_url=url.removesuffix("/v1"), api_key="none", max_retries=0)
+SYSTEM = [{"type": "text", "text": "Be brief. " * 40, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+asked = {"role": "user", "content": "My name is Nora. I live in Oslo."}
+
+
+def say(messages: list[dict[str, object]]) -> object:
+    return client.messages.create(model="any", max_tokens=32, temperature=0, system=SYSTEM, messages=messages)
+
+
+if turn == "first":
+    answer = say([asked])
+    print(json.dumps([answer.content[0].text, answer.usage.input_tokens]))
+else:
+    said = {"role": "assistant", "content": before[0]}
+    answer = say([asked, said, {"role": "user", "content": "What is my name?"}])
+    print(json.dumps([answer.content[0].text, answer.usage.cache_read_input_tokens]))
