@@ -57,6 +57,9 @@ void atlas_put_exact_prompt(const server_http_req & req, common_json & data) {
     }
     const atlas::phase_timer timer(&request, atlas::request_phase::history);
     const std::string        prompt = data.at("prompt").get<std::string>();
+    if (prompt.find(get_media_marker()) != std::string::npos) {
+        return; // its images or sound are not among the parts of a mixed prompt
+    }
     if (request.keeps_answer) {
         request.ends_at = atlas::end_of(prompt, prompt.size());
     }

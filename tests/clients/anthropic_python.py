@@ -1,4 +1,4 @@
-"""Anthropic's SDK, whose clients send the whole conversation. Arguments: base URL, turn, what the turn before printed."""
+"""Anthropic's SDK, whose clients send the whole conversation: of one turn, as clients.py starts it."""
 
 import json
 import sys

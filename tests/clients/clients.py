@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def run(server: Server, script: str, turn: str, before: Any = None) -> Any:
-    """What it prints, which is JSON."""
+    """What it prints, which is JSON. It is given a URL, the turn, and what the turn before printed."""
     program = "node" if script.endswith(".mjs") else CLIENTS / "venv" / "bin" / "python"
     # Node looks for packages beside a script
     place = CLIENTS / script if script.endswith(".mjs") else HERE / script

@@ -1,4 +1,4 @@
-"""LangChain, which names the response it goes on from. Arguments: base URL, turn, what the turn before printed."""
+"""LangChain, which names the response it goes on from: of one turn, as clients.py starts it."""
 
 import json
 import sys
@@ -9,8 +9,14 @@ from langchain_openai import ChatOpenAI
 
 url, turn, before = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 model = ChatOpenAI(
-    model="any", base_url=url, api_key="none", temperature=0, max_tokens=32, max_retries=0,
-    use_responses_api=True, use_previous_response_id=True,
+    model="any",
+    base_url=url,
+    api_key="none",
+    temperature=0,
+    max_tokens=32,
+    max_retries=0,
+    use_responses_api=True,
+    use_previous_response_id=True,
 )
 
 if turn == "first":

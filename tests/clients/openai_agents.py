@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK, with its session that the server keeps. Arguments: base URL, turn, what the turn before printed."""
+"""OpenAI's Agents SDK, with its session that the server keeps: of one turn, as clients.py starts it."""
 
 import asyncio
 import json

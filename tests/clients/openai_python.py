@@ -1,4 +1,4 @@
-"""OpenAI's SDK: responses, conversations, stored chat completions. Arguments: base URL, turn, what the turn before printed."""
+"""OpenAI's SDK: responses, conversations, chat completions. One turn, as clients.py starts it."""
 
 import json
 import sys

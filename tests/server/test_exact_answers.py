@@ -1,4 +1,4 @@
-"""Answers of conversations that the server keeps come back token by token, however a tokenizer would cut them."""
+"""Answers of conversations that the server keeps come back token by token."""
 
 import json
 import sqlite3
@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.server.agents import RESPONSES, TEMPLATE
 from tests.server.conftest import StartServer
 from tests.server.conversations import filler, flush, kill_and_start, memory_options, reused_tokens
+from tests.server.gguf_files import write_projector
 from tests.server.harness import Server, stream_events, write_plugin
+from tests.server.test_agents_calls import first_turn
+from tests.server.test_memory_of_media import image
 
 ROUTE = "/v1/responses"
 ASKED = f"Tell me of the letters. {filler(10)}"
@@ -91,13 +95,46 @@ def test_whoever_sends_all_has_its_text_tokenised(keeping: Server) -> None:
     assert sent["usage"]["input_tokens"] < kept["usage"]["input_tokens"]
 
 
+def test_beside_images(start_server: StartServer, tmp_path: Path) -> None:
+    """What is with an image is tokenised by its text, as stock does; what is not goes on exactly."""
+    server = start_server([*memory_options(tmp_path), "--mmproj", write_projector(tmp_path / "mmproj.gguf")])
+    first = in_letters(server, ASKED)
+    seen = {"type": "input_image", "image_url": image(1)["image_url"]["url"]}
+    content = [{"type": "input_text", "text": f"Look. {filler(5)}"}, seen]
+    second = respond(
+        server, "", input=[{"role": "user", "content": content}], previous_response_id=first["id"]
+    )
+    assert max(reused_tokens(second)) < first["usage"]["input_tokens"] + N_TOKENS
+    third = respond(server, NEXT, previous_response_id=second["id"])
+    assert max(reused_tokens(third)) >= second["usage"]["input_tokens"]
+    other = respond(server, NEXT, previous_response_id=first["id"])
+    assert max(reused_tokens(other)) == all_tokens(first) - 1
+
+
+def test_how_the_model_wrote_its_calls_is_kept(start_server: StartServer, tmp_path: Path) -> None:
+    template = tmp_path / "calls.jinja"
+    template.write_text(TEMPLATE.strip(), encoding="utf-8")
+    server = start_server(
+        [*memory_options(tmp_path), "--jinja", "--chat-template-file", template, "-c", "8192"]
+    )
+    made = server.post(ROUTE, {**first_turn(RESPONSES, "How much is it?"), "store": True})
+    assert made.status_code == 200, made.text
+    [call] = [item for item in made.json()["output"] if item["type"] == "function_call"]
+    [exact] = kept_exactly(tmp_path)
+    assert exact["arguments"] == [call["arguments"]]
+    pieces = server.post("/detokenize", {"tokens": exact["tokens"]}).json()["content"]
+    assert "1e1" in pieces.replace(" ", "")
+
+
+LOUD = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{{ m.content | upper }}{% else %}"
+    "{{ m.content }}{% endif %}<|end|>{% endfor %}<|assistant|>"
+)
+
+
 def test_a_text_that_the_template_changes_is_its_text(start_server: StartServer, tmp_path: Path) -> None:
     template = tmp_path / "loud.jinja"
-    loud = (
-        "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{{ m.content | upper }}{% else %}"
-        "{{ m.content }}{% endif %}<|end|>{% endfor %}<|assistant|>"
-    )
-    template.write_text(loud, encoding="utf-8")
+    template.write_text(LOUD, encoding="utf-8")
     server = start_server([*memory_options(tmp_path), "--jinja", "--chat-template-file", template])
     first = in_letters(server, ASKED)
     later = respond(server, NEXT, previous_response_id=first["id"])

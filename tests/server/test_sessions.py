@@ -130,7 +130,8 @@ def test_a_flush_makes_the_names_durable(start_server: StartServer, wide_model: 
 def test_a_cache_key_names_a_session(start_server: StartServer, wide_model: Path, tmp_path: Path) -> None:
     """OpenAI's parameter. What conversations that share one say is not recorded as one."""
     server = start_server(arguments(tmp_path / "memory"), model=wide_model)
-    for seed, (session, key) in enumerate([(None, "user-7"), (None, "user 7"), ("named", "user-8"), (None, 7)]):
+    named = [(None, "user-7"), (None, "user 7"), ("named", "user-8"), (None, 7)]
+    for seed, (session, key) in enumerate(named):
         complete(server, tokens(seed, 4 * BLOCK), session, prompt_cache_key=key)
     flush(server)
     hashed = "sha256:" + hashlib.sha256(b"user 7").hexdigest()
