@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Anthropic's SDK, whose clients send the whole conversation: of one turn, as clients.py starts it."""
 
 import json

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """LangChain, which names the response it goes on from: of one turn, as clients.py starts it."""
 
 import json

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """OpenAI's Agents SDK, with its session that the server keeps: of one turn, as clients.py starts it."""
 
 import asyncio

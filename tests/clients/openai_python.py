@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """OpenAI's SDK: responses, conversations, chat completions. One turn, as clients.py starts it."""
 
 import json
