@@ -109,7 +109,8 @@ static void note_sent(atlas::request & request, const json & sent, size_t begin)
 }
 
 common_json atlas_put_history(const server_http_req & req, common_json body) {
-    if (!req.atlas || !req.atlas->options().session_id || !body.contains("messages") || !body.at("messages").is_array()) {
+    if (!req.atlas || !req.atlas->options().session_id || !body.contains("messages") ||
+        !body.at("messages").is_array()) {
         return body;
     }
     auto &     request     = *req.atlas;

@@ -28,13 +28,13 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     if (!body.is_object()) {
         return; // upstream says what is wrong with it
     }
-    auto & request = *req.atlas;
-    auto   draft   = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
+    auto & request       = *req.atlas;
+    auto   draft         = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
     request.keeps_answer = is_to_be_kept(request, body);
     draft->set_stored(request.keeps_answer);
     if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const auto earlier = atlas_active()->earlier_responses(request.tenant, draft->previous());
+        const auto               earlier = atlas_active()->earlier_responses(request.tenant, draft->previous());
         put_before(body, json::parse(earlier.items), draft->input_items());
         atlas_set_answered(request, earlier.answers);
     }

@@ -78,8 +78,8 @@ void shared_link::write_failed(const tier_error & error) {
 
 shared_link::troubles shared_link::now() const {
     const std::lock_guard<std::mutex> held(mutex);
-    troubles found = {!is_tried || is_doubted, reading.is_to_be_tried(), is_tried && (!writing.is_open() || writing.is_to_be_tried()),
-                      tier_deadline::max()};
+    troubles found = {!is_tried || is_doubted, reading.is_to_be_tried(),
+                      is_tried && (!writing.is_open() || writing.is_to_be_tried()), tier_deadline::max()};
     for (const tier_breaker * one : {&reading, &writing}) {
         if (one->is_open() && !one->is_to_be_tried()) {
             found.next_try = std::min(found.next_try, one->state().retry_at());

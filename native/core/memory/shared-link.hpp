@@ -78,7 +78,7 @@ class shared_link {
   private:
     mutable std::mutex mutex; // guards the breakers, what was counted, and the name
     bool               is_in_use = false;
-    bool               is_tried  = false, is_doubted = false;
+    bool               is_tried = false, is_doubted = false;
     tier_breaker       reading, writing;
     shared_stats       counted;
     std::string        last;

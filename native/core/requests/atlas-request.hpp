@@ -109,10 +109,10 @@ class request {
 
     // Of a conversation that the server keeps: what was answered in it before; and, where keeps_answer, the end of this prompt and
     // the arguments of the calls that answer it.
-    std::vector<exact_answer>  answered;
-    bool                       keeps_answer = false;
-    std::optional<prompt_end>  ends_at;
-    std::vector<std::string>   called_with;
+    std::vector<exact_answer> answered;
+    bool                      keeps_answer = false;
+    std::optional<prompt_end> ends_at;
+    std::vector<std::string>  called_with;
 
     // What a plugin took out of the answer is not to be kept by its tokens.
     void forget_exact_answer() { ends_at.reset(); }
@@ -142,9 +142,7 @@ class request {
 
     // The tokens that answer its first prompt, as far as their state is there, once its last result has come; none where they
     // were not to be kept.
-    std::vector<int32_t> answer_tokens() const {
-        return lookup ? lookup->answer_tokens : std::vector<int32_t>();
-    }
+    std::vector<int32_t> answer_tokens() const { return lookup ? lookup->answer_tokens : std::vector<int32_t>(); }
 
     // What has moved, where all behind it had to be computed for that; else nullptr. Once the answer has begun.
     const moved_prompt * what_moved() const;

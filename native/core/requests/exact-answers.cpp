@@ -18,10 +18,8 @@ constexpr size_t N_HEX = 16;
 std::string to_json(const exact_answer & answer) {
     char hash[N_HEX + 1];
     std::snprintf(hash, sizeof hash, "%016" PRIx64, answer.behind.hash);
-    const json all = {{"bytes", answer.behind.n_bytes},
-                      {"hash", hash},
-                      {"tokens", answer.tokens},
-                      {"arguments", answer.arguments}};
+    const json all = {
+        {"bytes", answer.behind.n_bytes}, {"hash", hash}, {"tokens", answer.tokens}, {"arguments", answer.arguments}};
     return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -50,9 +48,8 @@ static std::optional<exact_answer> exact_answer_of(const json & value) {
         !std::all_of(arguments.begin(), arguments.end(), [](const json & each) { return each.is_string(); })) {
         return std::nullopt;
     }
-    return exact_answer{{bytes.get<size_t>(), *hash},
-                        tokens.get<std::vector<int32_t>>(),
-                        arguments.get<std::vector<std::string>>()};
+    return exact_answer{
+        {bytes.get<size_t>(), *hash}, tokens.get<std::vector<int32_t>>(), arguments.get<std::vector<std::string>>()};
 }
 
 std::vector<exact_answer> exact_answers_of(const std::string & text) {

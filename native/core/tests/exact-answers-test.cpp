@@ -70,11 +70,12 @@ CASE(exact_answers_are_read_as_they_are_written) {
     CHECK(read.size() == 2 && read[0].tokens == answer.tokens && read[0].arguments == answer.arguments);
     CHECK(read[0].behind.n_bytes == 8 && read[0].behind.hash == answer.behind.hash && read[1].tokens.empty());
     for (const std::string damaged : {"", "7", "{}", "[7]", "[{}]", "[null", R"([{"bytes":-1,"hash":"0000000000000000",
-            "tokens":[],"arguments":[]}])", R"([{"bytes":1,"hash":"x","tokens":[],"arguments":[]}])",
-            R"([{"bytes":1,"hash":"0000000000000000","tokens":[-1],"arguments":[]}])",
-            R"([{"bytes":1,"hash":"0000000000000000","tokens":[4294967296],"arguments":[]}])",
-            R"([{"bytes":1,"hash":"0000000000000000","tokens":[1.5],"arguments":[]}])",
-            R"([{"bytes":1,"hash":"0000000000000000","tokens":[1],"arguments":[1]}])"}) {
+            "tokens":[],"arguments":[]}])",
+                                      R"([{"bytes":1,"hash":"x","tokens":[],"arguments":[]}])",
+                                      R"([{"bytes":1,"hash":"0000000000000000","tokens":[-1],"arguments":[]}])",
+                                      R"([{"bytes":1,"hash":"0000000000000000","tokens":[4294967296],"arguments":[]}])",
+                                      R"([{"bytes":1,"hash":"0000000000000000","tokens":[1.5],"arguments":[]}])",
+                                      R"([{"bytes":1,"hash":"0000000000000000","tokens":[1],"arguments":[1]}])"}) {
         CHECK(exact_answers_of(damaged).empty());
     }
 }
