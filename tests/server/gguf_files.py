@@ -1,6 +1,7 @@
 """Writes small GGUF files with random weights: what a server can load beside its model."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -253,13 +254,19 @@ def copy_metadata(reader: GGUFReader, writer: GGUFWriter, new: Mapping[str, Valu
             writer.add_key_value(name, value, kind, sub_type=of)
 
 
-def copy_with_letters(source: Path, target: Path, context: int) -> int:
-    """A model of 128 tokens that has none of text, with letters for tokens and another context; its width."""
+def copy_with_letters(source: Path, target: Path, context: int, *, pairs: bool = False) -> int:
+    """A model of 128 tokens that has none of text, with letters for tokens and another context; its width.
+
+    With `pairs` a few letters have a token together, too.
+    """
     reader = GGUFReader(source)
     architecture = str(reader.fields["general.architecture"].contents())
     letters = ["<unk>", "<s>", "</s>", "\u2581", *map(chr, range(33, 127))]
     tokens = [*letters, "<0x0A>", *(f"<{number}>" for number in range(len(letters) + 1, 128))]
     kinds = [2, 3, 3, *[1] * 95, 6, *[4] * (127 - len(letters))]
+    if pairs:
+        for number, (one, other) in enumerate(product("aeiou", repeat=2)):
+            tokens[100 + number], kinds[100 + number] = one + other, 1
     new: dict[str, Value] = {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,

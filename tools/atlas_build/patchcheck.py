@@ -18,7 +18,7 @@ from atlas_build.unifdef import without_macro
 BUDGETS = {"seam": 250, "mend": 80}
 # Where upstream changes most, each hunk is one that a rebase may have to place anew.
 BUSY_FILE = "tools/server/server-context.cpp"
-MOST_HUNKS = 20
+MOST_HUNKS = 21
 # The folder of what is written up for upstream; no part of the series.
 PROPOSALS = "upstream"
 MACRO = "LLAMA_ATLAS"
