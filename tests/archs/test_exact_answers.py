@@ -34,12 +34,9 @@ def template_of(family: str) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if wants_all(metafunc.config):
-        metafunc.parametrize(("name", "family"), product(MANY_REUSED, TEMPLATES))
-    else:
-        metafunc.parametrize(
-            ("name", "family"), zip([*FEW_REUSED, "llama-dense"], cycle(TEMPLATES), strict=False)
-        )
+    few = zip([*FEW_REUSED, "llama-dense"], cycle(TEMPLATES), strict=False)
+    cases = product(MANY_REUSED, TEMPLATES) if wants_all(metafunc.config) else few
+    metafunc.parametrize(("name", "family"), list(cases))
 
 
 def respond(server: Server, said: str, previous: str | None = None) -> Any:
@@ -61,16 +58,8 @@ def test_after_kill_9(name: str, family: str, models: Path, tmp_path: Path) -> N
     copy_with_letters(models / f"{name}.gguf", model, CONTEXT, pairs=True)
     template = tmp_path / "template.jinja"
     template.write_text(template_of(family), encoding="utf-8")
-    options: list[str | Path] = [
-        *SERVER,
-        "-np",
-        "1",
-        "-c",
-        str(CONTEXT),
-        "--jinja",
-        "--chat-template-file",
-        template,
-    ]
+    options: list[str | Path] = [*SERVER, "-np", "1", "-c", str(CONTEXT)]
+    options += ["--jinja", "--chat-template-file", template]
     options += ["--atlas-memory-path", tmp_path / "memory", *NO_PRELOADING]
     with Server(options, directory=tmp_path, model=model) as server:
         first = respond(server, "Tell me of letters.")
