@@ -14,7 +14,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VERSION_NAME "python" Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION)
+#ifdef Py_GIL_DISABLED
+#define FREE_THREADED "t"
+#else
+#define FREE_THREADED ""
+#endif
+#define VERSION_NAME "python" Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION) FREE_THREADED
 
 static int32_t fail(char * reason, size_t reason_size, const char * what, const char * environment) {
     snprintf(reason, reason_size, "%s (environment %s, Python %s)", what, environment, PY_VERSION);
