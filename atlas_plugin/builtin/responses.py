@@ -11,6 +11,7 @@ from atlas_plugin.host.host import ServerCall
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.http import Request, Response
+from atlas_plugin.memory.conversations import referenced
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.responses import items
@@ -93,15 +94,35 @@ class ResponsesPlugin:
             chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
-        return {"items": items.conversation(chain)}
+        if name := items.conversation_of(chain[0]):
+            raise ValidationError(
+                f"'{argument['response_id']}' is of conversation '{name}': go on from it by \"conversation\"",
+                "previous_response_id",
+            )
+        known = items.conversation(chain)
+        return {"items": known, "referenced": referenced(known, argument["references"])}
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        session_id = argument["session_id"]
+        if session_id is None:
+            self._keep(argument)
+            return {"degraded": None}
+        asked, answered = (
+            items.identified(argument["input"]),
+            items.identified(argument["response"]["output"]),
+        )
+        with self._memory.database().write("keep a response"):
+            if argument["response"]["store"]:
+                self._keep({**argument, "input": asked})
+            problem = self._memory.conversations.record(session_id, asked, answered)
+        return {"degraded": problem or self._memory.conversations.share(session_id)}
+
+    def _keep(self, argument: Mapping[str, Any]) -> None:
         response = argument["response"]
         asked = items.identified(argument["input"])
         previous = response.get("previous_response_id") or ""
         self._store().put(argument["tenant"], response["id"], previous, asked, response)
         self._kept += 1
-        return {}
 
     def _get(self, request: Request) -> Response:
         if request.query.get("stream", "false") != "false":

@@ -102,7 +102,10 @@ std::string atlas_own_name(const std::map<std::string, std::string> & headers, c
 // By the `atlas` object of the body.
 static void set_options(const server_http_req & req, const json & body) {
     const std::string atlas = body.is_object() && body.contains("atlas") ? body.at("atlas").dump() : "";
-    atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers));
+    const bool        is_response  = atlas::route_of(req.path) == atlas::request_route::responses;
+    const std::string conversation = is_response ? atlas::response_draft::conversation_of(body) : "";
+    atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers),
+                                          conversation);
     atlas_introduce(req);
 }
 

@@ -253,6 +253,11 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
     const std::string responses = "/v1/responses/.*";
     ctx_http.get(responses, handler("GET", get, false));
     ctx_http.del(responses, handler("DELETE", nullptr, false));
+    for (const char * conversations : {"/v1/conversations", "/v1/conversations/.*"}) {
+        ctx_http.get(conversations, handler("GET", get, false));
+        ctx_http.post(conversations, handler("POST", post, true));
+        ctx_http.del(conversations, handler("DELETE", nullptr, false));
+    }
 }
 
 bool atlas_is_public(const std::string & path) {

@@ -156,7 +156,6 @@ class TestAskedFor:
 
     def test_what_is_not_done_is_refused(self, keeping: Server) -> None:
         for field, value in {
-            "conversation": "conv_1",
             "include": ["message.output_text.logprobs"],
             "truncation": "most",
             "prompt": {"id": "pmpt_1"},

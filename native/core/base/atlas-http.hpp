@@ -43,9 +43,15 @@ inline bool is_response_path(const std::string & path) {
     return is_below(path, "/v1/responses") && path != "/v1/responses/input_tokens";
 }
 
-// Whether it is ATLAS's own: /v1/atlas or below, or of a response that is kept.
+// Whether it is that of conversations, or of what belongs to one.
+inline bool is_conversation_path(const std::string & path) {
+    return path == "/v1/conversations" || is_below(path, "/v1/conversations");
+}
+
+// Whether it is ATLAS's own: /v1/atlas or below, or of what clients may come back to.
 inline bool is_atlas_path(const std::string & path) {
-    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path);
+    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path) ||
+           is_conversation_path(path);
 }
 
 // An error answer in the one error format (atlas-error.hpp).

@@ -53,9 +53,10 @@ class request_admission {
     // Throws atlas::error 503 after close().
     std::unique_ptr<request> begin(completion_head head);
 
-    // Sets what the `atlas` object says (JSON text; empty: there is none), and the session. conversation_id: header
-    // X-Conversation-Id, the session where atlas.session_id is not given. Throws atlas::error 400.
-    static void set_options(request & request, const std::string & atlas, const std::string & conversation_id);
+    // Sets what the `atlas` object says (JSON text; empty: there is none), and the session: the conversation that the body
+    // names, else atlas.session_id, else header X-Conversation-Id; each empty where it is not given. Throws atlas::error 400.
+    static void set_options(request & request, const std::string & atlas, const std::string & header,
+                            const std::string & conversation);
 
     // Throws atlas::error 429 when the key or the session is over its rate.
     void check_rates(const request & request);
