@@ -54,6 +54,7 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
     try {
         return handler(req);
     } catch (const atlas::error & error) {
+        atlas_is_error_of_handler() = true; // upstream would say of each 404 that there is no such route
         return atlas_server_response(atlas::error_response(error));
     } catch (atlas_answered & by_plugin) {
         return atlas_server_response(std::move(by_plugin.answer));

@@ -271,11 +271,11 @@ bool atlas_owns_path(const std::string & path) {
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {
     const bool is_final = std::exchange(atlas_is_error_of_handler(), false);
-    if (!atlas_active() || !atlas_owns_path(path)) {
-        return false;
-    }
     if (is_final) {
         return true;
+    }
+    if (!atlas_active() || !atlas_owns_path(path)) {
+        return false;
     }
     std::string message = status == 404 ? "there is no such route for this method" : "the request cannot be processed";
     const json  parsed  = json::parse_no_throw(body);
