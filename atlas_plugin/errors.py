@@ -41,11 +41,6 @@ class AtlasError(Exception):
         """Response headers that belong to this error."""
         return {}
 
-    @property
-    def details(self) -> Mapping[str, str]:
-        """What else the answer says of this error."""
-        return {}
-
     def to_body(self) -> dict[str, dict[str, int | str]]:
         """The JSON document of the answer; `timestamp` is now, in whole seconds since 1970."""
         return {
@@ -54,7 +49,6 @@ class AtlasError(Exception):
                 "message": self.message,
                 "type": self.type,
                 "timestamp": int(time.time()),
-                **self.details,
             }
         }
 
@@ -68,10 +62,6 @@ class ValidationError(AtlasError):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message if field is None else f"Validation error in field '{field}': {message}")
         self.field = field
-
-    @property
-    def details(self) -> Mapping[str, str]:
-        return {} if self.field is None else {"param": self.field}
 
 
 class MethodNotAllowed(ValidationError):  # noqa: N818 (the name that HTTP gives it)

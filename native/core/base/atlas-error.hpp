@@ -1,5 +1,5 @@
-// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}, and "param" where a part of the request
-// is wrong. Touches nothing but the clock; any thread.
+// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}, and "param" where clients of OpenAI's
+// API look for it. Touches nothing but the clock; any thread.
 #pragma once
 
 #include <stdexcept>

@@ -57,7 +57,7 @@ inline bool is_atlas_path(const std::string & path) {
 // An error answer in the one error format (atlas-error.hpp).
 http_response error_response(int status, const std::string & message);
 
-// The same, with Retry-After where the error has it.
-http_response error_response(const error & error);
+// The same, with Retry-After where the error has it; names_param: and with the part of the request that is wrong.
+http_response error_response(const error & error, bool names_param = false);
 
 } // namespace atlas

@@ -46,10 +46,10 @@ http_response error_response(int status, const std::string & message) {
     return response;
 }
 
-http_response error_response(const error & error) {
+http_response error_response(const error & error, bool names_param) {
     http_response response;
     response.status  = error.code;
-    response.body    = error_body(error.code, error.what(), error.param);
+    response.body    = error_body(error.code, error.what(), names_param ? error.param : "");
     response.headers = error.headers;
     if (error.retry_after_s > 0) {
         response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
