@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from atlas_plugin import facts, json_text
 from atlas_plugin.errors import AtlasError, NotFoundError, PayloadTooLarge, ValidationError
 from atlas_plugin.memory.keeper import SessionKeeper
@@ -19,7 +17,7 @@ from atlas_plugin.memory.tenants import full_name, split_name
 from atlas_plugin.responses import forms, incoming
 from atlas_plugin.responses.items import Item
 from atlas_plugin.storage.conversation_rows import ConversationRows, Found, Row
-from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.conversations import ConversationStore, decoded
 from atlas_plugin.storage.database import Database
 
 _ID = re.compile(facts.ID_PATTERN.strip("^$"))
@@ -65,7 +63,7 @@ class Conversations:
             "id": split_name(session_id)[1],
             "object": "conversation",
             "created_at": int(found.created_at),
-            "metadata": msgspec.Raw(found.metadata or b"{}"),
+            "metadata": {} if found.metadata is None else decoded(found.metadata),
         }
 
     def change(self, session_id: str, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -184,7 +182,7 @@ class Conversations:
 
     def _items_by_row(self, session_id: str) -> list[tuple[Row, list[Item]]]:
         rows = self._rows.rows(session_id)
-        return [(row, forms.items_of(json_text.decode(row.data), row.position)) for row in rows]
+        return [(row, forms.items_of(decoded(row.data), row.position)) for row in rows]
 
 
 def referenced(known: Sequence[Item], references: Sequence[str]) -> list[Item]:

@@ -13,7 +13,7 @@ from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.shared_names import SharedNames
 from atlas_plugin.memory.shared_sessions import SharedSessions
 from atlas_plugin.responses.forms import messages_of
-from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.storage.conversations import ConversationStore, decoded
 from atlas_plugin.storage.memory_records import Conversation
 
 log = logging.getLogger("atlas")
@@ -86,7 +86,7 @@ class Recorder:
         self.sync_session(session_id)
         rows = self._store.load(session_id)
         if any(row.startswith(_BEGINS_ITEM) for row in rows):
-            return msgspec.Raw(json_text.encode(messages_of(map(json_text.decode, rows))))
+            return msgspec.Raw(json_text.encode(messages_of(map(decoded, rows))))
         return msgspec.Raw(b"[" + b",".join(rows) + b"]")
 
     def refresh(self, session_id: str) -> str | None:

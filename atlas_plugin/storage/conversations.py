@@ -112,6 +112,17 @@ class ConversationStore:
         return problems
 
 
+def decoded(data: bytes) -> dict[str, Any]:
+    """What a row says. Raises ServerError where it is damaged."""
+    try:
+        said = json_text.decode(data)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise ServerError("what is kept of the session is damaged: delete the session")
+    return said
+
+
 def _replace(connection: Connection, session_id: str, rows: Sequence[Packed], sealing: Sealing) -> None:
     query = "SELECT 1 FROM sessions WHERE session_id = ? AND metadata IS NOT NULL"
     if connection.execute(query, (session_id,)).fetchone():
