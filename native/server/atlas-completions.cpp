@@ -55,8 +55,10 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
         return handler(req);
     } catch (const atlas::error & error) {
         atlas_is_error_of_handler() = true; // upstream would say of each 404 that there is no such route
-        const bool is_response      = atlas::route_of(req.path) == atlas::request_route::responses;
-        return atlas_server_response(atlas::error_response(error, is_response));
+        // what is said of the `atlas` object is the same on all routes
+        const bool is_openais = atlas::route_of(req.path) == atlas::request_route::responses &&
+                                error.param.compare(0, 5, "atlas") != 0;
+        return atlas_server_response(atlas::error_response(error, is_openais));
     } catch (atlas_answered & by_plugin) {
         return atlas_server_response(std::move(by_plugin.answer));
     } catch (const common_json_error & error) {

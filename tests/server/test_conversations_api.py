@@ -344,25 +344,19 @@ class TestRefusals:
         name = make(keeping, user(NAME))
         given = respond(keeping, name, ASK_NAME)
         body = {**FIELDS, "input": "Hi"}
-        for fields, words in (
-            (
-                {"conversation": name, "previous_response_id": given["id"]},
-                ("conversation", "previous_response_id"),
-            ),
-            ({"conversation": name, "atlas": {"session_id": "x"}}, ("conversation", "atlas.session_id")),
-            ({"conversation": 7}, ("conversation",)),
-            ({"conversation": {"name": name}}, ("conversation",)),
-            ({"conversation": "a b"}, ("conversation",)),
-            ({"conversation": name, "input": []}, ("input",)),
-            ({"previous_response_id": given["id"]}, ("previous_response_id", name)),
+        both = {"conversation": name, "previous_response_id": given["id"]}
+        for fields, param, word in (
+            (both, "conversation", "previous_response_id"),
+            ({"conversation": name, "atlas": {"session_id": "x"}}, None, name),
+            ({"conversation": 7}, "conversation", "id"),
+            ({"conversation": {"name": name}}, "conversation", "id"),
+            ({"conversation": "a b"}, "conversation", "id"),
+            ({"conversation": name, "input": []}, "input", "nothing to answer"),
+            ({"previous_response_id": given["id"]}, None, f"conversation '{name}'"),
         ):
-            answer = keeping.post(RESPONSES, {**body, **fields})
-            assert answer.status_code == 400, answer.text
-            for word in words:
-                assert word in answer.json()["error"]["message"]
+            assert word in refused(keeping.post(RESPONSES, {**body, **fields}), 400, param)
         answer = keeping.post(RESPONSES, {**body, "conversation": "conv_none"})
-        assert answer.status_code == 404
-        assert "conv_none" in answer.json()["error"]["message"]
+        assert "conv_none" in refused(answer, 404)
         with client_of(keeping) as client, pytest.raises(openai.NotFoundError, match="conv_none"):
             client.responses.create(input="Hi", conversation="conv_none", **FIELDS)
 
