@@ -117,8 +117,9 @@ response_draft::response_draft(const json & body, const response_defaults & defa
     check_metadata(body);
     check_supported(body);
     if (!conversation.empty() && !previous_id.empty()) {
-        throw validation_error("conversation", "it cannot be given together with 'previous_response_id': go on from one "
-                                               "of them");
+        throw validation_error("conversation",
+                               "it cannot be given together with 'previous_response_id': go on from one "
+                               "of them");
     }
     const json none;
     for (const char * key : {"instructions", "max_output_tokens", "max_tool_calls", "safety_identifier",
@@ -156,8 +157,9 @@ std::string response_draft::conversation_of(const json & body) {
     }
     const json id = given.is_object() ? json_value(given, "id", json()) : given;
     if (!id.is_string() || !is_valid_id(id.get<std::string>())) {
-        throw validation_error("conversation", "value must be the id of a conversation, or an object with its id: 1-128 "
-                                               "of A-Z a-z 0-9 . _ : -");
+        throw validation_error("conversation",
+                               "value must be the id of a conversation, or an object with its id: 1-128 "
+                               "of A-Z a-z 0-9 . _ : -");
     }
     return id.get<std::string>();
 }
@@ -192,9 +194,10 @@ void response_draft::put_referenced(const json & items) {
 json response_draft::behind_earlier(const json & messages) const {
     const size_t n_instructions = has_instructions ? 1 : 0;
     const bool   is_empty       = messages.size() <= n_instructions;
-    if (is_empty && (earlier.empty() ||
-                     json_value(earlier.at(earlier.size() - 1), "role", std::string()) == "assistant")) {
-        throw validation_error("input", "there is nothing to answer: the conversation ends with an answer, or is empty");
+    if (is_empty &&
+        (earlier.empty() || json_value(earlier.at(earlier.size() - 1), "role", std::string()) == "assistant")) {
+        throw validation_error("input",
+                               "there is nothing to answer: the conversation ends with an answer, or is empty");
     }
     json joined = json::array();
     for (size_t i = 0; i < n_instructions; i++) {

@@ -46,8 +46,8 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
         body["input"] = draft->input_items();
     } else if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const auto               known = atlas_active()->items_of_response(request.tenant, draft->previous(),
-                                                                           safe_json_to_str(draft->references()));
+        const auto               known =
+            atlas_active()->items_of_response(request.tenant, draft->previous(), safe_json_to_str(draft->references()));
         draft->put_referenced(json::parse(known.referenced));
         put_before(body, json::parse(known.items), draft->input_items());
     } else if (!draft->references().empty()) {
@@ -77,9 +77,8 @@ static void keep(atlas::request & request, json & response) {
     std::string problem;
     try {
         const std::string session = request.response->is_of_conversation() ? request.session : "";
-        problem = atlas_active()->keep_response(request.tenant, session,
-                                                safe_json_to_str(request.response->input_items()),
-                                                safe_json_to_str(kept));
+        problem                   = atlas_active()->keep_response(
+            request.tenant, session, safe_json_to_str(request.response->input_items()), safe_json_to_str(kept));
     } catch (const atlas::error & error) {
         response["store"] = false;
         problem           = std::string("the response was not kept: ") + error.what();

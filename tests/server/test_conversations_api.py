@@ -217,25 +217,6 @@ class TestGoingOn:
         refused(keeping.get(f"{RESPONSES}/{given['id']}"), 404)
         assert said(keeping, name)[1:] == [("user", ASK_NAME), ("assistant", "Your name is Nora.")]
 
-    def test_what_was_cut_off_in_a_call_is_not_there(self, keeping: Server) -> None:
-        """Templates would refuse the conversation from then on."""
-        tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
-        name = make(keeping)
-        given = respond(
-            keeping,
-            name,
-            "Call it.",
-            tools=[tool],
-            tool_choice="required",
-            max_output_tokens=6,
-            atlas={"session_id": name},
-        )
-        assert given["status"] == "incomplete"
-        if any(item["type"] == "function_call" for item in given["output"]):
-            assert "no JSON" in given["atlas"]["reason"]
-            assert items(keeping, name) == []
-        assert given["store"] is True
-
     def test_items_by_their_names(self, keeping: Server) -> None:
         name = make(keeping, user(NAME))
         [first] = items(keeping, name)

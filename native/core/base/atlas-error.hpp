@@ -20,7 +20,7 @@ struct error : std::runtime_error {
     int code;
     int retry_after_s; // seconds after which trying again may help, as the client is told; 0: it is told nothing
     http_headers headers; // further ones of the answer
-    std::string  param;   // the part of the request that is wrong, as "atlas.memory_layers"; empty: none alone
+    std::string  param; // the part of the request that is wrong, as "atlas.memory_layers"; empty: none alone
 };
 
 // 400 in the form "Validation error in field 'atlas.memory_layers': value must be between 1 and 10".

@@ -109,8 +109,8 @@ class runtime {
     // or other servers do not have it. Throw atlas::error, 404 where there is none. Any thread but the loop's: they enter Python.
     response_items items_of_response(const std::string & tenant, const std::string & id,
                                      const std::string & references);
-    std::string keep_response(const std::string & tenant, const std::string & session, const std::string & input,
-                              const std::string & response);
+    std::string    keep_response(const std::string & tenant, const std::string & session, const std::string & input,
+                                 const std::string & response);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

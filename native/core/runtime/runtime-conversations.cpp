@@ -41,8 +41,8 @@ std::string runtime::record_messages(const std::string & session, const std::str
 
 runtime::recorded runtime::recorded_conversation(const std::string & session, const std::string & references) {
     check_kept("'conversation' needs a place for conversations: ");
-    const json answer = json::parse(embedded.perform(
-        ATLAS_CALL_HISTORY, "{\"session_id\":" + json(session).dump() + ",\"references\":" + references + "}"));
+    const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, "{\"session_id\":" + json(session).dump() +
+                                                                             ",\"references\":" + references + "}"));
     return {answer.at("messages").dump(), degraded_of(answer), answer.at("referenced").dump()};
 }
 
