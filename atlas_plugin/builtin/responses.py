@@ -107,15 +107,14 @@ class ResponsesPlugin:
         if session_id is None:
             self._keep(argument)
             return {"degraded": None}
-        asked, answered = (
-            items.identified(argument["input"]),
-            items.identified(argument["response"]["output"]),
-        )
+        response, conversations = argument["response"], self._memory.conversations
+        asked, answered = items.identified(argument["input"]), items.identified(response["output"])
+        conversations.sync(session_id)
         with self._memory.database().write("keep a response"):
-            if argument["response"]["store"]:
+            if response["store"]:
                 self._keep({**argument, "input": asked})
-            problem = self._memory.conversations.record(session_id, asked, answered)
-        return {"degraded": problem or self._memory.conversations.share(session_id)}
+            problem = conversations.record(session_id, asked, answered)
+        return {"degraded": problem or conversations.share(session_id)}
 
     def _keep(self, argument: Mapping[str, Any]) -> None:
         response = argument["response"]

@@ -128,6 +128,10 @@ class Conversations:
         known = self._items_here(session_id) if references else []
         return {**answer, "referenced": referenced(known, references)}
 
+    def sync(self, session_id: str) -> None:
+        """Have what its clients sent whole be in the record, before more comes behind it."""
+        self._recorder.sync_session(session_id)
+
     def record(self, session_id: str, asked: Sequence[Item], answered: Sequence[Item]) -> str | None:
         """Put an exchange behind the record, where there is one still; None, or why it is not there.
 

@@ -92,7 +92,9 @@ class SharedNames:
         found = self._rows.find(session_id)
         if found is None or found.metadata is None:
             return None
-        return msgspec.json.decode(found.metadata, type=dict[str, str])
+        with suppress(msgspec.MsgspecError):  # of a damaged row
+            return msgspec.json.decode(found.metadata, type=dict[str, str])
+        return None
 
     def refresh(self) -> None:
         """Learn which sessions there are elsewhere, and which were deleted there. Raises StoreError."""

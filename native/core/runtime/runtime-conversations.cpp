@@ -31,7 +31,7 @@ static std::string degraded_of(const json & answer) {
 runtime::recorded runtime::recorded_messages(const std::string & session) {
     check_kept("\"history\": \"server\" needs a place for conversations: ");
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return {answer.at("messages").dump(), degraded_of(answer)};
+    return {answer.at("messages").dump(), degraded_of(answer), ""};
 }
 
 std::string runtime::record_messages(const std::string & session, const std::string & messages) {
