@@ -42,3 +42,12 @@ def encode_strictly(value: Any) -> bytes:
         elif isinstance(one, bytes | bytearray | memoryview | set | frozenset):
             raise TypeError(f"Encoding objects of type {type(one).__name__} is unsupported")
     return text
+
+
+def is_deeper(value: Any, limit: int) -> bool:
+    """Whether more than so many arrays and objects are in each other."""
+    if not isinstance(value, dict | list):
+        return False
+    if limit == 0:
+        return True
+    return any(is_deeper(each, limit - 1) for each in (value.values() if isinstance(value, dict) else value))

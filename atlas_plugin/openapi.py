@@ -49,12 +49,13 @@ def success_of(data: Any) -> Any:
 
 
 class ErrorDetail(msgspec.Struct):
-    """`code` is the HTTP status, `timestamp` in seconds since 1970."""
+    """`code` is the HTTP status, `timestamp` in seconds since 1970, `param` what of the request is wrong."""
 
     code: int
     message: str
     type: str
     timestamp: int
+    param: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorBody(msgspec.Struct):

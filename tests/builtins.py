@@ -7,6 +7,7 @@ BUILTIN = [
     "debug",
     "tracing",
     "memory",
+    "conversations",
     "responses",
     "eviction",
     "kv_events",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from atlas_plugin.builtin.config import ConfigPlugin
+from atlas_plugin.builtin.conversations import ConversationsPlugin
 from atlas_plugin.builtin.dashboard import DashboardPlugin
 from atlas_plugin.builtin.debug import DebugPlugin
 from atlas_plugin.builtin.eviction import EvictionPlugin
@@ -29,6 +30,7 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         # Stopped in reverse order: a collector may take its time once all else is durable.
         "tracing": TracingPlugin(),
         "memory": memory,
+        "conversations": ConversationsPlugin(memory),
         "responses": ResponsesPlugin(services, memory),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),

@@ -13,6 +13,7 @@ from atlas_plugin.host.manager import PluginManager
 from atlas_plugin.host.services import Services
 from atlas_plugin.http import Request
 from atlas_plugin.memory.api import OPERATIONS, AnyBody
+from atlas_plugin.memory.conversations import Conversations
 from atlas_plugin.memory.keeper import SessionKeeper
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.operations import MemoryOperations
@@ -50,7 +51,7 @@ class MemoryPlugin:
         else:
             self._parts = _Parts(self._host, self._plugins)
         answer = self._calls.answer
-        answer(ServerCall.HISTORY, lambda argument: self._running().recorder.answer_history(argument))
+        answer(ServerCall.HISTORY, self._answer_history)
         answer(ServerCall.RECORD, lambda argument: self._running().recorder.answer_record(argument))
         answer(ServerCall.SYNC, self._answer_sync)
 
@@ -99,7 +100,7 @@ class MemoryPlugin:
                 f"/v1/atlas/memory/{operation.name}",
                 partial(self._answer, operation.name),
                 body=operation.body,
-                guard=self._check_size,
+                guard=self.check_size,
                 summary=operation.summary,
                 answer=success_of(operation.answer),
                 errors=operation.errors,
@@ -114,19 +115,34 @@ class MemoryPlugin:
         """The one that all is saved in. Raises UnavailableError where nothing is."""
         return self._running().database
 
+    @property
+    def conversations(self) -> Conversations:
+        """Those that are kept. Raises UnavailableError where nothing is."""
+        return self._running().conversations
+
+    def check_size(self, request: Request) -> None:
+        """Raise PayloadTooLarge for a body that cannot be right; UnavailableError where nothing is saved."""
+        self._running().operations.check_size(len(request.body))
+
+    def forget(self, session_id: str) -> None:
+        """Remove a session, if there is one, and the KV that only it uses."""
+        self._running().keeper.forget(session_id)
+
     def _running(self) -> "_Parts":
         if self._parts is None:
             raise UnavailableError(self._off)
         return self._parts
+
+    def _answer_history(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        parts = self._running()
+        of_conversation = "references" in argument
+        return (parts.conversations if of_conversation else parts.recorder).answer_history(argument)
 
     def _answer_sync(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         if self._parts is not None:
             keeper = self._parts.keeper
             keeper.share() if argument.get("shared") else keeper.sync()
         return {}
-
-    def _check_size(self, request: Request) -> None:
-        self._running().operations.check_size(len(request.body))
 
     def _answer(self, name: str, request: Request, body: AnyBody) -> dict[str, Any]:
         try:
@@ -162,6 +178,9 @@ class _Parts:
         )
         self.operations = MemoryOperations(
             host, self.database, self.limits, self.keeper, self.recorder, names
+        )
+        self.conversations = Conversations(
+            self.database, self.limits, self.keeper, self.recorder, self.shared, names
         )
         self.keeper.start()
 

@@ -11,7 +11,9 @@ from atlas_plugin.host.host import ServerCall
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.http import Request, Response
+from atlas_plugin.memory.conversations import referenced
 from atlas_plugin.memory.limits import Limits
+from atlas_plugin.memory.tenants import full_name
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.responses import items
 from atlas_plugin.routing import Routes
@@ -93,16 +95,41 @@ class ResponsesPlugin:
             chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
-        return {"items": items.conversation(chain), "answers": [kept.exact for kept in chain if kept.exact]}
+        if name := items.conversation_of(chain[0]):
+            raise ValidationError(
+                f"'{argument['response_id']}' is of conversation '{name}': go on from it by \"conversation\"",
+                "previous_response_id",
+            )
+        known = items.conversation(chain)
+        exact = [kept.exact for kept in chain if kept.exact]
+        return {
+            "items": known,
+            "referenced": referenced(known, argument["references"]),
+            "answers": exact,
+            "first": self._store().first_of(argument["tenant"], name),
+        }
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        session_id = argument["session_id"]
+        if session_id is None:
+            self._keep(argument)
+            return {"degraded": None}
+        response, conversations = argument["response"], self._memory.conversations
+        asked, answered = items.identified(argument["input"]), items.identified(response["output"])
+        conversations.sync(session_id)
+        with self._memory.database().write("keep a response"):
+            if response["store"]:
+                self._keep({**argument, "input": asked})
+            problem = conversations.record(session_id, asked, answered)
+        return {"degraded": problem or conversations.share(session_id)}
+
+    def _keep(self, argument: Mapping[str, Any]) -> None:
         response = argument["response"]
         asked = items.identified(argument["input"])
         previous = response.get("previous_response_id") or ""
         exact = argument.get("exact")
         self._store().put(argument["tenant"], response["id"], previous, asked, response, exact)
         self._kept += 1
-        return {}
 
     def _get(self, request: Request) -> Response:
         if request.query.get("stream", "false") != "false":
@@ -111,9 +138,12 @@ class ResponsesPlugin:
         return Response(body=kept.response, content_type="application/json; charset=utf-8")
 
     def _delete(self, request: Request) -> dict[str, Any]:
-        name = _id_of(request)
-        if not self._store().delete(request.tenant, name):
+        name, store = _id_of(request), self._store()
+        first = store.first_of(request.tenant, name)
+        if not store.delete(request.tenant, name):
             raise NotFoundError(f"there is no response '{name}'")
+        if not store.is_gone_on_from(request.tenant, first):  # the KV has that name
+            self._memory.forget(full_name(request.tenant, first))
         return {"id": name, "object": "response", "deleted": True}
 
     def _input_items(self, request: Request) -> dict[str, Any]:

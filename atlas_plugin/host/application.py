@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from atlas_plugin import json_text
-from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError
+from atlas_plugin.errors import AtlasError, PluginError, ServerError, UnavailableError, ValidationError
 from atlas_plugin.hookspecs import PluginInfo
 from atlas_plugin.host import host_logging
 from atlas_plugin.host.host import ServerHost
@@ -14,6 +14,7 @@ from atlas_plugin.host.manager import PluginManager
 from atlas_plugin.host.services import Builtins, ServerCalls, Services
 from atlas_plugin.http import Request, Response, StreamResponse, to_response
 from atlas_plugin.metrics.families import Family
+from atlas_plugin.routing import PREFIX
 
 log = logging.getLogger("atlas")
 
@@ -56,9 +57,9 @@ class Application:
                 route, parameters = router.match(request.method, request.path)
                 return to_response(route.handler(replace(request, path_params=parameters)))
         except AtlasError as error:
-            return _error_response(error)
+            return _error_response(error, request.path)
         except BaseException:
-            return _error_response(_unexpected(f"{request.method} {request.path}"))
+            return _error_response(_unexpected(f"{request.method} {request.path}"), request.path)
 
     def call(self, what: int, argument: bytes) -> bytes:
         """The JSON that answers ATLAS_CALL_… number `what`. Raises AtlasError, whatever goes wrong."""
@@ -78,8 +79,12 @@ class Application:
             self.plugins.stop()
 
 
-def _error_response(error: AtlasError) -> Response:
-    return Response(status=error.status, body=error.to_body(), headers=error.headers)
+def _error_response(error: AtlasError, path: str) -> Response:
+    body = error.to_body()
+    # Clients of OpenAI's API look for it there; what /v1/atlas answers is settled.
+    if isinstance(error, ValidationError) and error.field and not path.startswith(PREFIX):
+        body["error"]["param"] = error.field
+    return Response(status=error.status, body=body, headers=error.headers)
 
 
 def _unexpected(what: str) -> ServerError:

@@ -78,7 +78,7 @@ class SessionExpiry:
             session = IdleSession(name, tenant, row.tokens, row.created_at, row.last_used, idle_s)
             ttl_s = self._hooks().ask.session_ttl(session=session)
             if ttl_s is None:
-                ttl_s = self._limits.session_ttl_s
+                ttl_s = self._limits.ttl_of(is_conversation=row.is_conversation)
             if ttl_s > 0 and idle_s > ttl_s:
                 due[row.session_id] = now - ttl_s
         if due and not self._is_stopping:

@@ -224,11 +224,11 @@ class SessionKeeper:
         self._follow_clock()
         if self._expiry.is_asked:
             self._expiry.start()
-        elif self._limits.session_ttl_s > 0:
-            oldest = now - self._limits.session_ttl_s
-            self._expire(lambda: self._store.idle_since(oldest), oldest)
-        if self._limits.max_sessions > 0:
-            self._expire(lambda: self._store.idle_longest_beyond(self._limits.max_sessions), math.inf)
+        else:
+            self._expire_unused(now, conversations=False)
+            self._expire_unused(now, conversations=True)
+        self._expire_beyond(self._limits.max_sessions, conversations=False)
+        self._expire_beyond(self._limits.max_responses, conversations=True)
         rows = self._store.generation, self._store.changes
         if rows != self._counted:
             self.stored, self._counted = self._store.count(), rows
@@ -245,13 +245,14 @@ class SessionKeeper:
 
     def _restore(self) -> None:
         with self._lock:
-            ttl_s = self._limits.session_ttl_s
-            # Where plugins decide, they have not been asked yet.
-            oldest = time.time() - ttl_s if ttl_s > 0 and not self._expiry.is_asked else 0.0
+            now = time.time()
             rows = self._store.page()
             while rows:
                 for row in rows:
-                    if row.pinned or row.last_used >= oldest:
+                    ttl_s = self._limits.ttl_of(is_conversation=row.is_conversation)
+                    # Where plugins decide, they have not been asked yet.
+                    is_alive = ttl_s <= 0 or self._expiry.is_asked or row.last_used >= now - ttl_s
+                    if row.pinned or is_alive:
                         # The entries of all models, as all share the disk. The session's next turn makes its
                         # chain that of this model.
                         chain = list(dict.fromkeys(key for keys in row.chains.values() for key in keys))
@@ -263,6 +264,18 @@ class SessionKeeper:
                             self._foreign[row.session_id] = row.chains
                 rows = self._store.page(rows[-1].session_id)
             self._is_restored = True
+
+    def _expire_unused(self, now: float, *, conversations: bool) -> None:
+        ttl_s = self._limits.ttl_of(is_conversation=conversations)
+        if ttl_s > 0:
+            oldest = now - ttl_s
+            self._expire(lambda: self._store.idle_since(oldest, conversations=conversations), oldest)
+
+    def _expire_beyond(self, limit: int, *, conversations: bool) -> None:
+        if limit > 0:
+            self._expire(
+                lambda: self._store.idle_longest_beyond(limit, conversations=conversations), math.inf
+            )
 
     def _expire(self, find: Callable[[], list[str]], oldest: float) -> None:
         while idle := find():

@@ -11,9 +11,9 @@ class Limits:
     max_sessions: int
     """How many are kept; 0: any number."""
     response_ttl_s: float
-    """Seconds that a response is kept; 0: for ever."""
+    """Seconds that a response is kept, or a conversation after its last use; 0: for ever."""
     max_responses: int
-    """How many are kept; 0: any number."""
+    """How many are kept, and how many conversations; 0: any number."""
     max_state_bytes: int
     """Of one saved state, and of one session's record."""
     state_switches: str
@@ -32,3 +32,7 @@ class Limits:
         self.max_responses = settings.integer("max_responses")
         self.max_state_bytes = settings.integer("max_state_bytes")
         self.state_switches = settings.switches("max_state_bytes")
+
+    def ttl_of(self, *, is_conversation: bool) -> float:
+        """Seconds after which a session that nobody used ends; 0: never."""
+        return self.response_ttl_s if is_conversation else self.session_ttl_s

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from atlas_plugin import json_text
 from atlas_plugin.errors import AtlasError, ServerError, UnavailableError
+from atlas_plugin.responses.forms import is_item
+from atlas_plugin.responses.metadata import Metadata
 from atlas_plugin.storage.shared_turns import KnownSession
 from atlas_plugin.storage.turn_order import Turn
 
@@ -77,6 +79,8 @@ class Meta(Struct, frozen=True):
     turns: int
     """How many the record has at least."""
     record: str
+    metadata: Metadata | None = None
+    """Of a conversation that a client made; older servers know none."""
 
 
 class RecordStore:
@@ -144,9 +148,11 @@ class RecordStore:
         messages = []
         for raw in turn.messages:
             message = json_text.decode(bytes(raw))
-            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            if not isinstance(message, dict) or not (
+                is_item(message) or isinstance(message.get("role"), str)
+            ):
                 self._refuse(what, "a message has no role")
-            if _is_deeper(message, _MAX_DEPTH):
+            if json_text.is_deeper(message, _MAX_DEPTH):
                 self._refuse(what, "a message is nested too deeply")
             messages.append(json_text.encode(message))
         return Turn(turn.id, messages, turn.replaces)
@@ -239,7 +245,13 @@ class RecordStore:
     def known(self, meta: Meta) -> KnownSession:
         """The same as rows have it."""
         return KnownSession(
-            meta.session, self.name_of(meta.session), meta.tokens, meta.created, meta.last_used, meta.pinned
+            meta.session,
+            self.name_of(meta.session),
+            meta.tokens,
+            meta.created,
+            meta.last_used,
+            meta.pinned,
+            None if meta.metadata is None else json_text.encode(meta.metadata),
         )
 
     # The host.
@@ -300,11 +312,3 @@ def _cut(sizes: Sequence[int | None], values: bytes) -> Iterator[bytes | None]:
     for size in sizes:
         yield None if size is None else values[at : at + size]
         at += size or 0
-
-
-def _is_deeper(value: Any, limit: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    if limit == 0:
-        return True
-    return any(_is_deeper(each, limit - 1) for each in (value.values() if isinstance(value, dict) else value))

@@ -7,19 +7,23 @@ from typing import Any
 
 import msgspec
 
-from atlas_plugin import facts
+from atlas_plugin import facts, json_text
 from atlas_plugin.host.host import ServerHost
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.shared_names import SharedNames
 from atlas_plugin.memory.shared_sessions import SharedSessions
-from atlas_plugin.storage.conversations import ConversationStore
+from atlas_plugin.responses.forms import messages_of
+from atlas_plugin.storage.conversations import ConversationStore, decoded
 from atlas_plugin.storage.memory_records import Conversation
 
 log = logging.getLogger("atlas")
 
-
 _PAUSE_S = 0.001
 """Between two writes: who waits for one to end gets in between."""
+
+
+_BEGINS_ITEM = b'{"id":'
+"""A row that is no message: parsing all of a record would take time and the GIL."""
 
 
 class Recorder:
@@ -78,9 +82,12 @@ class Recorder:
         self.recorded += sum(one.session_id not in problems for one in conversations)
 
     def history(self, session_id: str) -> msgspec.Raw:
-        """A session's record as a JSON array, what is in the queue included."""
+        """A session's record as a JSON array of messages, what is in the queue included."""
         self.sync_session(session_id)
-        return msgspec.Raw(b"[" + b",".join(self._store.load(session_id)) + b"]")
+        rows = self._store.load(session_id)
+        if any(row.startswith(_BEGINS_ITEM) for row in rows):
+            return msgspec.Raw(json_text.encode(messages_of(map(decoded, rows))))
+        return msgspec.Raw(b"[" + b",".join(rows) + b"]")
 
     def refresh(self, session_id: str) -> str | None:
         """Bring what other servers recorded of a session here; None, or why that may be missing."""

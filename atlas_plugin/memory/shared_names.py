@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from atlas_plugin.memory.record_store import DamagedRecordError, Meta, RecordStore, StoreError
 from atlas_plugin.storage import listing
+from atlas_plugin.storage.conversation_rows import ConversationRows
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.shared_turns import SharedTurns
 
@@ -27,6 +30,7 @@ class SharedNames:
         self.is_on = bool(records.state()["is_on"])
         self._records = records
         self._database = database
+        self._rows = ConversationRows(database)
         self._turns = turns
         self._end = end
         self._lock = threading.Lock()
@@ -64,7 +68,7 @@ class SharedNames:
                 with self._lock:
                     self._used.pop(session_id, None)
                     self._told[session_id] = now
-                if row is None:
+                if row is None or self._turns.end_of(session_id) is not None:
                     continue
                 state = self._turns.state(session_id)
                 meta = Meta(
@@ -75,6 +79,7 @@ class SharedNames:
                     row.pinned,
                     state.next,
                     state.record,
+                    self._metadata_of(session_id),
                 )
                 try:
                     name = self._records.announce(meta)
@@ -82,6 +87,14 @@ class SharedNames:
                     self.note_used([session_id], at_once=True)
                     raise
                 self._turns.announced({session_id: name})
+
+    def _metadata_of(self, session_id: str) -> dict[str, str] | None:
+        found = self._rows.find(session_id)
+        if found is None or found.metadata is None:
+            return None
+        with suppress(msgspec.MsgspecError):  # of a damaged row
+            return msgspec.json.decode(found.metadata, type=dict[str, str])
+        return None
 
     def refresh(self) -> None:
         """Learn which sessions there are elsewhere, and which were deleted there. Raises StoreError."""

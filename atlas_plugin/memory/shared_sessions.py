@@ -134,6 +134,18 @@ class SharedSessions:
                 log.warning("session %s is deleted here, and elsewhere later: %s", session_id, error.message)
                 return True
 
+    def begin_anew(self, session_id: str) -> None:
+        """Delete what all servers have of a record, and have them begin with what is here, once it is shared.
+
+        Where the store does not work, it is told later.
+        """
+        if not self.is_on:
+            return
+        with self._lock(session_id), suppress(StoreError):
+            state = self._turns.state(session_id)
+            self._turns.begin_anew(session_id, state.record)
+            self._tell_end(session_id, state.record, state.next)
+
     @property
     def n_waiting(self) -> int:
         """Turns and deletions that others are to be told of."""

@@ -29,6 +29,8 @@ def _identified(item: Mapping[str, Any]) -> Item:
     kind = str(item.get("type") or "message")
     name = f"{_PREFIXES.get(kind, 'item')}_{secrets.token_hex(16)}"
     whole = {"id": name, "status": "completed", **item, "type": kind}
+    if not isinstance(whole["id"], str) or not whole["id"]:
+        whole["id"] = name
     content = whole.get("content")
     if kind == "message" and isinstance(content, str):
         part = "output_text" if whole.get("role") == "assistant" else "input_text"
@@ -38,8 +40,17 @@ def _identified(item: Mapping[str, Any]) -> Item:
 
 def output_of(kept: Kept) -> list[Item]:
     """What the model answered. Raises ServerError where the record is damaged."""
+    return _response_of(kept).output
+
+
+def conversation_of(kept: Kept) -> str:
+    """The id of the conversation that it was answered in; empty: of none. Raises ServerError."""
+    return (_response_of(kept).conversation or {}).get("id", "")
+
+
+def _response_of(kept: Kept) -> "_Response":
     try:
-        return msgspec.json.decode(kept.response, type=_Output).output
+        return msgspec.json.decode(kept.response, type=_Response)
     except (msgspec.MsgspecError, RecursionError):
         raise ServerError("a response is damaged: delete it") from None
 
@@ -64,14 +75,20 @@ def page(items: Sequence[Item], query: Mapping[str, str]) -> dict[str, Any]:
             raise ValidationError(f"there is no item '{after[:128]}' in this list", "after")
         ordered = ordered[place + 1 :]
     shown = ordered[: int(limit)]
+    return whole_list(shown, has_more=len(ordered) > len(shown))
+
+
+def whole_list(items: Sequence[Item], *, has_more: bool = False) -> dict[str, Any]:
+    """A list as an answer has it."""
     return {
         "object": "list",
-        "data": shown,
-        "first_id": shown[0].get("id") if shown else None,
-        "last_id": shown[-1].get("id") if shown else None,
-        "has_more": len(ordered) > len(shown),
+        "data": list(items),
+        "first_id": items[0].get("id") if items else None,
+        "last_id": items[-1].get("id") if items else None,
+        "has_more": has_more,
     }
 
 
-class _Output(msgspec.Struct):
+class _Response(msgspec.Struct):
     output: list[Item] = []
+    conversation: dict[str, str] | None = None

@@ -92,7 +92,8 @@ class ConversationStore:
         """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
 
         All are written in one transaction; sessions that are missing are made. A record that cannot be
-        written stays as it was, and the answer has the reason.
+        written stays as it was, and the answer has the reason. That of a conversation stays, too: its items
+        were put there one by one.
         """
         packed: dict[str, list[Packed]] = {}
         problems: dict[str, ValidationError] = {}
@@ -111,7 +112,21 @@ class ConversationStore:
         return problems
 
 
+def decoded(data: bytes) -> dict[str, Any]:
+    """What a row says. Raises ServerError where it is damaged."""
+    try:
+        said = json_text.decode(data)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise ServerError("what is kept of the session is damaged: delete the session")
+    return said
+
+
 def _replace(connection: Connection, session_id: str, rows: Sequence[Packed], sealing: Sealing) -> None:
+    query = "SELECT 1 FROM sessions WHERE session_id = ? AND metadata IS NOT NULL"
+    if connection.execute(query, (session_id,)).fetchone():
+        return
     connection.execute(MAKE_SESSION, (session_id, time.time()))
     try:
         stored = read_rows(connection, session_id, sealing)

@@ -18,12 +18,13 @@ from atlas_plugin.storage.sealing import Sealing
 
 log = logging.getLogger("atlas")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _BUSY_TIMEOUT_S = 5.0
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # `state`, `chain` and `message` are last: SQLite then reads the others without the pages that they fill.
 # Of a turn that has no number, other servers do not know.
+# A session that a client made as a conversation has `metadata`.
 # A chain belongs to a model: `root` is that of its entries, and empty for what an older version wrote.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS contexts (
@@ -31,7 +32,7 @@ CREATE TABLE IF NOT EXISTS contexts (
 );
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, tokens INTEGER NOT NULL, last_used REAL NOT NULL, pinned INTEGER NOT NULL,
-    created_at REAL NOT NULL
+    created_at REAL NOT NULL, metadata BLOB
 );
 CREATE TABLE IF NOT EXISTS chains (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, root TEXT NOT NULL, used REAL NOT NULL,
@@ -60,8 +61,13 @@ CREATE TABLE IF NOT EXISTS shared_names (
 );
 CREATE TABLE IF NOT EXISTS ended_sessions (session_id TEXT PRIMARY KEY, record TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS pending_turns ON turns (session_id) WHERE number IS NULL;
-CREATE INDEX IF NOT EXISTS idle_sessions ON sessions (last_used) WHERE NOT pinned;
+DROP INDEX IF EXISTS idle_sessions;
+CREATE INDEX IF NOT EXISTS unused_sessions ON sessions (last_used) WHERE NOT pinned AND metadata IS NULL;
+CREATE INDEX IF NOT EXISTS unused_conversations ON sessions (last_used)
+    WHERE NOT pinned AND metadata IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pinned_sessions ON sessions (session_id) WHERE pinned;
 """
+_LATER_COLUMNS = (("messages", "turn", "TEXT"), ("sessions", "metadata", "BLOB"))
 _CHAINS_OF_SESSIONS = """
 INSERT INTO chains SELECT session_id, '', last_used, chain FROM sessions
 WHERE typeof(last_used) = 'real' AND typeof(chain) = 'blob' AND length(chain) > 0;
@@ -107,10 +113,17 @@ class Database:
 
     @contextmanager
     def write(self, action: str) -> Iterator[sqlite3.Connection]:
-        """The same in a transaction, which is on disk when the block ends and undone when it raises."""
-        with self._use(action, writes=True) as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
+        """The same in a transaction, which is on disk when the block ends and undone when it raises.
+
+        Within another of this thread it is part of that one.
+        """
+        with self._lock:
+            if self._connection is not None and self._connection.in_transaction:
+                yield self._connection
+                return
+            with self._use(action, writes=True) as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
 
     def problem(self) -> str | None:
         """Why the file cannot be used now, or None.
@@ -318,10 +331,11 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()
         if version >= SCHEMA_VERSION:
             return
+        for table, column, kind in _LATER_COLUMNS:
+            columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+            if columns and column not in columns:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         script = _SCHEMA + (_CHAINS_OF_SESSIONS if version in (2, 3) else "")
         for statement in script.split(";"):
             connection.execute(statement)
-        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")]
-        if "turn" not in columns:
-            connection.execute("ALTER TABLE messages ADD COLUMN turn TEXT")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -25,6 +25,17 @@ WITH RECURSIVE chain (id, previous, depth) AS (
 SELECT chain.id, chain.previous, CAST(record AS BLOB) FROM chain
 JOIN responses ON responses.tenant = ?1 AND responses.id = chain.id ORDER BY depth DESC
 """
+# Up to the first, or to the one that is missing.
+_ROOT = """
+WITH RECURSIVE chain (id, previous, depth) AS (
+    SELECT id, previous, 0 FROM responses WHERE tenant = ?1 AND id = ?2
+    UNION ALL
+    SELECT responses.id, responses.previous, depth + 1 FROM chain
+    JOIN responses ON responses.tenant = ?1 AND responses.id = chain.previous
+    WHERE depth < ?3
+)
+SELECT iif(previous = '', id, previous) FROM chain ORDER BY depth DESC LIMIT 1
+"""
 # Those that others go on from stay as long as these: a conversation is pruned from its end.
 _LEAVES = """
 SELECT tenant, id FROM responses AS one WHERE created < ?1 AND NOT EXISTS (
@@ -104,6 +115,18 @@ class ResponseStore:
                 "DELETE FROM responses WHERE tenant = ? AND id = ?", (tenant, response_id)
             )
             return found.rowcount > 0
+
+    def first_of(self, tenant: str, response_id: str) -> str:
+        """The name of the response that all before it go on from, which may be gone; empty where it is none."""
+        with self._database.read("load responses") as connection:
+            row = connection.execute(_ROOT, (tenant, response_id, MAX_CHAIN)).fetchone()
+        return str(row[0]) if row else ""
+
+    def is_gone_on_from(self, tenant: str, first: str) -> bool:
+        """Whether a first response is there, or any that goes on from it at once."""
+        query = "SELECT 1 FROM responses WHERE tenant = ?1 AND (id = ?2 OR previous = ?2) LIMIT 1"
+        with self._database.read("load responses") as connection:
+            return connection.execute(query, (tenant, first)).fetchone() is not None
 
     def prune(self, ttl_s: float, limit: int) -> int:
         """Remove what is older, and the oldest beyond a limit (0: none of these); how many were removed.

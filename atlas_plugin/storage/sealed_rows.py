@@ -16,6 +16,7 @@ _COLUMNS = (
     ("messages", "message", ("session_id", "position")),
     ("chains", "chain", ("session_id", "root")),
     ("responses", "record", ("tenant", "id")),
+    ("sessions", "metadata", ("session_id",)),
 )
 
 
@@ -64,7 +65,7 @@ def _seal_row(
 ) -> bool:
     query = f"SELECT CAST({column} AS BLOB), {', '.join(key)} FROM {table} WHERE rowid = ?"
     found = connection.execute(query, (row,)).fetchone()
-    if found is None or sealing.is_sealed(found[0]):
+    if found is None or found[0] is None or sealing.is_sealed(found[0]):
         return False
     value = sealing.close(name_of(table, *found[1:]), found[0])
     connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))

@@ -42,6 +42,7 @@ typeof(session_id) = 'text' AND session_id NOT GLOB '*[^-A-Za-z0-9._:/]*' AND
 length(session_id) = length(CAST(session_id AS BLOB)) AND
 typeof(tokens) = 'integer' AND tokens >= 0 AND typeof(last_used) = 'real' AND abs(last_used) < 1e300
 """
+_CONVERSATION, _OTHER = "metadata IS NOT NULL", "metadata IS NULL"
 _SOUND_CHAIN = "typeof(root) = 'text' AND typeof(chain) = 'blob'"
 
 
@@ -57,6 +58,8 @@ class StoredSession:
     last_used: float
     pinned: bool
     chains: Mapping[str, Sequence[str]]
+    is_conversation: bool = False
+    """Whether a client made it as one."""
 
 
 class IdleRow(NamedTuple):
@@ -66,6 +69,8 @@ class IdleRow(NamedTuple):
     tokens: int
     created_at: float
     last_used: float
+    is_conversation: bool
+    """Whether a client made it as one."""
 
 
 class SessionStore:
@@ -123,7 +128,7 @@ class SessionStore:
         """
         with self._database.read("load sessions") as connection:
             rows = connection.execute(
-                "SELECT session_id, tokens, last_used, pinned FROM sessions "
+                f"SELECT session_id, tokens, last_used, pinned, {_CONVERSATION} FROM sessions "
                 f"WHERE session_id > ? AND {_SOUND} ORDER BY session_id LIMIT ?",
                 (after, facts.MAX_SESSIONS),
             ).fetchall()
@@ -138,8 +143,10 @@ class SessionStore:
             if (chain := _unpacked(self._database.sealing, session_id, root, kept)) is not None:
                 chains.setdefault(session_id, {})[root] = chain
         return [
-            StoredSession(session_id, tokens, last_used, bool(pinned), chains.get(session_id, {}))
-            for session_id, tokens, last_used, pinned in rows
+            StoredSession(
+                session_id, tokens, last_used, bool(pinned), chains.get(session_id, {}), bool(is_one)
+            )
+            for session_id, tokens, last_used, pinned, is_one in rows
         ]
 
     def count(self) -> int:
@@ -154,11 +161,15 @@ class SessionStore:
             query = "SELECT 1 FROM sessions WHERE session_id = ?"
             return connection.execute(query, (session_id,)).fetchone() is not None
 
-    def idle_since(self, moment: float) -> list[str]:
-        """The ids of at most facts.MAX_SESSIONS that were not used since and are not pinned."""
+    def idle_since(self, moment: float, *, conversations: bool = False) -> list[str]:
+        """The ids of at most facts.MAX_SESSIONS that were not used since and are not pinned.
+
+        Of `conversations` that clients made, or of all others.
+        """
         with self._database.read("look for idle sessions") as connection:
             rows = connection.execute(
-                "SELECT session_id FROM sessions WHERE NOT pinned AND last_used < ? LIMIT ?",
+                "SELECT session_id FROM sessions WHERE NOT pinned AND last_used < ? "
+                f"AND {_CONVERSATION if conversations else _OTHER} LIMIT ?",
                 (moment, facts.MAX_SESSIONS),
             ).fetchall()
         return [name for (name,) in rows]
@@ -170,11 +181,14 @@ class SessionStore:
         """
         with self._database.read("look for idle sessions") as connection:
             rows = connection.execute(
-                "SELECT session_id, tokens, CAST(created_at AS REAL), last_used FROM sessions "
-                f"WHERE session_id > ? AND NOT pinned AND {_SOUND} ORDER BY session_id LIMIT ?",
+                f"SELECT session_id, tokens, CAST(created_at AS REAL), last_used, {_CONVERSATION} "
+                f"FROM sessions WHERE session_id > ? AND NOT pinned AND {_SOUND} ORDER BY session_id LIMIT ?",
                 (after, limit),
             ).fetchall()
-        return [IdleRow(*row) for row in rows]
+        return [
+            IdleRow(name, tokens, created_at, last_used, bool(is_one))
+            for name, tokens, created_at, last_used, is_one in rows
+        ]
 
     def idle_among(self, moments: Mapping[str, float]) -> list[str]:
         """Of these, the ids of those that were not used since the moment given and are not pinned."""
@@ -188,12 +202,17 @@ class SessionStore:
                 ).fetchone()
             ]
 
-    def idle_longest_beyond(self, limit: int) -> list[str]:
-        """The ids of at most facts.MAX_SESSIONS to end so that `limit` are left: idle longest, not pinned."""
+    def idle_longest_beyond(self, limit: int, *, conversations: bool = False) -> list[str]:
+        """The ids of at most facts.MAX_SESSIONS to end so that `limit` are left: idle longest, not pinned.
+
+        Of `conversations` that clients made, or of all others.
+        """
+        which = _CONVERSATION if conversations else _OTHER
         with self._database.read("look for idle sessions") as connection:
             rows = connection.execute(
-                "SELECT session_id FROM sessions WHERE NOT pinned ORDER BY last_used "
-                "LIMIT min(?, max(0, (SELECT count(*) FROM sessions) - ?))",
+                f"SELECT session_id FROM sessions WHERE NOT pinned AND {which} ORDER BY last_used "
+                f"LIMIT min(?, max(0, (SELECT count(*) FROM sessions WHERE NOT pinned AND {which}) "
+                f"+ (SELECT count(*) FROM sessions WHERE pinned AND {which}) - ?))",
                 (facts.MAX_SESSIONS, limit),
             ).fetchall()
         return [name for (name,) in rows]

@@ -7,8 +7,10 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from atlas_plugin import json_text
+from atlas_plugin.responses.forms import role_of
 from atlas_plugin.storage.conversations import MAKE_SESSION, Packed, read_rows, too_old, write_rows
 from atlas_plugin.storage.database import Database
+from atlas_plugin.storage.sealed_rows import name_of
 from atlas_plugin.storage.turn_order import Turn, in_order
 
 
@@ -35,6 +37,8 @@ class KnownSession(NamedTuple):
     created: float
     last_used: float
     pinned: bool
+    metadata: bytes | None = None
+    """JSON, where a client made it as a conversation."""
 
 
 _PENDING = "AND turn IN (SELECT turn FROM turns WHERE session_id = ?1 AND number IS NULL)"
@@ -56,8 +60,10 @@ AND turn NOT IN (SELECT turn FROM messages WHERE session_id = ?1 AND turn IS NOT
 AND number IS NOT (SELECT max(number) FROM turns WHERE session_id = ?1)
 """
 _LEARN = """
-INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (session_id) DO UPDATE SET
+INSERT INTO sessions (session_id, tokens, last_used, pinned, created_at, metadata)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (session_id) DO UPDATE SET
+    metadata = iif(excluded.last_used >= last_used, coalesce(excluded.metadata, metadata),
+        coalesce(metadata, excluded.metadata)),
     tokens = iif(excluded.last_used > last_used, excluded.tokens, tokens),
     pinned = iif(excluded.last_used > last_used, excluded.pinned, pinned),
     created_at = min(created_at, excluded.created_at), last_used = max(last_used, excluded.last_used)
@@ -116,6 +122,17 @@ class SharedTurns:
                     turn = f"{_REPLACES}{turn}"
                     where = "WHERE session_id = ?"
                 connection.execute(f"UPDATE messages SET turn = '{turn}' {where}", (session_id,))
+                connection.execute(_PUT_TURN, (session_id, turn, None))
+
+    def begin_anew(self, session_id: str, record: str) -> None:
+        """The record of that id ends, which the store is to be told; what is here begins another."""
+        with self._database.write("record a conversation") as connection:
+            self.note_end(session_id, record)
+            for table in ("turns", "shared_sessions", "shared_names"):
+                connection.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
+            turn = uuid4().hex
+            query = "UPDATE messages SET turn = ? WHERE session_id = ?"
+            if connection.execute(query, (turn, session_id)).rowcount:
                 connection.execute(_PUT_TURN, (session_id, turn, None))
 
     def is_adopted(self, session_id: str) -> bool:
@@ -191,7 +208,7 @@ class SharedTurns:
 
     def _write(self, connection: Connection, session_id: str, turns: Sequence[Turn], limit: int) -> None:
         rows = [
-            Packed(json_text.decode(message).get("role") == "user", message, turn.id or None)
+            Packed(role_of(json_text.decode(message)) == "user", message, turn.id or None)
             for turn in in_order(turns)
             for message in turn.messages
         ]
@@ -231,11 +248,15 @@ class SharedTurns:
     # Names.
 
     def not_announced(self, limit: int) -> list[str]:
-        """Sessions of which others do not know that there are, at most so many."""
+        """Sessions of which others do not know that there are, at most so many.
+
+        Not those that ended before, as long as others do not know of that.
+        """
         with self._database.read("list contexts") as connection:
             query = (
                 "SELECT session_id FROM sessions WHERE NOT EXISTS (SELECT 1 FROM shared_names "
-                "WHERE shared_names.session_id = sessions.session_id) LIMIT ?"
+                "WHERE shared_names.session_id = sessions.session_id) AND NOT EXISTS (SELECT 1 "
+                "FROM ended_sessions WHERE ended_sessions.session_id = sessions.session_id) LIMIT ?"
             )
             return [name for (name,) in connection.execute(query, (limit,))]
 
@@ -265,9 +286,11 @@ class SharedTurns:
         """Others say so of these sessions, which are made where they are missing."""
         with self._database.write("save sessions") as connection:
             for one in sessions:
-                connection.execute(
-                    _LEARN, (one.session_id, one.tokens, one.last_used, one.pinned, one.created)
-                )
+                metadata = one.metadata
+                if metadata is not None:
+                    metadata = self._database.sealing.close(name_of("sessions", one.session_id), metadata)
+                row = (one.session_id, one.tokens, one.last_used, one.pinned, one.created, metadata)
+                connection.execute(_LEARN, row)
                 connection.execute(
                     "INSERT OR REPLACE INTO shared_names VALUES (?, ?)", (one.session_id, one.name)
                 )

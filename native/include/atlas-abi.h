@@ -154,17 +154,20 @@ extern "C" {
  * are tenants.
  *
  * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...], "degraded": text, or null}: what the session recorded,
- *   oldest first, and why that may not be all that was recorded elsewhere.
+ *   oldest first, and why that may not be all that was recorded elsewhere. With "references", an array of ids, it is of a
+ *   conversation, which has to be there, and "referenced" has its items of these ids.
  * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
  *   returns. Answers {"degraded": text, or null}: why others do not have it yet.
  * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is.
  * SYNC: argument: {"shared": bool} or {}; makes durable what sessions did and said so far, and with `shared` has other servers know
  *   it. Answers {}.
- * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...], "answers": [exact, ...]}: what the response
- *   and those that it goes on from were asked and answered, oldest first.
- * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response", "exact"}: keeps a response of /v1/responses with the items
- *   of its request; durable when it returns. Answers {}. `exact` says how the model wrote the answer, as
- *   {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null. */
+ * RESPONSE_ITEMS: argument: {"tenant", "response_id", "references"}; answers {"items": [item, ...], "referenced",
+ *   "answers": [exact, ...], "first"}: what the response and those that it goes on from were asked and answered, oldest first, and
+ *   the name of the first.
+ * KEEP_RESPONSE: argument: {"tenant", "session_id", "input": [item, ...], "response", "exact"}: keeps a response of /v1/responses
+ *   with the items of its request, unless its `store` is false, and puts both behind the conversation that session_id names (null:
+ *   none); durable when it returns. Answers {"degraded": text, or null}: why it is not there, or others do not have it yet. `exact`
+ *   says how the model wrote the answer, as {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null. */
 #define ATLAS_CALL_HISTORY        1
 #define ATLAS_CALL_RECORD         2
 #define ATLAS_CALL_STACKS         3

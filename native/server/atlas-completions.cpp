@@ -55,7 +55,11 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
     try {
         return handler(req);
     } catch (const atlas::error & error) {
-        return atlas_server_response(atlas::error_response(error));
+        atlas_is_error_of_handler() = true; // upstream would say of each 404 that there is no such route
+        // what is said of the `atlas` object is the same on all routes
+        const bool is_openais =
+            atlas::route_of(req.path) == atlas::request_route::responses && error.param.compare(0, 5, "atlas") != 0;
+        return atlas_server_response(atlas::error_response(error, is_openais));
     } catch (atlas_answered & by_plugin) {
         return atlas_server_response(std::move(by_plugin.answer));
     } catch (const common_json_error & error) {
@@ -102,10 +106,12 @@ std::string atlas_own_name(const std::map<std::string, std::string> & headers, c
 
 // By the `atlas` object of the body.
 static void set_options(const server_http_req & req, const json & body) {
-    const std::string atlas = body.is_object() && body.contains("atlas") ? body.at("atlas").dump() : "";
-    const json        key   = body.is_object() ? json_value(body, "prompt_cache_key", json()) : json();
+    const std::string atlas        = body.is_object() && body.contains("atlas") ? body.at("atlas").dump() : "";
+    const bool        is_response  = atlas::route_of(req.path) == atlas::request_route::responses;
+    const std::string conversation = is_response ? atlas::response_draft::conversation_of(body) : "";
+    const json        key          = body.is_object() ? json_value(body, "prompt_cache_key", json()) : json();
     atlas::request_admission::set_options(*req.atlas, atlas, server_stream_conv_id_from_headers(req.headers),
-                                          key.is_string() ? key.get<std::string>() : "");
+                                          conversation, key.is_string() ? key.get<std::string>() : "");
     atlas_introduce(req);
 }
 

@@ -3,6 +3,7 @@
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-request-admission.hpp"
+#include "atlas-response-draft.h"
 #include "atlas-runtime.hpp"
 #include "chat.h"
 #include "server-common.h"
@@ -115,6 +116,13 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
     }
     auto &     request     = *req.atlas;
     const bool is_too_deep = is_deeper_than(body.at("messages"), MAX_DEPTH);
+    if (request.response && request.response->is_of_conversation()) {
+        if (is_too_deep) {
+            throw atlas::validation_error("input", "nested deeper than " + std::to_string(MAX_DEPTH) + " levels");
+        }
+        body["messages"] = request.response->behind_earlier(body.at("messages"));
+        return body; // what was said is kept with the response
+    }
     if (request.options().history == atlas::history_keeper::client) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
         if (!is_too_deep && atlas_active()->records_clients()) {

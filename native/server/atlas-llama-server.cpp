@@ -253,6 +253,11 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
     const std::string responses = "/v1/responses/.*";
     ctx_http.get(responses, handler("GET", get, false));
     ctx_http.del(responses, handler("DELETE", nullptr, false));
+    for (const char * conversations : {"/v1/conversations", "/v1/conversations/.*"}) {
+        ctx_http.get(conversations, handler("GET", get, false));
+        ctx_http.post(conversations, handler("POST", post, true));
+        ctx_http.del(conversations, handler("DELETE", nullptr, false));
+    }
 }
 
 bool atlas_is_public(const std::string & path) {
@@ -266,11 +271,11 @@ bool atlas_owns_path(const std::string & path) {
 
 bool atlas_format_error(const std::string & path, int status, std::string & body) {
     const bool is_final = std::exchange(atlas_is_error_of_handler(), false);
-    if (!atlas_active() || !atlas_owns_path(path)) {
-        return false;
-    }
     if (is_final) {
         return true;
+    }
+    if (!atlas_active() || !atlas_owns_path(path)) {
+        return false;
     }
     std::string message = status == 404 ? "there is no such route for this method" : "the request cannot be processed";
     const json  parsed  = json::parse_no_throw(body);

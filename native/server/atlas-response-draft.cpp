@@ -1,6 +1,7 @@
 #include "atlas-response-draft.h"
 
 #include "atlas-error.hpp"
+#include "atlas-request.hpp"
 #include "atlas-server-state.h"
 #include "common.h"
 #include "server-common.h"
@@ -36,10 +37,8 @@ static void check_metadata(const json & body) {
 
 // What this server cannot do, and must not seem to have done.
 static void check_supported(const json & body) {
-    for (const char * field : {"conversation", "prompt"}) {
-        if (body.contains(field) && !body.at(field).is_null()) {
-            throw validation_error(field, "this server does not support it");
-        }
+    if (body.contains("prompt") && !body.at("prompt").is_null()) {
+        throw validation_error("prompt", "this server does not support it");
     }
     const json truncation = json_value(body, "truncation", json());
     if (!truncation.is_null() && truncation != "disabled" && truncation != "auto") {
@@ -113,9 +112,15 @@ static json given_or(const json & body, const char * key, const json & otherwise
 
 response_draft::response_draft(const json & body, const response_defaults & defaults)
     : id("resp_" + random_string()), input(items_of(json_value(body, "input", json::array()))),
-      previous_id(json_value(body, "previous_response_id", std::string())), created_at(std::time(nullptr)) {
+      previous_id(json_value(body, "previous_response_id", std::string())), conversation(conversation_of(body)),
+      created_at(std::time(nullptr)), has_instructions(body.contains("instructions")) {
     check_metadata(body);
     check_supported(body);
+    if (!conversation.empty() && !previous_id.empty()) {
+        throw validation_error("conversation",
+                               "it cannot be given together with 'previous_response_id': go on from one "
+                               "of them");
+    }
     const json none;
     for (const char * key : {"instructions", "max_output_tokens", "max_tool_calls", "safety_identifier",
                              "prompt_cache_key", "previous_response_id"}) {
@@ -140,6 +145,71 @@ response_draft::response_draft(const json & body, const response_defaults & defa
     if (body.contains("user")) {
         echo["user"] = body.at("user");
     }
+    if (!conversation.empty()) {
+        echo["conversation"]["id"] = conversation;
+    }
+}
+
+std::string response_draft::conversation_of(const json & body) {
+    const json given = body.is_object() ? json_value(body, "conversation", json()) : json();
+    if (given.is_null()) {
+        return "";
+    }
+    const json id = given.is_object() ? json_value(given, "id", json()) : given;
+    if (!id.is_string() || !is_valid_id(id.get<std::string>())) {
+        throw validation_error("conversation",
+                               "value must be the id of a conversation, or an object with its id: 1-128 "
+                               "of A-Z a-z 0-9 . _ : -");
+    }
+    return id.get<std::string>();
+}
+
+static bool is_reference(const json & item) {
+    if (!item.is_object()) {
+        return false;
+    }
+    const std::string type = json_value(item, "type", std::string());
+    return type == "item_reference" || (type.empty() && item.contains("id") && !item.contains("role"));
+}
+
+json response_draft::references() const {
+    json ids = json::array();
+    for (size_t i = 0; input.is_array() && i < input.size(); i++) {
+        if (is_reference(input.at(i))) {
+            ids.push_back(json_value(input.at(i), "id", std::string()));
+        }
+    }
+    return ids;
+}
+
+void response_draft::put_referenced(const json & items) {
+    size_t next = 0;
+    for (size_t i = 0; input.is_array() && i < input.size(); i++) {
+        if (is_reference(input.at(i))) {
+            input.at(i) = items.at(next++);
+        }
+    }
+}
+
+json response_draft::behind_earlier(const json & messages) const {
+    const size_t n_instructions = has_instructions ? 1 : 0;
+    const bool   is_empty       = messages.size() <= n_instructions;
+    if (is_empty &&
+        (earlier.empty() || json_value(earlier.at(earlier.size() - 1), "role", std::string()) == "assistant")) {
+        throw validation_error("input",
+                               "there is nothing to answer: the conversation ends with an answer, or is empty");
+    }
+    json joined = json::array();
+    for (size_t i = 0; i < n_instructions; i++) {
+        joined.push_back(messages.at(i));
+    }
+    for (size_t i = 0; i < earlier.size(); i++) {
+        joined.push_back(earlier.at(i));
+    }
+    for (size_t i = n_instructions; i < messages.size(); i++) {
+        joined.push_back(messages.at(i));
+    }
+    return joined;
 }
 
 // A message may leave out its type, as OpenAI's clients do; upstream wants it of the model's own.
@@ -213,6 +283,7 @@ void response_draft::translate(json & body) {
     move_format(body);
     choose_tools(body);
     body.erase("previous_response_id");
+    body.erase("conversation");
 }
 
 //

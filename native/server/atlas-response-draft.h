@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 struct server_task_result_cmpl_final;
 
@@ -25,6 +26,9 @@ class response_draft {
   public:
     // body: the request's. Throws atlas::error 400, which names the field.
     response_draft(const common_json & body, const response_defaults & defaults);
+
+    // The id of the conversation that a request names, whose session it is; empty: none. Throws atlas::error 400.
+    static std::string conversation_of(const common_json & body);
 
     const std::string id; // of the response, "resp_…"
 
@@ -60,14 +64,26 @@ class response_draft {
     // What came with the request, as items.
     const common_json & input_items() const { return input; }
 
+    // The ids of items that stand in the input by their names, as a JSON array; and the items themselves in their places.
+    common_json references() const;
+    void        put_referenced(const common_json & items);
+
     const std::string & previous() const { return previous_id; }
+
+    // Whether it is of a conversation; what that had, as messages; and these before those of the input, where there is
+    // something to answer. Throws atlas::error 400.
+    bool        is_of_conversation() const { return !conversation.empty(); }
+    void        set_earlier(common_json messages) { earlier = std::move(messages); }
+    common_json behind_earlier(const common_json & messages) const;
 
   private:
     common_json     echo; // fields of the response that the request settles
     common_json     input;
-    std::string     previous_id, model;
+    common_json     earlier;
+    std::string     previous_id, conversation, model;
     response_events events;
     int64_t         created_at;
+    bool            has_instructions   = false;
     bool            is_stored          = false;
     bool            is_cut_off         = false; // at max_output_tokens, or at the end of the context
     size_t          n_reasoning_tokens = 0;

@@ -7,9 +7,11 @@
 #include "atlas-response-draft.h"
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
+#include "atlas-tenant.hpp"
 #include "server-common.h"
 #include "server-http.h"
 
+#include <string>
 #include <utility>
 
 static bool is_to_be_kept(const atlas::request & request, const json & body) {
@@ -24,6 +26,16 @@ static void put_before(json & body, const json & earlier, const json & input) {
     body["input"] = joined;
 }
 
+static void go_on_from_conversation(atlas::request & request, atlas::response_draft & draft) {
+    const atlas::phase_timer timer(&request, atlas::request_phase::history);
+    const auto known = atlas_active()->recorded_conversation(request.session, safe_json_to_str(draft.references()));
+    draft.set_earlier(json::parse(known.messages));
+    draft.put_referenced(json::parse(known.referenced));
+    if (!known.degraded.empty()) {
+        request.degrade(known.degraded);
+    }
+}
+
 void atlas_begin_response(const server_http_req & req, common_json & body) {
     if (!body.is_object()) {
         return; // upstream says what is wrong with it
@@ -32,11 +44,25 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     auto   draft         = std::make_shared<atlas::response_draft>(body, atlas_state().response_defaults);
     request.keeps_answer = is_to_be_kept(request, body);
     draft->set_stored(request.keeps_answer);
-    if (!draft->previous().empty()) {
+    std::string first = draft->id;
+    if (draft->is_of_conversation()) {
+        atlas_active()->gate().lock_session(request, req.should_stop);
+        go_on_from_conversation(request, *draft);
+        body["input"] = draft->input_items();
+    } else if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const auto               earlier = atlas_active()->earlier_responses(request.tenant, draft->previous());
-        put_before(body, json::parse(earlier.items), draft->input_items());
-        atlas_set_answered(request, earlier.answers);
+        const auto               known =
+            atlas_active()->items_of_response(request.tenant, draft->previous(), safe_json_to_str(draft->references()));
+        draft->put_referenced(json::parse(known.referenced));
+        put_before(body, json::parse(known.items), draft->input_items());
+        atlas_set_answered(request, known.answers);
+        first = known.first;
+    } else if (!draft->references().empty()) {
+        throw atlas::validation_error("input", "item_reference names an item of what the request goes on from: give "
+                                                "'conversation' or 'previous_response_id'");
+    }
+    if (request.keeps_answer && request.session.empty()) {
+        request.session = atlas::tenants::qualified(request.tenant, first); // so that its KV stays, and goes, with what was said
     }
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
@@ -58,15 +84,22 @@ static void keep(atlas::request & request, json & response) {
 
     json kept = response;
     kept.erase("atlas"); // it is of the request, which has ended when somebody asks for the response
+    std::string problem;
     try {
-        atlas_active()->keep_response(request.tenant, safe_json_to_str(request.response->input_items()),
-                                      safe_json_to_str(kept), atlas_exact_answer_of(request));
+        const std::string session = request.response->is_of_conversation() ? request.session : "";
+        problem                   = atlas_active()->keep_response(
+            request.tenant, session, safe_json_to_str(request.response->input_items()), safe_json_to_str(kept),
+            atlas_exact_answer_of(request));
     } catch (const atlas::error & error) {
         response["store"] = false;
-        request.degrade(std::string("the response was not kept: ") + error.what());
-        if (request.has_atlas_object()) {
-            response["atlas"] = json::parse(request.answer());
-        }
+        problem           = std::string("the response was not kept: ") + error.what();
+    }
+    if (problem.empty()) {
+        return;
+    }
+    request.degrade(problem);
+    if (request.has_atlas_object()) {
+        response["atlas"] = json::parse(request.answer());
     }
 }
 
@@ -76,7 +109,7 @@ void atlas_keep_response(atlas::request & request, common_json & answer) {
     }
     request.response->number_events(answer);
     json * final = atlas::response_draft::final_in(answer);
-    if (final != nullptr && json_value(*final, "store", false)) {
+    if (final != nullptr && (json_value(*final, "store", false) || request.response->is_of_conversation())) {
         keep(request, *final);
     }
 }

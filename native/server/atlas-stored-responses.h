@@ -12,8 +12,9 @@ namespace atlas {
 class request;
 }
 
-// body: a request's on /v1/responses. Puts what the response it goes on from was about before its input, and has the rest of
-// it be what upstream takes. Throws atlas::error: 400, 404 where there is no such response, 503.
+// body: a request's on /v1/responses. Puts what the response it goes on from was about before its input, or reads the conversation
+// that it names, once earlier requests on that have ended; has the rest of it be what upstream takes. Throws atlas::error: 400,
+// 404 where there is no such response or conversation, 429, 503.
 void atlas_begin_response(const server_http_req & req, common_json & body);
 
 // Adds to an answer, or to the events of a piece of one, what upstream leaves out. Before plugins see it. Does nothing for

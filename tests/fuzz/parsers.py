@@ -68,14 +68,16 @@ def rows(data: bytes) -> None:
     _, database = _database()
     lines = [line for line, _ in zip(cycle(data.split(b"\n")), range(6), strict=False)]
     with suppress(_UndoneError), database.write("test") as connection:
-        connection.execute("INSERT INTO sessions VALUES ('sound', 1, 1.0, 0, 1.0)")
+        connection.execute("INSERT INTO sessions VALUES ('sound', 1, 1.0, 0, 1.0, NULL)")
         connection.execute("INSERT INTO chains VALUES ('sound', 'root', 1.0, zeroblob(32))")
         # IGNORE: SQLite stores a NaN as NULL, which no file can hold in these columns.
         connection.execute(
             "INSERT OR IGNORE INTO messages VALUES ('sound', 0, 1, ?, NULL)", (_value(lines[0]),)
         )
         damaged = [lines[0], *map(_value, lines[1:])]
-        connection.execute("INSERT OR IGNORE INTO sessions VALUES (CAST(? AS TEXT), ?, ?, ?, ?)", damaged[:5])
+        connection.execute(
+            "INSERT OR IGNORE INTO sessions VALUES (CAST(? AS TEXT), ?, ?, ?, ?, NULL)", damaged[:5]
+        )
         connection.execute("INSERT OR IGNORE INTO chains VALUES ('sound', ?, ?, ?)", damaged[-3:])
         stored = SessionStore(database).page()
         assert "sound" in [one.session_id for one in stored]

@@ -16,6 +16,8 @@ from tests.server.harness import Server
 
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
+    "DELETE /v1/conversations/{conversation_id}",
+    "DELETE /v1/conversations/{conversation_id}/items/{item_id}",
     "DELETE /v1/responses/{response_id}",
     "GET /v1/atlas/config",
     "GET /v1/atlas/dashboard",
@@ -26,6 +28,9 @@ OURS = [
     "GET /v1/atlas/plugins",
     "GET /v1/atlas/requests",
     "GET /v1/atlas/status",
+    "GET /v1/conversations/{conversation_id}",
+    "GET /v1/conversations/{conversation_id}/items",
+    "GET /v1/conversations/{conversation_id}/items/{item_id}",
     "GET /v1/responses/{response_id}",
     "GET /v1/responses/{response_id}/input_items",
     "POST /v1/atlas/config",
@@ -38,11 +43,14 @@ OURS = [
     "POST /v1/atlas/memory/unpin",
     "POST /v1/atlas/plugins/reload",
     "POST /v1/atlas/plugins/{name}/enable",
+    "POST /v1/conversations",
+    "POST /v1/conversations/{conversation_id}",
+    "POST /v1/conversations/{conversation_id}/items",
 ]
 COMPLETIONS = [path for path in BODIES if path in ("/completion", "/v1/completions") or "/v1/" in path]
 
-# What the description does not say: the names and limits of settings, and what a cursor looks like.
-SAYS_LESS = ("POST /v1/atlas/config", "POST /v1/atlas/memory/list")
+# What the description does not say: names and limits of settings, what a cursor looks like, kinds of items.
+SAYS_LESS = ("POST /v1/atlas/config", "POST /v1/atlas/memory/list", "POST /v1/conversations")
 
 BOUNDED = settings(
     max_examples=50,

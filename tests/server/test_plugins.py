@@ -180,6 +180,7 @@ class TestLoading:
             "debug": "active",
             "tracing": "active",
             "memory": "disabled",
+            "conversations": "active",
             "responses": "active",
             "eviction": "active",
             "kv_events": "active",

@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from tests.server.conftest import StartServer
-from tests.server.conversations import ASK_NAME, kill_and_start, memory_options
+from tests.server.conversations import ASK_NAME, flush, kill_and_start, memory_options, memory_status
 from tests.server.harness import Server, stream_events
 from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
 
@@ -149,6 +149,24 @@ class TestAskedFor:
                 client.responses.retrieve(name)
         assert name in problem_of(keeping.client.delete(f"{ROUTE}/{name}"), 404)
 
+    def test_its_kv_goes_with_the_last_of_a_conversation(
+        self, start_server: StartServer, tmp_path: Path
+    ) -> None:
+        server = start_server(memory_options(tmp_path))
+        first = ask(server, NAME)
+        second = ask(server, ASK_NAME, previous_response_id=first["id"])
+        other = ask(server, f"{NAME} And you?")
+        flush(server)
+        session = {"context_id": first["id"]}
+        assert server.post("/v1/atlas/memory/load", session).json()["data"]["session"]["tokens"] > 0
+        held = memory_status(server)["disk"]["bytes"]
+        assert server.client.delete(f"{ROUTE}/{first['id']}").status_code == 200
+        assert memory_status(server)["disk"]["bytes"] == held
+        assert server.client.delete(f"{ROUTE}/{second['id']}").status_code == 200
+        problem_of(server.post("/v1/atlas/memory/load", session), 404)
+        server.wait_until(lambda: memory_status(server)["disk"]["bytes"] < held)
+        assert server.get(f"{ROUTE}/{other['id']}").status_code == 200
+
     def test_not_kept_where_it_is_not_wanted(self, keeping: Server) -> None:
         given = ask(keeping, NAME, store=False)
         assert given["store"] is False
@@ -156,7 +174,6 @@ class TestAskedFor:
 
     def test_what_is_not_done_is_refused(self, keeping: Server) -> None:
         for field, value in {
-            "conversation": "conv_1",
             "include": ["message.output_text.logprobs"],
             "truncation": "most",
             "prompt": {"id": "pmpt_1"},

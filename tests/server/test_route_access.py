@@ -1,7 +1,8 @@
 """docs/security.md says which route gives what to whom: each row is asked for from the outside."""
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -19,8 +20,10 @@ MEMORY = "/v1/atlas/memory"
 
 OURS, OTHERS = "of-ours", "of-others"
 RESPONSE_ROUTE = "/v1/responses"
-RESPONSES: dict[str, str] = {}
-"""By role: one that is kept. What deletes it comes last in the table."""
+CONVERSATION_ROUTE = "/v1/conversations"
+NAMES: dict[str, dict[str, str]] = {}
+"""By role: what paths name of what is kept. What deletes it comes last in the table."""
+NO_NAMES = defaultdict(lambda: "none", name="status")
 SHARED, KEY_FILE = "shared-by-all", "key-of-the-disk"
 """Parts of paths that the server with several keys is started with."""
 BODIES: dict[str, Any] = {
@@ -30,6 +33,9 @@ BODIES: dict[str, Any] = {
     f"{MEMORY}/delete": {"context_id": f"{OURS}-to-delete"},
     f"{MEMORY}/pin": {"session_id": OURS},
     f"{MEMORY}/unpin": {"session_id": OURS},
+    CONVERSATION_ROUTE: {},
+    f"{CONVERSATION_ROUTE}/{{conversation_id}}": {"metadata": {"of": OURS}},
+    f"{CONVERSATION_ROUTE}/{{conversation_id}}/items": {"items": [{"role": "user", "content": OURS}]},
 }
 
 
@@ -66,9 +72,7 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         }
         for role, caller in found.items():
             keep(caller, OURS)
-            RESPONSES[role] = caller.post(RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1}).json()[
-                "id"
-            ]
+            NAMES[role] = names_of(caller)
             caller.post(f"{MEMORY}/save", {"context_id": f"{OURS}-to-delete", "state": {}})
         keep(with_key(of_many, BEN), OTHERS)
         yield found
@@ -81,11 +85,23 @@ def keep(caller: Server, name: str) -> None:
     assert caller.post(f"{MEMORY}/save", {"context_id": name, "state": {"word": f"word-{name}"}}).is_success
 
 
-def ask(caller: Server, operation: str, response_id: str = "resp_none") -> httpx.Response:
+def names_of(caller: Server) -> dict[str, str]:
+    """Of a response and of a conversation with an item, which are made."""
+    body = {"input": OURS, "max_output_tokens": 1}
+    item = {"type": "message", "id": "msg_1", "role": "user", "content": OURS}
+    return {
+        "name": "status",
+        "response_id": caller.post(RESPONSE_ROUTE, body).json()["id"],
+        "conversation_id": caller.post(CONVERSATION_ROUTE, {"items": [item]}).json()["id"],
+        "item_id": item["id"],
+    }
+
+
+def ask(caller: Server, operation: str, names: Mapping[str, str] = NO_NAMES) -> httpx.Response:
     """The answer to a valid request; of what has no end, its beginning."""
     method, path = operation.split()
     body = BODIES.get(path, {}) if method == "POST" else None
-    path = path.format(name="status", response_id=response_id)
+    path = path.format_map(names)
     with caller.client.stream(method, path, json=body) as answer:
         if "event-stream" not in answer.headers.get("content-type", ""):
             answer.read()
@@ -98,7 +114,7 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
         f"{method.upper()} {path}"
         for path, methods in paths.items()
         for method in methods
-        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/"))
+        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/", CONVERSATION_ROUTE))
     ]
     assert sorted(TABLE) == sorted(ours)
     answered_in_cpp = {value for name, value in vars(facts).items() if name.startswith("ROUTE_")}
@@ -109,7 +125,7 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_row(callers: dict[str, Server], operation: str, role: str) -> None:
     promised = TABLE[operation][role]
-    answer = ask(callers[role], operation, RESPONSES[role])
+    answer = ask(callers[role], operation, NAMES[role])
     if promised == "403":
         assert answer.status_code == 403
         error = answer.json()["error"]

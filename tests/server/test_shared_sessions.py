@@ -16,6 +16,8 @@ from tests.server.conformance import data_of, operate
 from tests.server.conftest import StartServer
 from tests.server.conversations import ASK_CITY, ASK_NAME, GREEDY, ONE_THREAD, Message, filler
 from tests.server.harness import Server
+from tests.server.test_conversations_api import ROOT as CONVERSATIONS
+from tests.server.test_conversations_api import items, respond, text_of
 from tests.server.test_shared_stores import secret  # noqa: F401 (a fixture)
 from tests.stores import S3_KEYS, RespServer, SeaweedS3, Store, valkey_server
 from tests.tiers.driver import tier_of
@@ -310,3 +312,21 @@ def test_turns_at_random_servers(start_sharing: StartSharing, redis: RespServer)
         assert all(first["role"] != second["role"] for first, second in pairwise(messages))
     for server in servers:
         assert listed(server) == sessions
+
+
+def test_conversations_of_openais_api(start_sharing: StartSharing, tmp_path: Path) -> None:
+    place = tmp_path / "mount"
+    place.mkdir()
+    a, b = (start_sharing(name, f"file://{place}") for name in "ab")
+    made = a.post(CONVERSATIONS, {"items": [user(NAME)], "metadata": {"topic": "names"}}).json()
+    path = f"{CONVERSATIONS}/{made['id']}"
+    assert b.get(path).json() == made
+    assert text_of(respond(b, made["id"], ASK_NAME)) == "Your name is Nora."
+    first, *rest = items(a, made["id"])
+    assert [item["role"] for item in rest] == ["user", "assistant"]
+    assert a.client.delete(f"{path}/items/{first['id']}").status_code == 200
+    assert items(b, made["id"]) == rest
+    assert b.get(path).json() == made
+    assert not [file for file in place.rglob("*") if file.is_file() and NAME.encode() in file.read_bytes()]
+    assert b.client.delete(path).status_code == 200
+    assert a.get(path).status_code == 404

@@ -12,6 +12,8 @@ import pytest
 
 from atlas_plugin import Response, ServerError, facts
 from atlas_plugin.memory import keeper as keeping
+from atlas_plugin.storage.conversation_rows import ConversationRows
+from atlas_plugin.storage.conversations import ConversationStore
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.memory_records import Session
 from atlas_plugin.storage.sessions import SessionStore
@@ -272,6 +274,24 @@ class TestExpiry:
         assert sorted(host.live_sessions) == ["new"]
         eventually(lambda: sorted(rows(directory)) == ["new"])
 
+    def test_conversations_of_clients_live_as_long_as_responses(
+        self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
+    ) -> None:
+        database = Database(directory)
+        ConversationStore(database).append("said", [{"role": "user"}], 1000)
+        for name in ("made", "old"):
+            ConversationRows(database).put(name, b"{}")
+        with database.write("test") as connection:
+            for name, age in (("said", 1001), ("made", 1001), ("old", 5001)):
+                connection.execute(
+                    "UPDATE sessions SET last_used = last_used - ? WHERE session_id = ?", (age, name)
+                )
+        database.close()
+        host = new_host(session_ttl_s=1000.0, response_ttl_s=5000.0)
+        start(host)
+        eventually(lambda: sorted(rows(directory)) == ["made"])
+        assert sorted(host.live_sessions) == ["made"]
+
     def test_a_damaged_row_holds_up_nothing(
         self, new_host: NewHost, directory: Path, start: Start, eventually: Eventually
     ) -> None:
@@ -282,7 +302,7 @@ class TestExpiry:
         application.stop()
         database = Database(directory)
         with database.write("test") as connection:
-            damaged = "INSERT INTO sessions VALUES (CAST(? AS TEXT), ?, ?, 0, 1.0)"
+            damaged = "INSERT INTO sessions VALUES (CAST(? AS TEXT), ?, ?, 0, 1.0, NULL)"
             connection.execute(damaged, (b"\xff", 1, 1.0))
             connection.execute(damaged, (b"tokens", "many", time.time()))
             damaged = "INSERT OR REPLACE INTO chains VALUES ('young', ?, 'late', ?)"

@@ -1,5 +1,5 @@
-// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}. Touches nothing but the clock;
-// any thread.
+// The one error format of ATLAS: {"error": {"code", "message", "type", "timestamp"}}, and "param" where clients of OpenAI's
+// API look for it. Touches nothing but the clock; any thread.
 #pragma once
 
 #include <stdexcept>
@@ -20,6 +20,7 @@ struct error : std::runtime_error {
     int code;
     int retry_after_s; // seconds after which trying again may help, as the client is told; 0: it is told nothing
     http_headers headers; // further ones of the answer
+    std::string  param; // the part of the request that is wrong, as "atlas.memory_layers"; empty: none alone
 };
 
 // 400 in the form "Validation error in field 'atlas.memory_layers': value must be between 1 and 10".
@@ -29,6 +30,6 @@ error validation_error(const std::string & field, const std::string & problem);
 const char * error_type(int code);
 
 // The JSON text of an error answer, with the present time as its timestamp (Unix seconds).
-std::string error_body(int code, const std::string & message);
+std::string error_body(int code, const std::string & message, const std::string & param = "");
 
 } // namespace atlas

@@ -43,15 +43,21 @@ inline bool is_response_path(const std::string & path) {
     return is_below(path, "/v1/responses") && path != "/v1/responses/input_tokens";
 }
 
-// Whether it is ATLAS's own: /v1/atlas or below, or of a response that is kept.
+// Whether it is that of conversations, or of what belongs to one.
+inline bool is_conversation_path(const std::string & path) {
+    return path == "/v1/conversations" || is_below(path, "/v1/conversations");
+}
+
+// Whether it is ATLAS's own: /v1/atlas or below, or of what clients may come back to.
 inline bool is_atlas_path(const std::string & path) {
-    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path);
+    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path) ||
+           is_conversation_path(path);
 }
 
 // An error answer in the one error format (atlas-error.hpp).
 http_response error_response(int status, const std::string & message);
 
-// The same, with Retry-After where the error has it.
-http_response error_response(const error & error);
+// The same, with Retry-After where the error has it; names_param: and with the part of the request that is wrong.
+http_response error_response(const error & error, bool names_param = false);
 
 } // namespace atlas

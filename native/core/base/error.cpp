@@ -10,7 +10,9 @@
 namespace atlas {
 
 error validation_error(const std::string & field, const std::string & problem) {
-    return error(400, "Validation error in field '" + field + "': " + problem);
+    error refused(400, "Validation error in field '" + field + "': " + problem);
+    refused.param = field;
+    return refused;
 }
 
 const char * error_type(int code) {
@@ -23,14 +25,17 @@ const char * error_type(int code) {
 #undef ATLAS_ERROR_TYPE
 }
 
-std::string error_body(int code, const std::string & message) {
-    const nlohmann::ordered_json body = {{"error",
-                                          {
-                                              {"code", code},
-                                              {"message", message},
-                                              {"type", error_type(code)},
-                                              {"timestamp", (int64_t) std::time(nullptr)},
-                                          }}};
+std::string error_body(int code, const std::string & message, const std::string & param) {
+    nlohmann::ordered_json body = {{"error",
+                                    {
+                                        {"code", code},
+                                        {"message", message},
+                                        {"type", error_type(code)},
+                                        {"timestamp", (int64_t) std::time(nullptr)},
+                                    }}};
+    if (!param.empty()) {
+        body["error"]["param"] = param;
+    }
     return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -41,9 +46,11 @@ http_response error_response(int status, const std::string & message) {
     return response;
 }
 
-http_response error_response(const error & error) {
-    http_response response = error_response(error.code, error.what());
-    response.headers       = error.headers;
+http_response error_response(const error & error, bool names_param) {
+    http_response response;
+    response.status  = error.code;
+    response.body    = error_body(error.code, error.what(), names_param ? error.param : "");
+    response.headers = error.headers;
     if (error.retry_after_s > 0) {
         response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
     }

@@ -53,11 +53,11 @@ class request_admission {
     // Throws atlas::error 503 after close().
     std::unique_ptr<request> begin(completion_head head);
 
-    // Sets what the `atlas` object says (JSON text; empty: there is none), and the session. conversation_id: header
-    // X-Conversation-Id, the session where atlas.session_id is not given. cache_key: the body's prompt_cache_key, which names it
-    // where neither is; nothing that is said is recorded for that. Throws atlas::error 400.
-    static void set_options(request & request, const std::string & atlas, const std::string & conversation_id,
-                            const std::string & cache_key);
+    // Sets what the `atlas` object says (JSON text; empty: there is none), and the session: the conversation that the body
+    // names, else atlas.session_id, else header X-Conversation-Id, else the body's prompt_cache_key, for which nothing that is said
+    // is recorded; each empty where it is not given. Throws atlas::error 400.
+    static void set_options(request & request, const std::string & atlas, const std::string & header,
+                            const std::string & conversation, const std::string & cache_key);
 
     // Throws atlas::error 429 when the key or the session is over its rate.
     void check_rates(const request & request);

@@ -93,15 +93,22 @@ std::unique_ptr<request> request_admission::begin(completion_head head) {
     return begun; // and one that is refused from here on is recorded and logged, too
 }
 
-void request_admission::set_options(request & request, const std::string & atlas, const std::string & conversation_id,
-                                    const std::string & cache_key) {
+void request_admission::set_options(request & request, const std::string & atlas, const std::string & header,
+                                    const std::string & conversation, const std::string & cache_key) {
     const phase_timer timer(&request, request_phase::parse);
     if (request.meter && !atlas.empty()) {
         request.meter->set_atlas_object();
     }
     auto options = atlas.empty() ? request_options() : parse_request_options(atlas);
-    if (!options.session_id && !conversation_id.empty()) {
-        options.session_id = session_of(conversation_id);
+    if (!conversation.empty()) {
+        if (options.session_id && *options.session_id != conversation) {
+            throw validation_error("atlas.session_id", "'conversation' names the session '" + conversation +
+                                                           "': leave this out, or give the same");
+        }
+        options.session_id = conversation;
+    }
+    if (!options.session_id && !header.empty()) {
+        options.session_id = session_of(header);
     }
     if (options.history == history_keeper::server && !options.session_id) {
         throw validation_error("atlas.history", "\"server\" needs a session: give atlas.session_id too");

@@ -82,8 +82,9 @@ class runtime {
     bool records_clients() const { return keeps_conversations() && config()->record_conversations; }
 
     struct recorded {
-        std::string messages; // a JSON array
-        std::string degraded; // why other servers may have more; empty: they have not
+        std::string messages;   // a JSON array
+        std::string degraded;   // why other servers may have more; empty: they have not
+        std::string referenced; // a JSON array: the items that were asked for
     };
 
     // The messages that a session recorded; and those that are to be put behind them, durable on return, which returns why
@@ -92,20 +93,27 @@ class runtime {
     recorded    recorded_messages(const std::string & session);
     std::string record_messages(const std::string & session, const std::string & messages);
 
+    // The same of a conversation, and those of its items that references (a JSON array of ids) names. 404 where there is none.
+    recorded recorded_conversation(const std::string & session, const std::string & references);
+
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
 
-    struct earlier {
-        std::string items; // a JSON array
+    struct response_items {
+        std::string items; // a JSON array: of the response and of all that it goes on from, oldest first
+        std::string referenced;
         std::string answers; // those that are known token by token, as exact_answers_of() takes them
+        std::string first; // the name of the oldest
     };
 
-    // What a response that is kept, and all that it goes on from, were asked and answered, oldest first; and a response that
-    // is to be kept, durable on return, with the items of its request and its exact_answer, as JSON, or null. Throw
-    // atlas::error, 404 where there is none. Any thread but the loop's: they enter Python.
-    earlier earlier_responses(const std::string & tenant, const std::string & id);
-    void    keep_response(const std::string & tenant, const std::string & input, const std::string & response,
-                          const std::string & exact);
+    // What a response that is kept was about; and a response that is to be kept, with the items of its request and its
+    // exact_answer (JSON, or null), and put behind the conversation that session names (empty: none): durable on return, which
+    // returns why it is not in the conversation, or other servers do not have it. Throw atlas::error, 404 where there is none. Any
+    // thread but the loop's: they enter Python.
+    response_items items_of_response(const std::string & tenant, const std::string & id,
+                                     const std::string & references);
+    std::string    keep_response(const std::string & tenant, const std::string & session, const std::string & input,
+                                 const std::string & response, const std::string & exact);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

@@ -31,7 +31,7 @@ static std::string degraded_of(const json & answer) {
 runtime::recorded runtime::recorded_messages(const std::string & session) {
     check_kept("\"history\": \"server\" needs a place for conversations: ");
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return {answer.at("messages").dump(), degraded_of(answer)};
+    return {answer.at("messages").dump(), degraded_of(answer), ""};
 }
 
 std::string runtime::record_messages(const std::string & session, const std::string & messages) {
@@ -39,17 +39,30 @@ std::string runtime::record_messages(const std::string & session, const std::str
                                                                            ",\"messages\":" + messages + "}")));
 }
 
-runtime::earlier runtime::earlier_responses(const std::string & tenant, const std::string & id) {
-    check_kept("'previous_response_id' needs a place for responses: ");
-    const json asked  = {{"tenant", tenant}, {"response_id", id}};
-    const json answer = json::parse(embedded.perform(ATLAS_CALL_RESPONSE_ITEMS, asked.dump()));
-    return {answer.at("items").dump(), answer.at("answers").dump()};
+runtime::recorded runtime::recorded_conversation(const std::string & session, const std::string & references) {
+    check_kept("'conversation' needs a place for conversations: ");
+    const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, "{\"session_id\":" + json(session).dump() +
+                                                                             ",\"references\":" + references + "}"));
+    return {answer.at("messages").dump(), degraded_of(answer), answer.at("referenced").dump()};
 }
 
-void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response,
-                            const std::string & exact) {
-    embedded.perform(ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input +
-                                                   ",\"response\":" + response + ",\"exact\":" + exact + "}");
+runtime::response_items runtime::items_of_response(const std::string & tenant, const std::string & id,
+                                                   const std::string & references) {
+    check_kept("'previous_response_id' needs a place for responses: ");
+    const json answer = json::parse(embedded.perform(
+        ATLAS_CALL_RESPONSE_ITEMS, "{\"tenant\":" + json(tenant).dump() + ",\"response_id\":" + json(id).dump() +
+                                       ",\"references\":" + references + "}"));
+    return {answer.at("items").dump(), answer.at("referenced").dump(), answer.at("answers").dump(),
+            answer.at("first").get<std::string>()};
+}
+
+std::string runtime::keep_response(const std::string & tenant, const std::string & session, const std::string & input,
+                                   const std::string & response, const std::string & exact) {
+    const json name = session.empty() ? json() : json(session);
+    return degraded_of(json::parse(embedded.perform(
+        ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"session_id\":" + name.dump() +
+                                      ",\"input\":" + input + ",\"response\":" + response +
+                                      ",\"exact\":" + exact + "}")));
 }
 
 } // namespace atlas
