@@ -8,6 +8,7 @@ BUILTIN = [
     "tracing",
     "memory",
     "responses",
+    "stored_completions",
     "eviction",
     "kv_events",
     "metrics",

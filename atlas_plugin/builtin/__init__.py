@@ -14,6 +14,7 @@ from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.requests import RequestsPlugin
 from atlas_plugin.builtin.responses import ResponsesPlugin
 from atlas_plugin.builtin.status import StatusPlugin
+from atlas_plugin.builtin.stored_completions import StoredCompletionsPlugin
 from atlas_plugin.builtin.tracing import TracingPlugin
 from atlas_plugin.host.services import Services
 
@@ -30,6 +31,7 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         "tracing": TracingPlugin(),
         "memory": memory,
         "responses": ResponsesPlugin(services, memory),
+        "stored_completions": StoredCompletionsPlugin(services, memory),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),
         "metrics": MetricsPlugin(services),

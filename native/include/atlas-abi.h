@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 10
+#define ATLAS_ABI_VERSION 11
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -163,6 +163,8 @@ extern "C" {
  * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...]}: what the response and those that it goes
  *   on from were asked and answered, oldest first.
  * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response"}: keeps a response of /v1/responses with the items of its
+ *   request; durable when it returns. Answers {}.
+ * KEEP_COMPLETION: argument: {"tenant", "messages": [message, ...], "completion"}: keeps a chat completion with the messages of its
  *   request; durable when it returns. Answers {}. */
 #define ATLAS_CALL_HISTORY        1
 #define ATLAS_CALL_RECORD         2
@@ -170,6 +172,7 @@ extern "C" {
 #define ATLAS_CALL_SYNC           4
 #define ATLAS_CALL_RESPONSE_ITEMS 5
 #define ATLAS_CALL_KEEP_RESPONSE  6
+#define ATLAS_CALL_KEEP_COMPLETION 7
 
 /* Where a plugin has a say in a request, and what `body` of atlas_hook_work is then. What changes it has the same form.
  *

@@ -12,7 +12,9 @@
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
+#include "atlas-stored-completions.h"
 #include "atlas-stored-responses.h"
+#include "atlas-strict-schemas.h"
 #include "server-common.h"
 #include "server-http.h"
 #include "server-stream.h"
@@ -23,6 +25,7 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -50,7 +53,20 @@ static std::unique_ptr<server_http_res> invalid_request(const char * problem, co
     return res;
 }
 
-std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req) {
+static bool ends_with(const std::string & text, const std::string & end) {
+    return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// Whether what went wrong with a request went wrong where its body was read: nothing has been computed yet.
+static bool is_of_body(const server_http_req & req) {
+    if (req.atlas) {
+        return !req.atlas->is_admitted;
+    }
+    return atlas_active() && (ends_with(req.path, "/count_tokens") || ends_with(req.path, "/input_tokens") ||
+                              ends_with(req.path, "/apply-template"));
+}
+
+static std::unique_ptr<server_http_res> answer_of(const atlas_handler & handler, const server_http_req & req) {
     try {
         return handler(req);
     } catch (const atlas::error & error) {
@@ -59,15 +75,28 @@ std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const
         return atlas_server_response(std::move(by_plugin.answer));
     } catch (const common_json_error & error) {
         return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
+    } catch (const std::system_error &) {
+        throw; // the machine's
     } catch (const std::runtime_error & error) {
-        // upstream answers 500 where a request has an image, and the model no eyes
-        if (std::string(error.what()).find("input is not supported") == std::string::npos) {
+        // upstream answers 500 where a body is not what the route takes, or has an image for a model without eyes
+        if (!is_of_body(req)) {
             throw;
         }
         return invalid_request("", error);
     } catch (const std::out_of_range & error) {
         return invalid_request("The request names a token or an entry that does not exist: ", error);
+    } catch (const std::invalid_argument & error) {
+        if (!atlas_wants_error(req)) {
+            throw;
+        }
+        return invalid_request("", error);
     }
+}
+
+std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req) {
+    auto response = answer_of(handler, req);
+    atlas_complete_error(req, *response);
+    return response;
 }
 
 // Empty when there is none.
@@ -134,6 +163,10 @@ common_json atlas_parse_body(const server_http_req & req) {
         body.erase("atlas");
     }
     const auto route = atlas::route_of(req.path);
+    atlas_begin_strict(req, body);
+    if (route == atlas::request_route::chat) {
+        atlas_begin_completion(*req.atlas, body);
+    }
     if (route == atlas::request_route::responses) {
         atlas_begin_response(req, body);
     }
@@ -177,6 +210,7 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
     size_t max_posted = 0;
     atlas_check_parameters(data);
     if (req.atlas) {
+        req.atlas->is_admitted = true;
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->session_lock) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
         }
@@ -233,6 +267,12 @@ static void note_final(atlas::request & request, const server_task_result_cmpl_f
         if (request.response) {
             request.response->end(result);
         }
+        if (request.completion) {
+            request.completion->end(result);
+        }
+        if (request.strict) {
+            request.strict->end(result);
+        }
     }
     if (is_last) {
         atlas_record_history(request);
@@ -287,6 +327,14 @@ static void note_result(atlas::request & request, const server_task_result & res
     (*target)["atlas"] = json::parse(request.answer());
 }
 
+// Adds what its API promises and upstream leaves out, before plugins see it.
+static void complete(atlas::request & request, json & out) {
+    atlas_complete_response(request, out);
+    if (request.strict) {
+        request.strict->complete(out);
+    }
+}
+
 void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_task_result & result, common_json & out,
                      bool is_last) {
     atlas::request * request = to.get();
@@ -297,9 +345,10 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (out.is_null() && request->has_atlas_object()) {
         out = json::array(); // a later sequence begins: nothing for the client, who would get the event "null"
     }
-    atlas_complete_response(*request, out);
+    complete(*request, out);
     atlas_ask_on_stream_chunk(*request, out, is_last);
     atlas_keep_response(*request, out);
+    atlas_keep_chunks(*request, out, is_last);
 }
 
 // What upstream is about to make of the answers to one request.
@@ -322,7 +371,7 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
     const bool is_merged = type == TASK_RESPONSE_TYPE_OAI_CHAT || type == TASK_RESPONSE_TYPE_OAI_CMPL;
     for (size_t i = 0; i < results.size(); i++) {
         note_result(*request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
-        atlas_complete_response(*request, out[i]);
+        complete(*request, out[i]);
     }
     if (request->hooks && request->hooks->has(atlas::hook::response)) {
         json answer = as_sent(out, is_merged);
@@ -331,4 +380,11 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
         out.push_back(std::move(answer));
     }
     atlas_keep_response(*request, out.at(0));
+    if (request->completion) {
+        json answer = as_sent(out, is_merged);
+        atlas_keep_completion(*request, answer);
+        if (answer.contains("atlas")) {
+            out.at(0)["atlas"] = answer.at("atlas");
+        }
+    }
 }

@@ -16,6 +16,7 @@ from tests.server.harness import Server
 
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
+    "DELETE /v1/chat/completions/{completion_id}",
     "DELETE /v1/responses/{response_id}",
     "GET /v1/atlas/config",
     "GET /v1/atlas/dashboard",
@@ -26,6 +27,9 @@ OURS = [
     "GET /v1/atlas/plugins",
     "GET /v1/atlas/requests",
     "GET /v1/atlas/status",
+    "GET /v1/chat/completions",
+    "GET /v1/chat/completions/{completion_id}",
+    "GET /v1/chat/completions/{completion_id}/messages",
     "GET /v1/responses/{response_id}",
     "GET /v1/responses/{response_id}/input_items",
     "POST /v1/atlas/config",
@@ -38,6 +42,7 @@ OURS = [
     "POST /v1/atlas/memory/unpin",
     "POST /v1/atlas/plugins/reload",
     "POST /v1/atlas/plugins/{name}/enable",
+    "POST /v1/chat/completions/{completion_id}",
 ]
 COMPLETIONS = [path for path in BODIES if path in ("/completion", "/v1/completions") or "/v1/" in path]
 

@@ -181,6 +181,7 @@ class TestLoading:
             "tracing": "active",
             "memory": "disabled",
             "responses": "active",
+            "stored_completions": "active",
             "eviction": "active",
             "kv_events": "active",
             "metrics": "active",

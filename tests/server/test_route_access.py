@@ -21,6 +21,9 @@ OURS, OTHERS = "of-ours", "of-others"
 RESPONSE_ROUTE = "/v1/responses"
 RESPONSES: dict[str, str] = {}
 """By role: one that is kept. What deletes it comes last in the table."""
+COMPLETION_ROUTE = "/v1/chat/completions"
+COMPLETIONS: dict[str, str] = {}
+"""The same of chat completions."""
 SHARED, KEY_FILE = "shared-by-all", "key-of-the-disk"
 """Parts of paths that the server with several keys is started with."""
 BODIES: dict[str, Any] = {
@@ -30,6 +33,7 @@ BODIES: dict[str, Any] = {
     f"{MEMORY}/delete": {"context_id": f"{OURS}-to-delete"},
     f"{MEMORY}/pin": {"session_id": OURS},
     f"{MEMORY}/unpin": {"session_id": OURS},
+    f"{COMPLETION_ROUTE}/{{completion_id}}": {"metadata": {}},
 }
 
 
@@ -66,12 +70,23 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         }
         for role, caller in found.items():
             keep(caller, OURS)
-            RESPONSES[role] = caller.post(RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1}).json()[
-                "id"
-            ]
+            RESPONSES[role] = kept(caller, RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1})
+            COMPLETIONS[role] = kept(caller, COMPLETION_ROUTE, {**asked(OURS), "store": True})
             caller.post(f"{MEMORY}/save", {"context_id": f"{OURS}-to-delete", "state": {}})
         keep(with_key(of_many, BEN), OTHERS)
+        kept(with_key(of_many, BEN), COMPLETION_ROUTE, {**asked(OTHERS), "store": True})
         yield found
+
+
+def asked(text: str) -> dict[str, Any]:
+    """The body of a chat completion."""
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+
+
+def kept(caller: Server, route: str, body: dict[str, Any]) -> str:
+    """The id of what was answered and kept."""
+    name: str = caller.post(route, body).json()["id"]
+    return name
 
 
 def keep(caller: Server, name: str) -> None:
@@ -81,11 +96,12 @@ def keep(caller: Server, name: str) -> None:
     assert caller.post(f"{MEMORY}/save", {"context_id": name, "state": {"word": f"word-{name}"}}).is_success
 
 
-def ask(caller: Server, operation: str, response_id: str = "resp_none") -> httpx.Response:
+def ask(caller: Server, operation: str, role: str = "") -> httpx.Response:
     """The answer to a valid request; of what has no end, its beginning."""
     method, path = operation.split()
     body = BODIES.get(path, {}) if method == "POST" else None
-    path = path.format(name="status", response_id=response_id)
+    names = {"response_id": RESPONSES.get(role, "resp_none"), "completion_id": COMPLETIONS.get(role, "none")}
+    path = path.format(name="status", **names)
     with caller.client.stream(method, path, json=body) as answer:
         if "event-stream" not in answer.headers.get("content-type", ""):
             answer.read()
@@ -98,7 +114,8 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
         f"{method.upper()} {path}"
         for path, methods in paths.items()
         for method in methods
-        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/"))
+        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/", f"{COMPLETION_ROUTE}/"))
+        or (path, method) == (COMPLETION_ROUTE, "get")
     ]
     assert sorted(TABLE) == sorted(ours)
     answered_in_cpp = {value for name, value in vars(facts).items() if name.startswith("ROUTE_")}
@@ -109,7 +126,7 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_row(callers: dict[str, Server], operation: str, role: str) -> None:
     promised = TABLE[operation][role]
-    answer = ask(callers[role], operation, RESPONSES[role])
+    answer = ask(callers[role], operation, role)
     if promised == "403":
         assert answer.status_code == 403
         error = answer.json()["error"]

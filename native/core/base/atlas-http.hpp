@@ -43,9 +43,21 @@ inline bool is_response_path(const std::string & path) {
     return is_below(path, "/v1/responses") && path != "/v1/responses/input_tokens";
 }
 
-// Whether it is ATLAS's own: /v1/atlas or below, or of a response that is kept.
+// The same of a chat completion.
+inline bool is_completion_path(const std::string & path) {
+    return is_below(path, "/v1/chat/completions") && path != "/v1/chat/completions/input_tokens" &&
+           path != "/v1/chat/completions/control";
+}
+
+// Whether it is ATLAS's own: /v1/atlas or below, or of a response or a chat completion that is kept.
 inline bool is_atlas_path(const std::string & path) {
-    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path);
+    return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path) ||
+           is_completion_path(path);
+}
+
+// Whether ATLAS answers a request: to a path of its own, or for the list of chat completions that are kept.
+inline bool is_for_atlas(const std::string & method, const std::string & path) {
+    return is_atlas_path(path) || (method == "GET" && path == "/v1/chat/completions");
 }
 
 // An error answer in the one error format (atlas-error.hpp).

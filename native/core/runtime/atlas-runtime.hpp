@@ -95,11 +95,17 @@ class runtime {
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
 
+    // Why neither these are kept nor chat completions, for clients and the log; empty: they are. Any thread.
+    std::string why_not_stored() const;
+
     // The items of a response that is kept and of all that it goes on from, oldest first, as a JSON array; and a response that
     // is to be kept, durable on return, with the items of its request. Throw atlas::error, 404 where there is none. Any thread
     // but the loop's: they enter Python.
     std::string items_of_response(const std::string & tenant, const std::string & id);
     void        keep_response(const std::string & tenant, const std::string & input, const std::string & response);
+
+    // The same for a chat completion, with the messages of its request as a JSON array.
+    void keep_completion(const std::string & tenant, const std::string & messages, const std::string & completion);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

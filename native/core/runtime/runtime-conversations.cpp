@@ -14,12 +14,19 @@ using json = nlohmann::json;
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
+static std::string or_python(const std::string & off) {
+    return off.empty() ? "Python, which keeps them, is not running" : off;
+}
+
 // Throws atlas::error 503 where there is no such place.
 void runtime::check_kept(const std::string & wanted) const {
     if (!keeps_conversations()) {
-        const std::string off = saving_off(*config());
-        throw error(503, wanted + (off.empty() ? "Python, which keeps them, is not running" : off));
+        throw error(503, wanted + or_python(saving_off(*config())));
     }
+}
+
+std::string runtime::why_not_stored() const {
+    return keeps_responses() ? "" : or_python(storing_off(*config()));
 }
 
 // What an answer of Python's says of "degraded".
@@ -49,6 +56,12 @@ std::string runtime::items_of_response(const std::string & tenant, const std::st
 void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response) {
     embedded.perform(ATLAS_CALL_KEEP_RESPONSE,
                      "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input + ",\"response\":" + response + "}");
+}
+
+void runtime::keep_completion(const std::string & tenant, const std::string & messages,
+                              const std::string & completion) {
+    embedded.perform(ATLAS_CALL_KEEP_COMPLETION, "{\"tenant\":" + json(tenant).dump() + ",\"messages\":" + messages +
+                                                     ",\"completion\":" + completion + "}");
 }
 
 } // namespace atlas
