@@ -21,20 +21,20 @@ ROUTE = "/v1/chat/completions"
 MESSAGES: Any = [{"role": "user", "content": "My name is Nora. What is my name?"}]
 FIELDS: dict[str, Any] = {"messages": MESSAGES, "model": "any", "temperature": 0, "seed": 1, "max_tokens": 8}
 
+CALLING = {**CALL, "tool_choice": "required"}
+
 PLUGIN = """
 from atlas_plugin import Modify, hookimpl
 
 
-def redacted(choice):
-    for part in (choice.get("message"), choice.get("delta")):
-        if part and part.get("content"):
-            part["content"] = part["content"].replace("Nora", "N.")
+def redacted(part):
+    return {**part, "content": "N."} if part.get("content") else part
 
 
 @hookimpl
 def on_response(request, answer):
     for choice in answer["choices"]:
-        redacted(choice)
+        choice["message"] = redacted(choice["message"])
     return Modify(answer)
 
 
@@ -43,7 +43,7 @@ def on_stream_chunk(request, chunk):
     events = list(chunk.events)
     for event in events:
         for choice in event["choices"]:
-            redacted(choice)
+            choice["delta"] = redacted(choice["delta"])
     return Modify(events)
 """
 
@@ -119,9 +119,9 @@ class TestKept:
         answer = ask(keeping, atlas={}, user="ada", top_p=0.5)
         found = kept(keeping, answer)
         assert answer["atlas"]["degraded"] is False
-        assert {
-            key: found[key] for key in ("object", "id", "created", "model", "usage")
-        } | answer.keys() <= found
+        for key in ("object", "id", "created", "model"):
+            assert found[key] == answer[key]
+        assert found["usage"]["total_tokens"] == answer["usage"]["total_tokens"]
         expected = {
             "temperature": 0,
             "top_p": 0.5,
@@ -140,7 +140,7 @@ class TestKept:
             {"n": 2, "temperature": 1},
             {"logprobs": True, "top_logprobs": 2},
             {"stop": ["Nora"]},
-            CALL,
+            CALLING,
         ],
         ids=["text", "choices", "logprobs", "stop", "call"],
     )
@@ -152,8 +152,14 @@ class TestKept:
         for one in found:
             one.pop("request_id")
             one["usage"].pop("prompt_tokens_details")  # the second finds the first one's prompt
+        for choices in zip(found[0]["choices"], found[1]["choices"], strict=True):
+            # streams have no probabilities of the token that ends them
+            n = len((choices[1]["logprobs"] or {"content": []})["content"])
+            assert n > 0 or "logprobs" not in fields
+            if n > 0:
+                choices[0]["logprobs"]["content"] = choices[0]["logprobs"]["content"][:n]
         assert normalised(found[0]) == normalised(found[1])
-        assert found[1]["choices"][0]["message"].get("tool_calls") or fields is not CALL
+        assert found[1]["choices"][0]["message"].get("tool_calls") or fields is not CALLING
         if "n" not in fields:
             assert (
                 found[0]["choices"][0]["message"] | whole["choices"][0]["message"]
@@ -267,9 +273,7 @@ def test_what_plugins_redacted_stays_redacted(start_server: StartServer, tmp_pat
     )
     for stream in (False, True):
         answer = ask(server, stream=stream)
-        text = kept(server, answer)["choices"][0]["message"]["content"]
-        assert "N." in text
-        assert "Nora" not in text
+        assert set(kept(server, answer)["choices"][0]["message"]["content"]) == set("N.")
 
 
 def test_encrypted(start_server: StartServer, tmp_path: Path) -> None:
