@@ -166,12 +166,12 @@ extern "C" {
  *   request; durable when it returns. Answers {}.
  * KEEP_COMPLETION: argument: {"tenant", "messages": [message, ...], "completion"}: keeps a chat completion with the messages of its
  *   request; durable when it returns. Answers {}. */
-#define ATLAS_CALL_HISTORY        1
-#define ATLAS_CALL_RECORD         2
-#define ATLAS_CALL_STACKS         3
-#define ATLAS_CALL_SYNC           4
-#define ATLAS_CALL_RESPONSE_ITEMS 5
-#define ATLAS_CALL_KEEP_RESPONSE  6
+#define ATLAS_CALL_HISTORY         1
+#define ATLAS_CALL_RECORD          2
+#define ATLAS_CALL_STACKS          3
+#define ATLAS_CALL_SYNC            4
+#define ATLAS_CALL_RESPONSE_ITEMS  5
+#define ATLAS_CALL_KEEP_RESPONSE   6
 #define ATLAS_CALL_KEEP_COMPLETION 7
 
 /* Where a plugin has a say in a request, and what `body` of atlas_hook_work is then. What changes it has the same form.

@@ -25,7 +25,6 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -39,64 +38,6 @@ std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && f
     }
     res->next = std::move(from.next);
     return res;
-}
-
-// In upstream's format. Without ATLAS, upstream's answer.
-static std::unique_ptr<server_http_res> invalid_request(const char * problem, const std::exception & error) {
-    const bool is_ours = atlas_active() != nullptr;
-    const json data = is_ours ? format_error_response(std::string(problem) + error.what(), ERROR_TYPE_INVALID_REQUEST)
-                              : format_error_response(error.what(), ERROR_TYPE_SERVER);
-
-    auto res    = std::make_unique<server_http_res>();
-    res->status = json_value(data, "code", 500);
-    res->data   = safe_json_to_str({{"error", data}});
-    return res;
-}
-
-static bool ends_with(const std::string & text, const std::string & end) {
-    return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
-// Whether what went wrong with a request went wrong where its body was read: nothing has been computed yet.
-static bool is_of_body(const server_http_req & req) {
-    if (req.atlas) {
-        return !req.atlas->is_admitted;
-    }
-    return atlas_active() && (ends_with(req.path, "/count_tokens") || ends_with(req.path, "/input_tokens") ||
-                              ends_with(req.path, "/apply-template"));
-}
-
-static std::unique_ptr<server_http_res> answer_of(const atlas_handler & handler, const server_http_req & req) {
-    try {
-        return handler(req);
-    } catch (const atlas::error & error) {
-        return atlas_server_response(atlas::error_response(error));
-    } catch (atlas_answered & by_plugin) {
-        return atlas_server_response(std::move(by_plugin.answer));
-    } catch (const common_json_error & error) {
-        return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
-    } catch (const std::system_error &) {
-        throw; // the machine's
-    } catch (const std::runtime_error & error) {
-        // upstream answers 500 where a body is not what the route takes, or has an image for a model without eyes
-        if (!is_of_body(req)) {
-            throw;
-        }
-        return invalid_request("", error);
-    } catch (const std::out_of_range & error) {
-        return invalid_request("The request names a token or an entry that does not exist: ", error);
-    } catch (const std::invalid_argument & error) {
-        if (!atlas_wants_error(req)) {
-            throw;
-        }
-        return invalid_request("", error);
-    }
-}
-
-std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req) {
-    auto response = answer_of(handler, req);
-    atlas_complete_error(req, *response);
-    return response;
 }
 
 // Empty when there is none.
@@ -137,6 +78,13 @@ static void set_options(const server_http_req & req, const json & body) {
 
 static bool is_streamed(const json & body) { return body.is_object() && json_value(body, "stream", false); }
 
+// Of /v1/messages: upstream answers as if nothing had been said.
+static void check_messages(const json & body) {
+    if (body.is_object() && body.contains("messages") && !body.at("messages").is_array()) {
+        throw atlas::validation_error("messages", "value must be an array");
+    }
+}
+
 common_json atlas_parse_body(const server_http_req & req) {
     auto & active = atlas_active();
     if (!active) {
@@ -163,6 +111,9 @@ common_json atlas_parse_body(const server_http_req & req) {
         body.erase("atlas");
     }
     const auto route = atlas::route_of(req.path);
+    if (route == atlas::request_route::messages) {
+        check_messages(body);
+    }
     atlas_begin_strict(req, body);
     if (route == atlas::request_route::chat) {
         atlas_begin_completion(*req.atlas, body);

@@ -196,8 +196,7 @@ void atlas_begin_completion(atlas::request & request, const json & body) {
     if (!body.is_object() || !body.contains("store") || body.at("store") != true) {
         return;
     }
-    auto draft =
-        std::make_shared<atlas::completion_draft>(body, atlas_state().response_defaults, request.request_id);
+    auto draft = std::make_shared<atlas::completion_draft>(body, atlas_state().response_defaults, request.request_id);
     const std::string off =
         request.is_plugins ? "requests of plugins leave no trace" : atlas_active()->why_not_stored();
     if (off.empty()) {

@@ -204,8 +204,9 @@ static bool is_given(const json & body, const char * field) {
 
 static void require(const json & body, const char * field, const char * kind, bool is_right) {
     if (!is_right) {
-        throw atlas::validation_error(field, std::string(is_given(body, field) ? "value must be " : "it is missing: it must be ") +
-                                                 kind + ", as the server has --atlas-strict-schemas");
+        throw atlas::validation_error(
+            field, std::string(is_given(body, field) ? "value must be " : "it is missing: it must be ") + kind +
+                       ", as the server has --atlas-strict-schemas");
     }
 }
 
@@ -287,7 +288,7 @@ void atlas_begin_strict(const server_http_req & req, json & body) {
 static json param_of(const std::string & message) {
     static constexpr std::string_view BEFORE = "Validation error in field '";
 
-    const size_t end = message.find('\'', BEFORE.size());
+    const size_t end      = message.find('\'', BEFORE.size());
     const bool   is_named = message.compare(0, BEFORE.size(), BEFORE) == 0 && end != std::string::npos;
     return is_named ? json(message.substr(BEFORE.size(), end - BEFORE.size())) : json();
 }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.conversations import ONE_THREAD
 from tests.server.harness import Server, stream_events
-from tests.server.test_openai_sdk import CALL, NAMED, PARAMETERS, TEMPLATE, TOOL
+from tests.server.test_openai_sdk import CALL, NAMED, OPENING_BRACE, PARAMETERS, TEMPLATE, TOOL
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 SAID: Any = [{"role": "user", "content": "My name is Ada. What is my name?"}]
@@ -20,10 +20,7 @@ BODIES: dict[str, dict[str, Any]] = {
     RESPONSES: {"model": "any", "input": "Hi", "max_output_tokens": 2},
 }
 CLAUDE_TOOL = {"name": "weather", "input_schema": PARAMETERS}
-CALLS = {
-    CHAT: {**CALL, "tool_choice": "required"},
-    MESSAGES: {**BODIES[MESSAGES], "max_tokens": 64, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}},
-}
+CLAUDE_CALL = {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 64}
 
 # What the schemas require, by the kind of the object. A name with a dot is that of a part.
 CHAT_MESSAGE = {"role", "content", "refusal", "annotations"}
@@ -75,13 +72,23 @@ DELTA_USAGE = {
 }
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("strict")
+def serve(directory: Path, *more: str) -> Server:
     template = directory / "template.jinja"
     template.write_text(TEMPLATE, encoding="utf-8")
-    options: list[str | Path] = [*ONE_THREAD, "--atlas-strict-schemas", "--chat-template-file", template]
-    with Server(options, directory=directory) as running:
+    options = [*ONE_THREAD, "--atlas-strict-schemas", "--chat-template-file", template, *more]
+    return Server(options, directory=directory)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("strict")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One whose model begins a call, as requests on /v1/messages cannot have it do."""
+    with serve(tmp_path_factory.mktemp("calling"), "--logit-bias", f"{OPENING_BRACE}+100") as running:
         yield running
 
 
@@ -99,7 +106,9 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 class TestChat:
-    @pytest.mark.parametrize("fields", [{}, {"n": 2}, CALLS[CHAT]], ids=["text", "choices", "call"])
+    @pytest.mark.parametrize(
+        "fields", [{}, {"n": 2}, {**CALL, "tool_choice": "required"}], ids=["text", "choices", "call"]
+    )
     def test_whole(self, strict: Server, fields: dict[str, Any]) -> None:
         answer = ask(strict, CHAT, **fields)
         assert answer["service_tier"] == "default"
@@ -129,32 +138,38 @@ class TestChat:
 
 
 class TestMessages:
-    @pytest.mark.parametrize("fields", [{}, CALLS[MESSAGES]], ids=["text", "call"])
-    def test_whole(self, strict: Server, fields: dict[str, Any]) -> None:
-        answer = ask(strict, MESSAGES, **fields)
-        assert answer.keys() >= MESSAGE
-        assert answer["usage"].keys() >= MESSAGE_USAGE
-        assert answer["content"]
-        assert all(block.keys() == BLOCKS[block["type"]] for block in answer["content"])
+    def test_whole(self, strict: Server) -> None:
+        check_message(ask(strict, MESSAGES), ["text"])
 
-    @pytest.mark.parametrize("fields", [{}, CALLS[MESSAGES]], ids=["text", "call"])
-    def test_streamed(self, strict: Server, fields: dict[str, Any]) -> None:
-        events = ask(strict, MESSAGES, **fields, stream=True)
-        whole = ask(strict, MESSAGES, **fields)
-        by_type = {event["type"]: event for event in events}
-        assert by_type["message_start"]["message"].keys() >= MESSAGE
-        assert by_type["message_start"]["message"]["usage"].keys() >= MESSAGE_USAGE
-        begun = [event["content_block"] for event in events if event["type"] == "content_block_start"]
-        assert [block.keys() for block in begun] == [BLOCKS[block["type"]] for block in whole["content"]]
-        end = by_type["message_delta"]
-        assert (end["delta"].keys(), end["usage"].keys()) == (DELTA, DELTA_USAGE)
-        for key in ("output_tokens", "cache_creation_input_tokens"):
-            assert end["usage"][key] == whole["usage"][key]
-        n_prompt = [
-            usage["input_tokens"] + usage["cache_read_input_tokens"]
-            for usage in (end["usage"], whole["usage"])
-        ]
-        assert n_prompt[0] == n_prompt[1]
+    def test_call(self, calling: Server) -> None:
+        check_message(ask(calling, MESSAGES, **CLAUDE_CALL), ["tool_use"])
+
+    def test_streamed(self, strict: Server) -> None:
+        check_stream(ask(strict, MESSAGES, stream=True), ask(strict, MESSAGES))
+
+    def test_streamed_call(self, calling: Server) -> None:
+        events = ask(calling, MESSAGES, **CLAUDE_CALL, stream=True)
+        check_stream(events, ask(calling, MESSAGES, **CLAUDE_CALL))
+
+
+def check_message(answer: dict[str, Any], kinds: list[str]) -> None:
+    assert answer.keys() >= MESSAGE
+    assert answer["usage"].keys() >= MESSAGE_USAGE
+    assert [block["type"] for block in answer["content"]] == kinds
+    assert all(block.keys() == BLOCKS[block["type"]] for block in answer["content"])
+
+
+def check_stream(events: list[dict[str, Any]], whole: dict[str, Any]) -> None:
+    by_type = {event["type"]: event for event in events}
+    assert by_type["message_start"]["message"].keys() >= MESSAGE
+    assert by_type["message_start"]["message"]["usage"].keys() >= MESSAGE_USAGE
+    begun = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+    assert [block.keys() for block in begun] == [BLOCKS[block["type"]] for block in whole["content"]]
+    end = by_type["message_delta"]
+    assert (end["delta"].keys(), end["usage"].keys()) == (DELTA, DELTA_USAGE)
+    usages = (end["usage"], whole["usage"])
+    assert len({usage["output_tokens"] for usage in usages}) == 1
+    assert len({usage["input_tokens"] + usage["cache_read_input_tokens"] for usage in usages}) == 1
 
 
 class TestRequests:
@@ -184,7 +199,7 @@ class TestRequests:
 
     def test_a_tool_that_is_chosen_is_called(self, strict: Server) -> None:
         other = {"type": "function", "function": {"name": "another", "parameters": {"type": "object"}}}
-        fields = {"tools": [other, TOOL], "tool_choice": NAMED, "max_tokens": 64}
+        fields = {**CALL, "tools": [other, TOOL], "tool_choice": NAMED}
         [choice] = ask(strict, CHAT, **fields)["choices"]
         assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["weather"]
         allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}}

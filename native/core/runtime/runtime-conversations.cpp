@@ -25,9 +25,7 @@ void runtime::check_kept(const std::string & wanted) const {
     }
 }
 
-std::string runtime::why_not_stored() const {
-    return keeps_responses() ? "" : or_python(storing_off(*config()));
-}
+std::string runtime::why_not_stored() const { return keeps_responses() ? "" : or_python(storing_off(*config())); }
 
 // What an answer of Python's says of "degraded".
 static std::string degraded_of(const json & answer) {
