@@ -75,7 +75,13 @@ DELTA_USAGE = {
 def serve(directory: Path, *more: str) -> Server:
     template = directory / "template.jinja"
     template.write_text(TEMPLATE, encoding="utf-8")
-    options = [*ONE_THREAD, "--atlas-strict-schemas", "--chat-template-file", template, *more]
+    options: list[str | Path] = [
+        *ONE_THREAD,
+        "--atlas-strict-schemas",
+        "--chat-template-file",
+        template,
+        *more,
+    ]
     return Server(options, directory=directory)
 
 
