@@ -223,40 +223,56 @@ static void refuse_what_is_ignored(const json & body) {
     }
 }
 
+// Of a tool, or of a choice of one, in OpenAI's form or in Anthropic's; empty: it has none.
 static std::string name_of(const json & tool) {
-    const json function = tool.is_object() ? json_value(tool, "function", json()) : json();
-    return function.is_object() ? json_value(function, "name", std::string()) : "";
+    if (!tool.is_object()) {
+        return "";
+    }
+    const json function = json_value(tool, "function", json());
+    return json_value(function.is_object() ? function : tool, "name", std::string());
 }
 
-// Upstream takes no choice but a word: of the tools those that may be called are left.
-static void choose_tools(json & body) {
-    const json choice = json_value(body, "tool_choice", json());
-    if (!choice.is_object()) {
-        return;
-    }
-    const bool is_one  = json_value(choice, "type", std::string()) == "function";
-    const json allowed = is_one ? json() : json_value(choice, "allowed_tools", json());
-    if (!is_one && !allowed.is_object()) {
-        throw atlas::validation_error("tool_choice", "this server has functions only: give \"none\", \"auto\", "
-                                                     "\"required\", a function or allowed_tools");
-    }
-    const json wanted = is_one ? json::array({choice}) : json_value(allowed, "tools", json::array());
+// Upstream knows no choice of a tool: those that are not wanted are left out.
+static void leave_tools(json & body, const json & wanted) {
     const json given  = json_value(body, "tools", json::array());
     json       chosen = json::array();
     for (size_t i = 0; i < wanted.size(); i++) {
-        const size_t n_found = chosen.size();
+        const std::string name    = name_of(wanted.at(i));
+        const size_t      n_found = chosen.size();
         for (size_t k = 0; k < given.size(); k++) {
-            if (!name_of(wanted.at(i)).empty() && name_of(given.at(k)) == name_of(wanted.at(i))) {
+            if (!name.empty() && name_of(given.at(k)) == name) {
                 chosen.push_back(given.at(k));
             }
         }
         if (chosen.size() == n_found) {
-            throw atlas::validation_error("tool_choice",
-                                          "there is no tool '" + name_of(wanted.at(i)) + "' among tools");
+            throw atlas::validation_error("tool_choice", "there is no tool '" + name + "' among tools");
         }
     }
-    body["tools"]       = chosen;
-    body["tool_choice"] = is_one ? "required" : json_value(allowed, "mode", std::string("auto"));
+    body["tools"] = chosen;
+}
+
+static void choose_tools(json & body) {
+    const json        choice = json_value(body, "tool_choice", json());
+    const std::string type   = choice.is_object() ? json_value(choice, "type", std::string()) : "";
+    if (type == "tool") { // Anthropic's, which upstream takes for any
+        leave_tools(body, json::array({choice}));
+    } else if (type == "function") {
+        leave_tools(body, json::array({choice}));
+        body["tool_choice"] = "required";
+    } else if (type == "allowed_tools" && atlas::object_in(body.at("tool_choice"), "allowed_tools") != nullptr) {
+        const json & allowed = choice.at("allowed_tools");
+        leave_tools(body, json_value(allowed, "tools", json::array()));
+        body["tool_choice"] = json_value(allowed, "mode", std::string("auto"));
+    }
+}
+
+// Of a chat completion. Upstream takes what it does not know for "auto".
+static void check_choice(const json & body) {
+    const json choice = json_value(body, "tool_choice", json());
+    if (!choice.is_null() && !choice.is_string()) {
+        throw atlas::validation_error("tool_choice", "this server has functions only: give \"none\", \"auto\", "
+                                                     "\"required\", a function or allowed_tools");
+    }
 }
 
 void atlas_begin_strict(const server_http_req & req, json & body) {
@@ -270,12 +286,13 @@ void atlas_begin_strict(const server_http_req & req, json & body) {
     }
     require(body, "messages", "an array of messages",
             body.contains("messages") && body.at("messages").is_array() && !body.at("messages").empty());
+    choose_tools(body);
     if (route == atlas::request_route::messages) {
         require(body, "max_tokens", "a whole number",
                 body.contains("max_tokens") && body.at("max_tokens").is_number_integer());
     } else {
         refuse_what_is_ignored(body);
-        choose_tools(body);
+        check_choice(body);
     }
     req.atlas->strict = std::make_shared<atlas::strict_answer>(body);
 }

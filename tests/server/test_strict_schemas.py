@@ -215,6 +215,16 @@ class TestRequests:
         error = error_of(strict.post(CHAT, {**BODIES[CHAT], **fields, "tool_choice": missing}), 400)
         assert "'none'" in error["message"]
 
+    def test_a_tool_that_is_chosen_of_messages(self, calling: Server) -> None:
+        fields = {**CLAUDE_CALL, "tools": [{"name": "another", "input_schema": {}}, CLAUDE_TOOL]}
+        chosen = {"type": "tool", "name": "weather"}
+        [block] = ask(calling, MESSAGES, **fields | {"tool_choice": chosen})["content"]
+        assert block["name"] == "weather"
+        answer = calling.post(
+            MESSAGES, {**BODIES[MESSAGES], **fields, "tool_choice": chosen | {"name": "none"}}
+        )
+        assert "'none'" in error_of(answer, 400)["message"]
+
     def test_errors_of_llama_server_are_complete(self, strict: Server) -> None:
         error = error_of(strict.post(CHAT, {**BODIES[CHAT], "messages": [{}]}), 400)
         assert error["param"] is None
