@@ -256,7 +256,7 @@ class TestNotKept:
             server.post("/v1/atlas/config", {"settings": {"store_responses": True}})
             ask(server)
             n = len(listed(server))
-            # SQLite finds another's lock on it for longer than it waits
+            # a disk that fails: no file can be made where the database was
             database = next(tmp_path.rglob("contexts.sqlite3"))
             database.rename(tmp_path / "away")
             database.mkdir()
