@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 10
+ABI_VERSION = 11
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -44,6 +44,7 @@ CALL_STACKS = 3
 CALL_SYNC = 4
 CALL_RESPONSE_ITEMS = 5
 CALL_KEEP_RESPONSE = 6
+CALL_KEEP_COMPLETION = 7
 HOOK_REQUEST = 0
 HOOK_PROMPT = 1
 HOOK_RESPONSE = 2
@@ -86,6 +87,9 @@ MAX_LAYER = 10
 ROUTE_STATUS = '/v1/atlas/status'
 ROUTE_METRICS = '/v1/atlas/metrics/prometheus'
 ROUTE_FLUSH = '/v1/atlas/memory/flush'
+MAX_METADATA = 16
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
 MAX_FLUSH_S = 3600
 TENANT_STATUS = ('initialized', 'context_pool_size', 'uptime_seconds', 'model', 'server_version', 'memory_persistence')
 
@@ -120,9 +124,10 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'session_ttl_s', 'type': 'float', 'flag': '--atlas-session-ttl', 'env': 'ATLAS_SESSION_TTL', 'default': 86400.0, 'reload': 'live', 'secret': False, 'help': 'seconds after its last use that a session is forgotten, and its KV given up like any other; 0: never', 'min': 0, 'max': 315360000},
     {'name': 'max_sessions', 'type': 'int', 'flag': '--atlas-max-sessions', 'env': 'ATLAS_MAX_SESSIONS', 'default': 10000, 'reload': 'live', 'secret': False, 'help': 'sessions kept; beyond it those idle longest end; 0: no limit', 'min': 0, 'max': 1000000},
     {'name': 'record_conversations', 'type': 'bool', 'flag': '--atlas-record-conversations', 'env': 'ATLAS_RECORD_CONVERSATIONS', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether the messages that clients send whole, as the web UI does, are kept with the session they name'},
-    {'name': 'store_responses', 'type': 'bool', 'flag': '--atlas-store-responses', 'env': 'ATLAS_STORE_RESPONSES', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether responses of /v1/responses are kept whose requests do not say "store": false'},
-    {'name': 'response_ttl_s', 'type': 'float', 'flag': '--atlas-response-ttl', 'env': 'ATLAS_RESPONSE_TTL', 'default': 2592000.0, 'reload': 'live', 'secret': False, 'help': 'seconds that a response is kept; 0: until it is deleted', 'min': 0, 'max': 315360000},
-    {'name': 'max_responses', 'type': 'int', 'flag': '--atlas-max-responses', 'env': 'ATLAS_MAX_RESPONSES', 'default': 100000, 'reload': 'live', 'secret': False, 'help': 'responses kept; beyond it the oldest are deleted; 0: no limit', 'min': 0, 'max': 100000000},
+    {'name': 'store_responses', 'type': 'bool', 'flag': '--atlas-store-responses', 'env': 'ATLAS_STORE_RESPONSES', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether responses of /v1/responses are kept whose requests do not say "store": false, and chat completions whose requests say "store": true'},
+    {'name': 'response_ttl_s', 'type': 'float', 'flag': '--atlas-response-ttl', 'env': 'ATLAS_RESPONSE_TTL', 'default': 2592000.0, 'reload': 'live', 'secret': False, 'help': 'seconds that a response, or a chat completion, is kept; 0: until it is deleted', 'min': 0, 'max': 315360000},
+    {'name': 'max_responses', 'type': 'int', 'flag': '--atlas-max-responses', 'env': 'ATLAS_MAX_RESPONSES', 'default': 100000, 'reload': 'live', 'secret': False, 'help': 'responses and chat completions kept; beyond it the oldest are deleted; 0: no limit', 'min': 0, 'max': 100000000},
+    {'name': 'strict_schemas', 'type': 'bool', 'flag': '--atlas-strict-schemas', 'env': 'ATLAS_STRICT_SCHEMAS', 'default': False, 'reload': 'live', 'secret': False, 'help': 'whether answers of /v1/chat/completions and /v1/messages have all fields that the schemas of OpenAI and Anthropic require, and requests have to, too'},
     {'name': 'normalize_prompts', 'type': 'bool', 'flag': '--atlas-normalize-prompts', 'env': 'ATLAS_NORMALIZE_PROMPTS', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether hashes in the billing line of Claude Code are made equal, and tool calls put as the model wrote them, to be reused'},
     {'name': 'block_tokens', 'type': 'int', 'flag': '--atlas-block-tokens', 'env': 'ATLAS_BLOCK_TOKENS', 'default': 256, 'reload': 'restart', 'secret': False, 'help': 'tokens in a block, the unit in which KV is kept; blocks of another size are not found', 'min': 16, 'max': 1024},
     {'name': 'max_state_bytes', 'type': 'int', 'flag': '--atlas-max-state-bytes', 'env': 'ATLAS_MAX_STATE_BYTES', 'default': 8388608, 'reload': 'live', 'secret': False, 'help': 'largest JSON state of one saved context, in bytes as serialised; a larger one is answered with 413', 'min': 1024, 'max': 1073741824},

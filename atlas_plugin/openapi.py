@@ -83,7 +83,7 @@ def describe(operations: Iterable[Operation], completion: Mapping[str, Any]) -> 
         item = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", one.path), {})
         item.setdefault(one.method.lower(), _operation(one, body, answer))
     for path in COMPLETIONS:
-        paths[path] = {"post": _completion()}
+        paths.setdefault(path, {})["post"] = _completion()
     return {
         "openapi": "3.1.0",
         "info": {

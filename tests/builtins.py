@@ -9,6 +9,7 @@ BUILTIN = [
     "memory",
     "conversations",
     "responses",
+    "stored_completions",
     "eviction",
     "kv_events",
     "metrics",

@@ -15,6 +15,7 @@ from atlas_plugin.builtin.plugins import PluginsPlugin
 from atlas_plugin.builtin.requests import RequestsPlugin
 from atlas_plugin.builtin.responses import ResponsesPlugin
 from atlas_plugin.builtin.status import StatusPlugin
+from atlas_plugin.builtin.stored_completions import StoredCompletionsPlugin
 from atlas_plugin.builtin.tracing import TracingPlugin
 from atlas_plugin.host.services import Services
 
@@ -32,6 +33,7 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         "memory": memory,
         "conversations": ConversationsPlugin(memory),
         "responses": ResponsesPlugin(services, memory),
+        "stored_completions": StoredCompletionsPlugin(services, memory),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),
         "metrics": MetricsPlugin(services),

@@ -17,6 +17,7 @@ from atlas_plugin.memory.tenants import full_name
 from atlas_plugin.metrics.families import Family, Sample
 from atlas_plugin.responses import items
 from atlas_plugin.routing import Routes
+from atlas_plugin.storage.completions import PREFIX as COMPLETION_PREFIX
 from atlas_plugin.storage.responses import ResponseStore
 
 log = logging.getLogger("atlas")
@@ -68,7 +69,7 @@ class ResponsesPlugin:
             Family(
                 "atlas_responses_pruned_total",
                 "counter",
-                "Responses that were deleted as too old, or as too many.",
+                "Responses and chat completions that were deleted as too old, or as too many.",
                 [Sample(value=self._pruned)],
             ),
         ]
@@ -90,9 +91,8 @@ class ResponsesPlugin:
         return ResponseStore(self._memory.database())
 
     def _answer_items(self, argument: Mapping[str, Any]) -> dict[str, Any]:
-        name = argument["response_id"]
         try:
-            chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
+            chain = self._store().chain(argument["tenant"], _checked(argument["response_id"]))
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
         if name := items.conversation_of(chain[0]):
@@ -158,4 +158,10 @@ class ResponsesPlugin:
 
 
 def _id_of(request: Request) -> str:
-    return request.path_params["response_id"][:_MAX_ID]
+    return _checked(request.path_params["response_id"])
+
+
+def _checked(name: str) -> str:
+    if name.startswith(COMPLETION_PREFIX):
+        raise NotFoundError(f"'{name[:_MAX_ID]}' is a chat completion, and no response")
+    return name[:_MAX_ID]

@@ -46,6 +46,7 @@ class ServerCall(IntEnum):
     SYNC = facts.CALL_SYNC
     RESPONSE_ITEMS = facts.CALL_RESPONSE_ITEMS
     KEEP_RESPONSE = facts.CALL_KEEP_RESPONSE
+    KEEP_COMPLETION = facts.CALL_KEEP_COMPLETION
 
 
 class Host(HostClient, Protocol):

@@ -60,21 +60,33 @@ def conversation(chain: Iterable[Kept]) -> list[Item]:
     return [item for kept in chain for item in (*kept.input, *output_of(kept))]
 
 
-def page(items: Sequence[Item], query: Mapping[str, str]) -> dict[str, Any]:
-    """The page of a list that a query asks for. Raises ValidationError, which names the parameter."""
-    order = query.get("order", "desc")
+def limit_of(query: Mapping[str, str]) -> int:
+    """How many a page of a list has at most. Raises ValidationError, which names the parameter."""
+    limit = query.get("limit", "20")
+    # More digits than these are too many for int() already.
+    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 9 and 1 <= int(limit) <= MAX_PAGE):
+        raise ValidationError(f"value must be between 1 and {MAX_PAGE}", "limit")
+    return int(limit)
+
+
+def is_descending(query: Mapping[str, str], default: str) -> bool:
+    """Whether the newest of a list comes first. Raises ValidationError, which names the parameter."""
+    order = query.get("order", default)
     if order not in ("asc", "desc"):
         raise ValidationError("value must be asc or desc", "order")
-    limit = query.get("limit", "20")
-    if not limit.isdecimal() or not 1 <= int(limit) <= MAX_PAGE:
-        raise ValidationError(f"value must be between 1 and {MAX_PAGE}", "limit")
-    ordered = list(items) if order == "asc" else list(reversed(items))
+    return order == "desc"
+
+
+def page(items: Sequence[Item], query: Mapping[str, str]) -> dict[str, Any]:
+    """The page of a list that a query asks for. Raises ValidationError, which names the parameter."""
+    limit = limit_of(query)
+    ordered = list(reversed(items)) if is_descending(query, "desc") else list(items)
     if after := query.get("after"):
         place = next((i for i, item in enumerate(ordered) if item.get("id") == after), None)
         if place is None:
             raise ValidationError(f"there is no item '{after[:128]}' in this list", "after")
         ordered = ordered[place + 1 :]
-    shown = ordered[: int(limit)]
+    shown = ordered[:limit]
     return whole_list(shown, has_more=len(ordered) > len(shown))
 
 

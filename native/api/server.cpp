@@ -137,7 +137,7 @@ struct AtlasServer::impl {
         request.path   = from.path;
         request.query  = from.query;
         request.body   = from.body;
-        if (!is_atlas_path(from.path)) {
+        if (!is_for_atlas(from.method, from.path)) {
             request.headers = from.headers;
             return running->handle(request, from.is_gone);
         }

@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 10
+#define ATLAS_ABI_VERSION 11
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -167,13 +167,16 @@ extern "C" {
  * KEEP_RESPONSE: argument: {"tenant", "session_id", "input": [item, ...], "response", "exact"}: keeps a response of /v1/responses
  *   with the items of its request, unless its `store` is false, and puts both behind the conversation that session_id names (null:
  *   none); durable when it returns. Answers {"degraded": text, or null}: why it is not there, or others do not have it yet. `exact`
- *   says how the model wrote the answer, as {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null. */
-#define ATLAS_CALL_HISTORY        1
-#define ATLAS_CALL_RECORD         2
-#define ATLAS_CALL_STACKS         3
-#define ATLAS_CALL_SYNC           4
-#define ATLAS_CALL_RESPONSE_ITEMS 5
-#define ATLAS_CALL_KEEP_RESPONSE  6
+ *   says how the model wrote the answer, as {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null.
+ * KEEP_COMPLETION: argument: {"tenant", "messages": [message, ...], "completion"}: keeps a chat completion with the messages of its
+ *   request; durable when it returns. Answers {}. */
+#define ATLAS_CALL_HISTORY         1
+#define ATLAS_CALL_RECORD          2
+#define ATLAS_CALL_STACKS          3
+#define ATLAS_CALL_SYNC            4
+#define ATLAS_CALL_RESPONSE_ITEMS  5
+#define ATLAS_CALL_KEEP_RESPONSE   6
+#define ATLAS_CALL_KEEP_COMPLETION 7
 
 /* Where a plugin has a say in a request, and what `body` of atlas_hook_work is then. What changes it has the same form.
  *

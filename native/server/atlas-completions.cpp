@@ -13,7 +13,9 @@
 #include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-slots.h"
+#include "atlas-stored-completions.h"
 #include "atlas-stored-responses.h"
+#include "atlas-strict-schemas.h"
 #include "server-common.h"
 #include "server-http.h"
 #include "server-stream.h"
@@ -37,42 +39,6 @@ std::unique_ptr<server_http_res> atlas_server_response(atlas::http_response && f
     }
     res->next = std::move(from.next);
     return res;
-}
-
-// In upstream's format. Without ATLAS, upstream's answer.
-static std::unique_ptr<server_http_res> invalid_request(const char * problem, const std::exception & error) {
-    const bool is_ours = atlas_active() != nullptr;
-    const json data = is_ours ? format_error_response(std::string(problem) + error.what(), ERROR_TYPE_INVALID_REQUEST)
-                              : format_error_response(error.what(), ERROR_TYPE_SERVER);
-
-    auto res    = std::make_unique<server_http_res>();
-    res->status = json_value(data, "code", 500);
-    res->data   = safe_json_to_str({{"error", data}});
-    return res;
-}
-
-std::unique_ptr<server_http_res> atlas_call(const atlas_handler & handler, const server_http_req & req) {
-    try {
-        return handler(req);
-    } catch (const atlas::error & error) {
-        atlas_is_error_of_handler() = true; // upstream would say of each 404 that there is no such route
-        // what is said of the `atlas` object is the same on all routes
-        const bool is_openais =
-            atlas::route_of(req.path) == atlas::request_route::responses && error.param.compare(0, 5, "atlas") != 0;
-        return atlas_server_response(atlas::error_response(error, is_openais));
-    } catch (atlas_answered & by_plugin) {
-        return atlas_server_response(std::move(by_plugin.answer));
-    } catch (const common_json_error & error) {
-        return invalid_request("The body is no JSON, or not of the kind that this route takes: ", error);
-    } catch (const std::runtime_error & error) {
-        // upstream answers 500 where a request has an image, and the model no eyes
-        if (std::string(error.what()).find("input is not supported") == std::string::npos) {
-            throw;
-        }
-        return invalid_request("", error);
-    } catch (const std::out_of_range & error) {
-        return invalid_request("The request names a token or an entry that does not exist: ", error);
-    }
 }
 
 // Empty when there is none.
@@ -117,6 +83,13 @@ static void set_options(const server_http_req & req, const json & body) {
 
 static bool is_streamed(const json & body) { return body.is_object() && json_value(body, "stream", false); }
 
+// Of /v1/messages: upstream answers as if nothing had been said.
+static void check_messages(const json & body) {
+    if (body.is_object() && body.contains("messages") && !body.at("messages").is_array()) {
+        throw atlas::validation_error("messages", "value must be an array");
+    }
+}
+
 common_json atlas_parse_body(const server_http_req & req) {
     auto & active = atlas_active();
     if (!active) {
@@ -143,6 +116,13 @@ common_json atlas_parse_body(const server_http_req & req) {
         body.erase("atlas");
     }
     const auto route = atlas::route_of(req.path);
+    if (route == atlas::request_route::messages) {
+        check_messages(body);
+    }
+    atlas_begin_strict(req, body);
+    if (route == atlas::request_route::chat) {
+        atlas_begin_completion(*req.atlas, body);
+    }
     if (route == atlas::request_route::responses) {
         atlas_begin_response(req, body);
     }
@@ -186,6 +166,7 @@ std::shared_ptr<atlas::request> atlas_admit(atlas_posting & posting, const serve
     size_t max_posted = 0;
     atlas_check_parameters(data);
     if (req.atlas) {
+        req.atlas->is_admitted = true;
         if (req.atlas->options().history == atlas::history_keeper::server && !req.atlas->session_lock) {
             throw atlas::validation_error("atlas.history", "\"server\" needs messages: this route takes a prompt");
         }
@@ -244,6 +225,12 @@ static void note_final(atlas::request & request, const server_task_result_cmpl_f
         if (request.response) {
             request.response->end(result);
         }
+        if (request.completion) {
+            request.completion->end(result);
+        }
+        if (request.strict) {
+            request.strict->end(result);
+        }
     }
     if (is_last) {
         atlas_record_history(request);
@@ -298,6 +285,14 @@ static void note_result(atlas::request & request, const server_task_result & res
     (*target)["atlas"] = json::parse(request.answer());
 }
 
+// Adds what its API promises and upstream leaves out, before plugins see it.
+static void complete(atlas::request & request, json & out) {
+    atlas_complete_response(request, out);
+    if (request.strict) {
+        request.strict->complete(out);
+    }
+}
+
 void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_task_result & result, common_json & out,
                      bool is_last) {
     atlas::request * request = to.get();
@@ -308,9 +303,10 @@ void atlas_on_result(const std::shared_ptr<atlas::request> & to, const server_ta
     if (out.is_null() && request->has_atlas_object()) {
         out = json::array(); // a later sequence begins: nothing for the client, who would get the event "null"
     }
-    atlas_complete_response(*request, out);
+    complete(*request, out);
     atlas_ask_on_stream_chunk(*request, out, is_last);
     atlas_keep_response(*request, out);
+    atlas_keep_chunks(*request, out, is_last);
 }
 
 // What upstream is about to make of the answers to one request.
@@ -333,7 +329,7 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
     const bool is_merged = type == TASK_RESPONSE_TYPE_OAI_CHAT || type == TASK_RESPONSE_TYPE_OAI_CMPL;
     for (size_t i = 0; i < results.size(); i++) {
         note_result(*request, *results[i], out[is_merged ? 0 : i], i + 1 == results.size());
-        atlas_complete_response(*request, out[i]);
+        complete(*request, out[i]);
     }
     if (request->hooks && request->hooks->has(atlas::hook::response)) {
         json answer = as_sent(out, is_merged);
@@ -342,4 +338,11 @@ void atlas_on_results(const std::shared_ptr<atlas::request> &                  r
         out.push_back(std::move(answer));
     }
     atlas_keep_response(*request, out.at(0));
+    if (request->completion) {
+        json answer = as_sent(out, is_merged);
+        atlas_keep_completion(*request, answer);
+        if (answer.contains("atlas")) {
+            out.at(0)["atlas"] = answer.at("atlas");
+        }
+    }
 }

@@ -258,6 +258,12 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
         ctx_http.post(conversations, handler("POST", post, true));
         ctx_http.del(conversations, handler("DELETE", nullptr, false));
     }
+    // Not the very path of upstream's POST: the first of a path stands for it on the route of Vertex AI.
+    ctx_http.get("/v1/chat/(completions)", handler("GET", get, false));
+    const std::string completions = "/v1/chat/completions/.*";
+    ctx_http.get(completions, handler("GET", get, false));
+    ctx_http.del(completions, handler("DELETE", nullptr, false));
+    ctx_http.post("/v1/chat/completions/chatcmpl-.*", handler("POST", post, true)); // below it upstream has others
 }
 
 bool atlas_is_public(const std::string & path) {

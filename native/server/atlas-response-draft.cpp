@@ -1,37 +1,42 @@
 #include "atlas-response-draft.h"
 
 #include "atlas-error.hpp"
+#include "atlas-facts.h"
 #include "atlas-request.hpp"
 #include "atlas-server-state.h"
 #include "common.h"
 #include "server-common.h"
 #include "server-task.h"
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
 namespace atlas {
 
-static const size_t MAX_METADATA     = 16; // pairs, with keys of 64 and values of 512 characters
-static const size_t MAX_METADATA_KEY = 64, MAX_METADATA_VALUE = 512;
-
 //
 // the request
 //
 
-static void check_metadata(const json & body) {
+static size_t count_characters(const std::string & text) {
+    return std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; });
+}
+
+void check_metadata(const json & body) {
     const json given = json_value(body, "metadata", json());
     if (given.is_null()) {
         return;
     }
-    bool is_right = given.is_object() && given.size() <= MAX_METADATA;
+    bool is_right = given.is_object() && given.size() <= ATLAS_MAX_METADATA;
     for (const auto & [key, value] : is_right ? given.items() : json::object().items()) {
-        is_right = is_right && key.size() <= MAX_METADATA_KEY && value.is_string() &&
-                   value.get<std::string>().size() <= MAX_METADATA_VALUE;
+        is_right = is_right && count_characters(key) <= ATLAS_MAX_METADATA_KEY && value.is_string() &&
+                   count_characters(value.get<std::string>()) <= ATLAS_MAX_METADATA_VALUE;
     }
     if (!is_right) {
-        throw validation_error("metadata",
-                               "value must be an object of up to 16 texts of up to 512 bytes, by names of up to 64");
+        throw validation_error("metadata", "value must be an object of up to " + std::to_string(ATLAS_MAX_METADATA) +
+                                               " texts of up to " + std::to_string(ATLAS_MAX_METADATA_VALUE) +
+                                               " characters, by names of up to " +
+                                               std::to_string(ATLAS_MAX_METADATA_KEY));
     }
 }
 
@@ -106,7 +111,7 @@ static json described(json tools) {
     return tools;
 }
 
-static json given_or(const json & body, const char * key, const json & otherwise) {
+json given_or(const json & body, const char * key, const json & otherwise) {
     return body.contains(key) && !body.at(key).is_null() ? body.at(key) : otherwise;
 }
 
@@ -290,8 +295,7 @@ void response_draft::translate(json & body) {
 // the answer
 //
 
-// Upstream does not count them apart; the text's own tokens are the nearest that there is.
-static size_t count_tokens(const std::string & text) {
+size_t count_tokens(const std::string & text) {
     const llama_vocab * vocab = atlas_state().vocab;
     return text.empty() || vocab == nullptr ? 0 : common_tokenize(vocab, text, false, true).size();
 }

@@ -22,6 +22,15 @@ struct response_defaults {
     double temperature = 1, top_p = 1, presence_penalty = 0, frequency_penalty = 0;
 };
 
+// Throws atlas::error 400 where a request's metadata are not what OpenAI's API takes.
+void check_metadata(const common_json & body);
+
+// What a request has there; otherwise where it has nothing, or null.
+common_json given_or(const common_json & body, const char * key, const common_json & otherwise);
+
+// Of a text of the answer. Upstream does not count tokens of reasoning apart: those of its text are the nearest that there is.
+size_t count_tokens(const std::string & text);
+
 class response_draft {
   public:
     // body: the request's. Throws atlas::error 400, which names the field.

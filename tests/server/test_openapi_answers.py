@@ -16,6 +16,7 @@ from tests.server.harness import Server
 
 DOCUMENT = "/v1/atlas/openapi.json"
 OURS = [
+    "DELETE /v1/chat/completions/{completion_id}",
     "DELETE /v1/conversations/{conversation_id}",
     "DELETE /v1/conversations/{conversation_id}/items/{item_id}",
     "DELETE /v1/responses/{response_id}",
@@ -28,6 +29,9 @@ OURS = [
     "GET /v1/atlas/plugins",
     "GET /v1/atlas/requests",
     "GET /v1/atlas/status",
+    "GET /v1/chat/completions",
+    "GET /v1/chat/completions/{completion_id}",
+    "GET /v1/chat/completions/{completion_id}/messages",
     "GET /v1/conversations/{conversation_id}",
     "GET /v1/conversations/{conversation_id}/items",
     "GET /v1/conversations/{conversation_id}/items/{item_id}",
@@ -43,6 +47,7 @@ OURS = [
     "POST /v1/atlas/memory/unpin",
     "POST /v1/atlas/plugins/reload",
     "POST /v1/atlas/plugins/{name}/enable",
+    "POST /v1/chat/completions/{completion_id}",
     "POST /v1/conversations",
     "POST /v1/conversations/{conversation_id}",
     "POST /v1/conversations/{conversation_id}/items",

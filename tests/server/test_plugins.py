@@ -182,6 +182,7 @@ class TestLoading:
             "memory": "disabled",
             "conversations": "active",
             "responses": "active",
+            "stored_completions": "active",
             "eviction": "active",
             "kv_events": "active",
             "metrics": "active",

@@ -21,6 +21,7 @@ MEMORY = "/v1/atlas/memory"
 OURS, OTHERS = "of-ours", "of-others"
 RESPONSE_ROUTE = "/v1/responses"
 CONVERSATION_ROUTE = "/v1/conversations"
+COMPLETION_ROUTE = "/v1/chat/completions"
 NAMES: dict[str, dict[str, str]] = {}
 """By role: what paths name of what is kept. What deletes it comes last in the table."""
 NO_NAMES = defaultdict(lambda: "none", name="status")
@@ -36,6 +37,7 @@ BODIES: dict[str, Any] = {
     CONVERSATION_ROUTE: {},
     f"{CONVERSATION_ROUTE}/{{conversation_id}}": {"metadata": {"of": OURS}},
     f"{CONVERSATION_ROUTE}/{{conversation_id}}/items": {"items": [{"role": "user", "content": OURS}]},
+    f"{COMPLETION_ROUTE}/{{completion_id}}": {"metadata": {}},
 }
 
 
@@ -75,7 +77,19 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
             NAMES[role] = names_of(caller)
             caller.post(f"{MEMORY}/save", {"context_id": f"{OURS}-to-delete", "state": {}})
         keep(with_key(of_many, BEN), OTHERS)
+        kept(with_key(of_many, BEN), COMPLETION_ROUTE, {**asked(OTHERS), "store": True})
         yield found
+
+
+def asked(text: str) -> dict[str, Any]:
+    """The body of a chat completion."""
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+
+
+def kept(caller: Server, route: str, body: dict[str, Any]) -> str:
+    """The id of what was answered and kept."""
+    name: str = caller.post(route, body).json()["id"]
+    return name
 
 
 def keep(caller: Server, name: str) -> None:
@@ -86,13 +100,13 @@ def keep(caller: Server, name: str) -> None:
 
 
 def names_of(caller: Server) -> dict[str, str]:
-    """Of a response and of a conversation with an item, which are made."""
-    body = {"input": OURS, "max_output_tokens": 1}
+    """Of a response, a chat completion and a conversation with an item, which are made."""
     item = {"type": "message", "id": "msg_1", "role": "user", "content": OURS}
     return {
         "name": "status",
-        "response_id": caller.post(RESPONSE_ROUTE, body).json()["id"],
-        "conversation_id": caller.post(CONVERSATION_ROUTE, {"items": [item]}).json()["id"],
+        "response_id": kept(caller, RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1}),
+        "completion_id": kept(caller, COMPLETION_ROUTE, {**asked(OURS), "store": True}),
+        "conversation_id": kept(caller, CONVERSATION_ROUTE, {"items": [item]}),
         "item_id": item["id"],
     }
 
@@ -114,7 +128,8 @@ def test_every_route_has_a_row(callers: dict[str, Server]) -> None:
         f"{method.upper()} {path}"
         for path, methods in paths.items()
         for method in methods
-        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/", CONVERSATION_ROUTE))
+        if path.startswith(("/v1/atlas/", f"{RESPONSE_ROUTE}/", CONVERSATION_ROUTE, f"{COMPLETION_ROUTE}/"))
+        or (path, method) == (COMPLETION_ROUTE, "get")
     ]
     assert sorted(TABLE) == sorted(ours)
     answered_in_cpp = {value for name, value in vars(facts).items() if name.startswith("ROUTE_")}

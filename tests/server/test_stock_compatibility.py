@@ -88,11 +88,9 @@ CASES = [
     *both("chat-schema", "/v1/chat/completions", {**CHAT, "response_format": {"type": "json_object"}}),
     *both("chat-tools", "/v1/chat/completions", {**CHAT, "tools": [TOOL]}),
     *both("chat-no-messages", "/v1/chat/completions", {"max_tokens": 1}),
-    *both("chat-bad-role", "/v1/chat/completions", {"messages": [{"content": TEXT}]}),
     *both("chat-mentions-atlas", "/v1/chat/completions", {**CHAT, "metadata": {"atlas": {"session_id": 1}}}),
     *both("responses-no-input", "/v1/responses", {}),
     *both("anthropic", "/v1/messages", ANTHROPIC),
-    *both("anthropic-no-messages", "/v1/messages", {"max_tokens": 1}),
     post("anthropic-count", "/v1/messages/count_tokens", ANTHROPIC),
     post("chat-count", "/v1/chat/completions/input_tokens", CHAT),
     *both("infill", "/infill", {"input_prefix": "a", "input_suffix": "b"}),
@@ -145,6 +143,9 @@ BAD_BODIES = [
     post("detokenize-wrong", "/detokenize", {"tokens": "x"}),
     post("detokenize-unknown", "/detokenize", {"tokens": [-1]}),
     post("tokenize-unknown", "/tokenize", {"content": [2**31 - 1], "with_pieces": True}),
+    *both("chat-bad-role", "/v1/chat/completions", {"messages": [{"content": TEXT}]}),
+    *both("anthropic-no-messages", "/v1/messages", {"max_tokens": 1}),
+    post("anthropic-count-nothing", "/v1/messages/count_tokens", {}),
 ]
 WITH_ATLAS = [
     *both("atlas-ignored", "/v1/chat/completions", {**CHAT, "atlas": {"session_id": "a"}}),
@@ -234,6 +235,12 @@ def test_bad_bodies_are_the_requests_fault(enabled: Pair, case: Case) -> None:
     assert (answer.status_code, expected.status_code) == (400, 500)
     assert (error["code"], error["type"]) == (400, "invalid_request_error")
     assert error["message"].endswith(stock_error["message"])
+
+
+def test_messages_that_are_no_array_are_not_answered(enabled: Pair) -> None:
+    answers = [server.post("/v1/messages", {"messages": "Hello!", "max_tokens": 1}) for server in enabled]
+    assert [one.status_code for one in answers] == [400, 200]
+    assert "'messages'" in answers[0].json()["error"]["message"]
 
 
 @pytest.mark.parametrize("case", [*CASES, *KEPT_RESPONSES, *BAD_BODIES, *WITH_ATLAS], ids=name_of)

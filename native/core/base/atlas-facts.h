@@ -44,6 +44,11 @@
 #define ATLAS_ROUTE_METRICS "/v1/atlas/metrics/prometheus"
 #define ATLAS_ROUTE_FLUSH   "/v1/atlas/memory/flush"
 
+// Of the metadata of responses and chat completions, as OpenAI's API has it: pairs, and characters of a key and of a value.
+#define ATLAS_MAX_METADATA       16
+#define ATLAS_MAX_METADATA_KEY   64
+#define ATLAS_MAX_METADATA_VALUE 512
+
 // The largest timeout_s of a flush, in seconds.
 #define ATLAS_MAX_FLUSH_S 3600
 

@@ -48,10 +48,21 @@ inline bool is_conversation_path(const std::string & path) {
     return path == "/v1/conversations" || is_below(path, "/v1/conversations");
 }
 
+// Whether it is that of a chat completion that is kept, or of what belongs to one.
+inline bool is_completion_path(const std::string & path) {
+    return is_below(path, "/v1/chat/completions") && path != "/v1/chat/completions/input_tokens" &&
+           path != "/v1/chat/completions/control";
+}
+
 // Whether it is ATLAS's own: /v1/atlas or below, or of what clients may come back to.
 inline bool is_atlas_path(const std::string & path) {
     return path == "/v1/atlas" || path == "/v1/atlas/" || is_below(path, "/v1/atlas") || is_response_path(path) ||
-           is_conversation_path(path);
+           is_conversation_path(path) || is_completion_path(path);
+}
+
+// Whether ATLAS answers a request: to a path of its own, or for the list of chat completions that are kept.
+inline bool is_for_atlas(const std::string & method, const std::string & path) {
+    return is_atlas_path(path) || (method == "GET" && path == "/v1/chat/completions");
 }
 
 // An error answer in the one error format (atlas-error.hpp).

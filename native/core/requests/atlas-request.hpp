@@ -22,7 +22,9 @@
 
 namespace atlas {
 
-class response_draft; // native/server has it
+class response_draft; // native/server has these
+class completion_draft;
+class strict_answer;
 
 // Who sends the earlier messages of the session: the client with each request, or the server from its record.
 enum class history_keeper { client, server };
@@ -86,6 +88,7 @@ class request {
     std::string traceparent; // W3C Trace Context; empty: none
     bool        is_admin    = false; // may do what an admin may
     bool        is_streamed = false; // the client asked for the answer piece by piece
+    bool        is_admitted = false; // its body has been read: what is asked for is known
     bool        is_plugins  = false; // of a plugin: no hooks, no rates, and it waits for no lease
 
     // Held until the request ends: the lease on slots, and the session lock.
@@ -119,6 +122,12 @@ class request {
 
     // Of a request on /v1/responses: what becomes of it.
     std::shared_ptr<response_draft> response;
+
+    // Of a chat completion that is to be kept: what is kept of it. Null: it is not.
+    std::shared_ptr<completion_draft> completion;
+
+    // What gives its answer all fields that its API's schema requires; null: it is answered as upstream does.
+    std::shared_ptr<strict_answer> strict;
 
     std::optional<moved_prompt> moved; // of the first prompt
 

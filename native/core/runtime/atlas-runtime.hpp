@@ -99,6 +99,9 @@ class runtime {
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
 
+    // Why neither these are kept nor chat completions, for clients and the log; empty: they are. Any thread.
+    std::string why_not_stored() const;
+
     struct response_items {
         std::string items; // a JSON array: of the response and of all that it goes on from, oldest first
         std::string referenced;
@@ -114,6 +117,9 @@ class runtime {
                                      const std::string & references);
     std::string    keep_response(const std::string & tenant, const std::string & session, const std::string & input,
                                  const std::string & response, const std::string & exact);
+
+    // The same for a chat completion, with the messages of its request as a JSON array.
+    void keep_completion(const std::string & tenant, const std::string & messages, const std::string & completion);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }

@@ -14,13 +14,18 @@ using json = nlohmann::json;
 
 bool runtime::keeps_conversations() const { return embedded.running() && saving_off(*config()).empty(); }
 
+static std::string or_python(const std::string & off) {
+    return off.empty() ? "Python, which keeps them, is not running" : off;
+}
+
 // Throws atlas::error 503 where there is no such place.
 void runtime::check_kept(const std::string & wanted) const {
     if (!keeps_conversations()) {
-        const std::string off = saving_off(*config());
-        throw error(503, wanted + (off.empty() ? "Python, which keeps them, is not running" : off));
+        throw error(503, wanted + or_python(saving_off(*config())));
     }
 }
+
+std::string runtime::why_not_stored() const { return keeps_responses() ? "" : or_python(storing_off(*config())); }
 
 // What an answer of Python's says of "degraded".
 static std::string degraded_of(const json & answer) {
@@ -63,6 +68,12 @@ std::string runtime::keep_response(const std::string & tenant, const std::string
         ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"session_id\":" + name.dump() +
                                       ",\"input\":" + input + ",\"response\":" + response +
                                       ",\"exact\":" + exact + "}")));
+}
+
+void runtime::keep_completion(const std::string & tenant, const std::string & messages,
+                              const std::string & completion) {
+    embedded.perform(ATLAS_CALL_KEEP_COMPLETION, "{\"tenant\":" + json(tenant).dump() + ",\"messages\":" + messages +
+                                                     ",\"completion\":" + completion + "}");
 }
 
 } // namespace atlas

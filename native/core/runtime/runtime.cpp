@@ -352,7 +352,7 @@ std::optional<std::string> runtime::ask(std::string_view argument) {
         return std::nullopt;
     }
     const auto & request = asked->request;
-    if (is_atlas_path(request.path)) {
+    if (is_for_atlas(request.method, request.path)) {
         return asked_answer_json(handle(request));
     }
     return asked_answer_json(

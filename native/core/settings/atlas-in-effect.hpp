@@ -14,13 +14,16 @@ std::string saving_off(const AtlasServerConfig & config);
 std::string conversations_off(const AtlasServerConfig & config);
 std::string metrics_off(const AtlasServerConfig & config);
 
+// The same for responses and chat completions, which are not kept then.
+std::string storing_off(const AtlasServerConfig & config);
+
 // Whether what is kept under the memory path is encrypted.
 bool is_encrypted(const AtlasServerConfig & config);
 
 // The least severe line that is logged.
 LogLevel least_logged(const AtlasServerConfig & config);
 
-// A JSON object with all of these by name, encrypted and log_level for the last two; null for what is empty.
+// A JSON object with these by name but storing_off, encrypted and log_level for the last two; null for what is empty.
 std::string in_effect_json(const AtlasServerConfig & config);
 
 } // namespace atlas

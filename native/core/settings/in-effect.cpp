@@ -28,6 +28,11 @@ std::string saving_off(const AtlasServerConfig & config) {
     return "";
 }
 
+std::string storing_off(const AtlasServerConfig & config) {
+    return config.store_responses ? saving_off(config)
+                                  : "nothing is stored: turn that on with " + switches_of("store_responses");
+}
+
 std::string conversations_off(const AtlasServerConfig & config) {
     const std::string off = config.shared_url.empty() ? saving_off(config) : "";
     if (!off.empty() || config.enable_auto_memory) {
