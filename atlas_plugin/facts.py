@@ -4,7 +4,7 @@
 # fmt: off
 from typing import Any
 
-ABI_VERSION = 10
+ABI_VERSION = 11
 OK = 1
 STREAM_END = 2
 FAILED = -1
@@ -123,6 +123,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {'name': 'store_responses', 'type': 'bool', 'flag': '--atlas-store-responses', 'env': 'ATLAS_STORE_RESPONSES', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether responses of /v1/responses are kept whose requests do not say "store": false'},
     {'name': 'response_ttl_s', 'type': 'float', 'flag': '--atlas-response-ttl', 'env': 'ATLAS_RESPONSE_TTL', 'default': 2592000.0, 'reload': 'live', 'secret': False, 'help': 'seconds that a response is kept; 0: until it is deleted', 'min': 0, 'max': 315360000},
     {'name': 'max_responses', 'type': 'int', 'flag': '--atlas-max-responses', 'env': 'ATLAS_MAX_RESPONSES', 'default': 100000, 'reload': 'live', 'secret': False, 'help': 'responses kept; beyond it the oldest are deleted; 0: no limit', 'min': 0, 'max': 100000000},
+    {'name': 'background_running', 'type': 'int', 'flag': '--atlas-background-running', 'env': 'ATLAS_BACKGROUND_RUNNING', 'default': 2, 'reload': 'live', 'secret': False, 'help': 'responses with "background": true that are made at once; the others wait', 'min': 1, 'max': 1024},
+    {'name': 'background_waiting', 'type': 'int', 'flag': '--atlas-background-waiting', 'env': 'ATLAS_BACKGROUND_WAITING', 'default': 100, 'reload': 'live', 'secret': False, 'help': 'responses in the background that may wait; further ones are refused with 429', 'min': 0, 'max': 100000},
     {'name': 'normalize_prompts', 'type': 'bool', 'flag': '--atlas-normalize-prompts', 'env': 'ATLAS_NORMALIZE_PROMPTS', 'default': True, 'reload': 'live', 'secret': False, 'help': 'whether hashes in the billing line of Claude Code are made equal, and tool calls put as the model wrote them, to be reused'},
     {'name': 'block_tokens', 'type': 'int', 'flag': '--atlas-block-tokens', 'env': 'ATLAS_BLOCK_TOKENS', 'default': 256, 'reload': 'restart', 'secret': False, 'help': 'tokens in a block, the unit in which KV is kept; blocks of another size are not found', 'min': 16, 'max': 1024},
     {'name': 'max_state_bytes', 'type': 'int', 'flag': '--atlas-max-state-bytes', 'env': 'ATLAS_MAX_STATE_BYTES', 'default': 8388608, 'reload': 'live', 'secret': False, 'help': 'largest JSON state of one saved context, in bytes as serialised; a larger one is answered with 413', 'min': 1024, 'max': 1073741824},

@@ -7,6 +7,7 @@ BUILTIN = [
     "debug",
     "tracing",
     "memory",
+    "background",
     "responses",
     "eviction",
     "kv_events",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from atlas_plugin.builtin.background import BackgroundPlugin
 from atlas_plugin.builtin.config import ConfigPlugin
 from atlas_plugin.builtin.dashboard import DashboardPlugin
 from atlas_plugin.builtin.debug import DebugPlugin
@@ -21,6 +22,7 @@ from atlas_plugin.host.services import Services
 def make_builtins(services: Services) -> Mapping[str, object]:
     """All of them by name, in load order."""
     memory = MemoryPlugin(services)
+    background = BackgroundPlugin(memory)
     return {
         "status": StatusPlugin(),
         "plugins": PluginsPlugin(services),
@@ -29,7 +31,8 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         # Stopped in reverse order: a collector may take its time once all else is durable.
         "tracing": TracingPlugin(),
         "memory": memory,
-        "responses": ResponsesPlugin(services, memory),
+        "background": background,
+        "responses": ResponsesPlugin(services, memory, background),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),
         "metrics": MetricsPlugin(services),

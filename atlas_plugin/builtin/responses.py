@@ -2,18 +2,22 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from atlas_plugin import json_text
+from atlas_plugin.builtin.background import BackgroundPlugin
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.errors import NotFoundError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.host import ServerCall
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
-from atlas_plugin.http import Request, Response
+from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.metrics.families import Family, Sample
-from atlas_plugin.responses import items
+from atlas_plugin.responses import events, items
+from atlas_plugin.responses.unfinished import is_unfinished
 from atlas_plugin.routing import Routes
 from atlas_plugin.storage.responses import ResponseStore
 
@@ -26,10 +30,11 @@ _MAX_ID = 128
 class ResponsesPlugin:
     """Keeps responses in the database of the plugin `memory`, which has to start before."""
 
-    def __init__(self, services: Services, memory: MemoryPlugin) -> None:
+    def __init__(self, services: Services, memory: MemoryPlugin, background: BackgroundPlugin) -> None:
         self._calls = services.calls
         self._limits = Limits(services.host)
         self._memory = memory
+        self._background = background
         self._worker = Worker("atlas-responses", self._prune)
         self._kept = self._pruned = 0
 
@@ -93,20 +98,47 @@ class ResponsesPlugin:
             chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
+        if is_unfinished(json_text.decode(chain[-1].response)):
+            raise ValidationError(f"the response '{name}' has not ended yet", "previous_response_id")
         return {"items": items.conversation(chain)}
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         response = argument["response"]
-        asked = items.identified(argument["input"])
+        asked = self._known_items(argument["tenant"], response) or items.identified(argument["input"])
         previous = response.get("previous_response_id") or ""
-        self._store().put(argument["tenant"], response["id"], previous, asked, response)
-        self._kept += 1
+        server = self._background.server_of(response)
+        last_event = argument["last_event"] if argument["last_event"] >= 0 else None
+        self._store().put(
+            argument["tenant"],
+            response["id"],
+            previous,
+            asked,
+            response,
+            last_event=last_event,
+            server=server,
+        )
+        self._kept += server is None
         return {}
 
-    def _get(self, request: Request) -> Response:
-        if request.query.get("stream", "false") != "false":
-            raise ValidationError("a response cannot be streamed again on this server", "stream")
+    def _known_items(self, tenant: str, response: Mapping[str, Any]) -> list[items.Item]:
+        """Those of a response that was kept before its end: they have their ids."""
+        if not response.get("background") or is_unfinished(response):
+            return []
+        with suppress(NotFoundError):
+            return self._store().get(tenant, response["id"]).input
+        return []
+
+    def _get(self, request: Request) -> Response | StreamResponse:
         kept = self._store().get(request.tenant, _id_of(request))
+        if _is_streamed(request):
+            after = _starting_after(request)
+            response = json_text.decode(kept.response)
+            if kept.last_event is None or is_unfinished(response):
+                raise ValidationError(
+                    'only a response that was made with "background": true and "stream": true can be streamed again',
+                    "stream",
+                )
+            return StreamResponse(events.replayed(response, kept.last_event, after))
         return Response(body=kept.response, content_type="application/json; charset=utf-8")
 
     def _delete(self, request: Request) -> dict[str, Any]:
@@ -124,6 +156,21 @@ class ResponsesPlugin:
         while n := store.prune(self._limits.response_ttl_s, self._limits.max_responses):
             self._pruned += n
         return _PRUNE_S
+
+
+def _is_streamed(request: Request) -> bool:
+    wanted = request.query.get("stream") or "false"
+    if wanted not in ("true", "false"):
+        raise ValidationError("value must be true or false", "stream")
+    return wanted == "true"
+
+
+def _starting_after(request: Request) -> int:
+    text = request.query.get("starting_after") or "-1"
+    try:
+        return max(-1, int(text))
+    except ValueError:
+        raise ValidationError("value must be the sequence_number of an event", "starting_after") from None
 
 
 def _id_of(request: Request) -> str:

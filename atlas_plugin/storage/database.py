@@ -18,7 +18,7 @@ from atlas_plugin.storage.sealing import Sealing
 
 log = logging.getLogger("atlas")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _BUSY_TIMEOUT_S = 5.0
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS responses (
 );
 CREATE INDEX IF NOT EXISTS responses_behind ON responses (tenant, previous);
 CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created);
+CREATE TABLE IF NOT EXISTS open_responses (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (tenant, id)
+);
 CREATE TABLE IF NOT EXISTS turns (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, turn TEXT NOT NULL, number INTEGER,
     PRIMARY KEY (session_id, turn)

@@ -7,9 +7,12 @@ import msgspec
 
 from atlas_plugin import json_text
 from atlas_plugin.errors import NotFoundError, ServerError
+from atlas_plugin.storage import open_responses
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.sealed_rows import name_of
 
+UNKNOWN_EVENT = 0
+"""For the number of a stream's last event, where it is not known."""
 MAX_CHAIN = 10_000
 """Responses that go on from each other. A file that somebody changed may have them in a ring."""
 _MAX_PRUNED = 1000
@@ -36,6 +39,7 @@ SELECT tenant, id FROM responses AS one WHERE created < ?1 AND NOT EXISTS (
 class _Record(msgspec.Struct):
     input: list[dict[str, Any]]
     response: msgspec.Raw
+    last_event: int | None = None
 
 
 class Kept(NamedTuple):
@@ -43,6 +47,8 @@ class Kept(NamedTuple):
 
     response: bytes
     input: list[dict[str, Any]]
+    last_event: int | None = None
+    """The number of its last event; None where its events cannot be asked for."""
 
 
 class ResponseStore:
@@ -52,16 +58,28 @@ class ResponseStore:
         self._database = database
 
     def put(
-        self, tenant: str, response_id: str, previous: str, items: list[dict[str, Any]], response: Any
+        self,
+        tenant: str,
+        response_id: str,
+        previous: str,
+        items: list[dict[str, Any]],
+        response: Any,
+        *,
+        last_event: int | None = None,
+        server: str | None = None,
     ) -> None:
-        """Keep a response, with the items of its request."""
-        record = json_text.encode({"input": items, "response": response})
+        """Keep a response, with the items of its request. `server`: which is still to make it; None: none."""
+        record = json_text.encode({"input": items, "response": response, "last_event": last_event})
         kept = self._database.sealing.close(name_of("responses", tenant, response_id), record)
         with self._database.write("keep a response") as connection:
             connection.execute(
-                "INSERT INTO responses (tenant, id, previous, created, record) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO responses (tenant, id, previous, created, record) VALUES (?, ?, ?, ?, ?)",
                 (tenant, response_id, previous, time.time(), kept),
             )
+            if server is not None:
+                open_responses.note(connection, tenant, response_id, server)
+            elif response.get("background"):
+                open_responses.remove(connection, tenant, response_id)
 
     def get(self, tenant: str, response_id: str) -> Kept:
         """The response. Raises NotFoundError where there is none."""
@@ -123,4 +141,4 @@ class ResponseStore:
             opened = msgspec.json.decode(record, type=_Record)
         except (msgspec.MsgspecError, RecursionError):
             raise ServerError(f"the response '{response_id}' is damaged: delete it") from None
-        return Kept(bytes(opened.response), opened.input)
+        return Kept(bytes(opened.response), opened.input, opened.last_event)

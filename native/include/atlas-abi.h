@@ -38,7 +38,7 @@ extern "C" {
 
 /* cffi: types begin */
 
-#define ATLAS_ABI_VERSION 10
+#define ATLAS_ABI_VERSION 11
 
 #define ATLAS_OK         1  /* done */
 #define ATLAS_STREAM_END 2  /* atlas_python_stream_next: done, and nothing follows */
@@ -162,8 +162,9 @@ extern "C" {
  *   it. Answers {}.
  * RESPONSE_ITEMS: argument: {"tenant", "response_id"}; answers {"items": [item, ...]}: what the response and those that it goes
  *   on from were asked and answered, oldest first.
- * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response"}: keeps a response of /v1/responses with the items of its
- *   request; durable when it returns. Answers {}. */
+ * KEEP_RESPONSE: argument: {"tenant", "input": [item, ...], "response", "last_event": number, or below 0}: keeps a response of
+ *   /v1/responses with the items of its request, in the place of the one that has its id, and where its events can be asked for
+ *   the number of the last; durable when it returns. Answers {}. */
 #define ATLAS_CALL_HISTORY        1
 #define ATLAS_CALL_RECORD         2
 #define ATLAS_CALL_STACKS         3

@@ -1,5 +1,6 @@
 #include "atlas-stored-responses.h"
 
+#include "atlas-background.h"
 #include "atlas-error.hpp"
 #include "atlas-llama-server.h"
 #include "atlas-request.hpp"
@@ -32,11 +33,18 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     draft->set_stored(is_to_be_kept(request, body));
     if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const json items = json::parse(atlas_active()->items_of_response(request.tenant, draft->previous()));
-        put_before(body, items, draft->input_items());
+        atlas_put_earlier_items(body, *draft, request.tenant);
     }
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
+    if (request.response->is_in_background()) {
+        atlas_accept_in_background(req, std::move(body));
+    }
+}
+
+void atlas_put_earlier_items(common_json & body, const atlas::response_draft & draft, const std::string & tenant) {
+    const json items = json::parse(atlas_active()->items_of_response(tenant, draft.previous()));
+    put_before(body, items, draft.input_items());
 }
 
 void atlas_complete_response(atlas::request & request, common_json & answer) {
@@ -55,6 +63,10 @@ static void keep(atlas::request & request, json & response) {
 
     json kept = response;
     kept.erase("atlas"); // it is of the request, which has ended when somebody asks for the response
+    if (request.background) {
+        atlas_keep_in_background(request, kept);
+        return;
+    }
     try {
         atlas_active()->keep_response(request.tenant, safe_json_to_str(request.response->input_items()),
                                       safe_json_to_str(kept));

@@ -38,6 +38,7 @@ OURS = [
     "POST /v1/atlas/memory/unpin",
     "POST /v1/atlas/plugins/reload",
     "POST /v1/atlas/plugins/{name}/enable",
+    "POST /v1/responses/{response_id}/cancel",
 ]
 COMPLETIONS = [path for path in BODIES if path in ("/completion", "/v1/completions") or "/v1/" in path]
 

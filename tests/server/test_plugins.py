@@ -180,6 +180,7 @@ class TestLoading:
             "debug": "active",
             "tracing": "active",
             "memory": "disabled",
+            "background": "active",
             "responses": "active",
             "eviction": "active",
             "kv_events": "active",

@@ -66,9 +66,8 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         }
         for role, caller in found.items():
             keep(caller, OURS)
-            RESPONSES[role] = caller.post(RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1}).json()[
-                "id"
-            ]
+            asked = {"input": OURS, "max_output_tokens": 1, "background": True}
+            RESPONSES[role] = caller.post(RESPONSE_ROUTE, asked).json()["id"]
             caller.post(f"{MEMORY}/save", {"context_id": f"{OURS}-to-delete", "state": {}})
         keep(with_key(of_many, BEN), OTHERS)
         yield found

@@ -22,6 +22,7 @@
 
 namespace atlas {
 
+class background_response;
 class response_draft; // native/server has it
 
 // Who sends the earlier messages of the session: the client with each request, or the server from its record.
@@ -109,6 +110,9 @@ class request {
 
     // Of a request on /v1/responses: what becomes of it.
     std::shared_ptr<response_draft> response;
+
+    // Where that is made in the background: it was let in when its client sent it. Else null.
+    std::shared_ptr<background_response> background;
 
     std::optional<moved_prompt> moved; // of the first prompt
 

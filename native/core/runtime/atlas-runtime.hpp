@@ -1,6 +1,7 @@
 // ATLAS as one object: what a server holds for as long as it runs. Knows nothing of any server's own types.
 #pragma once
 
+#include "atlas-background.hpp"
 #include "atlas-call-limits.hpp"
 #include "atlas-call-texts.hpp"
 #include "atlas-ewma-cost.hpp"
@@ -93,13 +94,23 @@ class runtime {
     std::string record_messages(const std::string & session, const std::string & messages);
 
     // Whether responses are kept whose requests do not say otherwise. Any thread.
-    bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
+    bool keeps_responses() const { return why_no_responses().empty(); }
+
+    // Why none are; empty: they are. Any thread.
+    std::string why_no_responses() const;
+
+    // Those that are made in the background.
+    background_responses & background() { return in_background; }
+
+    // The model's name, once it is loaded. Any thread.
+    std::string model_name();
 
     // The items of a response that is kept and of all that it goes on from, oldest first, as a JSON array; and a response that
-    // is to be kept, durable on return, with the items of its request. Throw atlas::error, 404 where there is none. Any thread
-    // but the loop's: they enter Python.
+    // is to be kept, durable on return, with the items of its request and, where its events can be asked for, the number of the
+    // last (else below 0). Throw atlas::error, 404 where there is none. Any thread but the loop's: they enter Python.
     std::string items_of_response(const std::string & tenant, const std::string & id);
-    void        keep_response(const std::string & tenant, const std::string & input, const std::string & response);
+    void        keep_response(const std::string & tenant, const std::string & input, const std::string & response,
+                              int64_t last_event = -1);
 
     // The memory, or nullptr when the process serves no model or conversations_off() says why. Lives as long as this object.
     memory_store * memory() { return store.get(); }
@@ -162,6 +173,10 @@ class runtime {
 
     own_routes   for_plugins;
     call_limits  calls;
+
+    background_responses in_background{
+        [this] { return background_limits{config()->background_running, config()->background_waiting}; }};
+
     timely_calls python_calls; // of what is answered without Python, too
 
     std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part

@@ -46,9 +46,19 @@ std::string runtime::items_of_response(const std::string & tenant, const std::st
     return answer.at("items").dump();
 }
 
-void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response) {
-    embedded.perform(ATLAS_CALL_KEEP_RESPONSE,
-                     "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input + ",\"response\":" + response + "}");
+std::string runtime::why_no_responses() const {
+    if (!embedded.running()) {
+        return "Python, which keeps them, is not running";
+    }
+    const std::string off = saving_off(*config());
+    return !off.empty() || config()->store_responses ? off : "that is off: turn it on with --atlas-store-responses";
+}
+
+void runtime::keep_response(const std::string & tenant, const std::string & input, const std::string & response,
+                            int64_t last_event) {
+    embedded.perform(ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"input\":" + input +
+                                                   ",\"response\":" + response +
+                                                   ",\"last_event\":" + std::to_string(last_event) + "}");
 }
 
 } // namespace atlas
