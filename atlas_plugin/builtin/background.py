@@ -1,4 +1,4 @@
-"""Responses that are made in the background, as far as they are kept: their end, and what clients ask of them."""
+"""Responses in the background, as far as they are kept: their end, and what clients ask of them."""
 
 import logging
 from collections.abc import Mapping

@@ -135,7 +135,7 @@ class ResponsesPlugin:
             response = json_text.decode(kept.response)
             if kept.last_event is None or is_unfinished(response):
                 raise ValidationError(
-                    'only a response that was made with "background": true and "stream": true can be streamed again',
+                    'only a response of "background": true and "stream": true can be streamed again',
                     "stream",
                 )
             return StreamResponse(events.replayed(response, kept.last_event, after))

@@ -1,4 +1,4 @@
-"""The events of a response's stream, made anew of the response: what was sent is not kept for long. Pure: any thread."""
+"""The events of a response's stream, made anew: what was sent is not kept for long. Pure: any thread."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def replayed(response: Mapping[str, Any], last_event: int, after: int) -> Iterat
 
 def _text(event: Event, number: int) -> bytes:
     data = json_text.encode({**event, "sequence_number": number})
-    return b"event: " + event["type"].encode() + b"\ndata: " + data + b"\n\n"
+    return f"event: {event['type']}\ndata: ".encode() + data + b"\n\n"
 
 
 def _beginning(response: Mapping[str, Any]) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""Responses in the background as they are kept before their end, and the end of those whose server was stopped."""
+"""Responses in the background before their end, and the end of those whose server was stopped."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,10 @@ def is_unfinished(response: Mapping[str, Any]) -> bool:
 
 
 def fail_abandoned(database: Database, servers: RunningServers) -> int:
-    """Have those end as failed whose server does not run any more; how many these were. Raises AtlasError, OSError."""
+    """Have those end as failed whose server does not run any more; how many these were.
+
+    Raises AtlasError and OSError.
+    """
     abandoned = [one for one in open_responses.find_all(database) if not servers.runs(one.server)]
     for one in abandoned:
         _fail(database, one)

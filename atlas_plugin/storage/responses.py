@@ -73,7 +73,8 @@ class ResponseStore:
         kept = self._database.sealing.close(name_of("responses", tenant, response_id), record)
         with self._database.write("keep a response") as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO responses (tenant, id, previous, created, record) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO responses (tenant, id, previous, created, record) "
+                "VALUES (?, ?, ?, ?, ?)",
                 (tenant, response_id, previous, time.time(), kept),
             )
             if server is not None:

@@ -32,10 +32,10 @@ class RunningServers:
 
     def runs(self, name: str) -> bool:
         """Whether the server of that name runs; the file of one that does not is removed. Raises OSError."""
-        if name == self._own:
-            return True
         if not _NAME.fullmatch(name):
             return False
+        if name == self._own:
+            return True
         try:
             descriptor = os.open(self._path(name), os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:

@@ -1,17 +1,17 @@
 #include "atlas-background.h"
 
 #include "atlas-authenticate.h"
+#include "atlas-background-routes.hpp"
 #include "atlas-background.hpp"
 #include "atlas-error.hpp"
 #include "atlas-hooks.h"
-#include "atlas-log.hpp"
-#include "atlas-runtime.hpp"
 #include "atlas-inside.h"
+#include "atlas-log.hpp"
 #include "atlas-request.hpp"
 #include "atlas-response-draft.h"
+#include "atlas-runtime.hpp"
 #include "atlas-server-state.h"
 #include "atlas-stored-responses.h"
-#include "atlas-background-routes.hpp"
 #include "server-common.h"
 #include "server-http.h"
 
@@ -262,7 +262,7 @@ atlas_handler atlas_with_earlier_counted(const atlas_handler & stock) {
         const atlas::response_draft draft(body, atlas_state().response_defaults);
         atlas_put_earlier_items(body, draft, atlas_sender(req.headers).tenant);
         atlas::response_draft::translate(body);
-        const server_http_req whole{req.params, req.headers, req.path,       req.query_string, safe_json_to_str(body),
+        const server_http_req whole{req.params, req.headers,    req.path, req.query_string, safe_json_to_str(body),
                                     {},         req.should_stop};
         return stock(whole);
     };

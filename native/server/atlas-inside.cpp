@@ -101,8 +101,7 @@ atlas_route_table atlas_routes_of(const server_routes & routes) {
 
 atlas::http_response atlas_call_inside(const atlas_route_table & routes, const atlas::http_request & request,
                                        const std::map<std::string, std::string> & parameters,
-                                       std::function<bool()>                      is_gone,
-                                       std::shared_ptr<atlas::request>            begun) {
+                                       std::function<bool()> is_gone, std::shared_ptr<atlas::request> begun) {
     const auto found = routes.find(request.method + " " + request.path);
     if (found == routes.end()) {
         return atlas::error_response(404, "there is no " + request.method + " " + request.path);

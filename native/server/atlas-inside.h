@@ -26,8 +26,7 @@ atlas_route_table atlas_routes_of(const server_routes & routes);
 // on with; else null. For threads that have an atlas_state_scope.
 atlas::http_response atlas_call_inside(const atlas_route_table & routes, const atlas::http_request & request,
                                        const std::map<std::string, std::string> & parameters,
-                                       std::function<bool()>                      is_gone,
-                                       std::shared_ptr<atlas::request>            begun = nullptr);
+                                       std::function<bool()> is_gone, std::shared_ptr<atlas::request> begun = nullptr);
 
 // How plugins call these: as whom they say, and none of their hooks is asked. Any thread. state has to outlive it.
 atlas::route_call atlas_calls_of_plugins(atlas_server_state & state, atlas_route_table routes);

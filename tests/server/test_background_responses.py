@@ -1,11 +1,10 @@
-"""Responses that the server makes by itself: polled, streamed again from anywhere, cancelled, and what ends them."""
+"""Responses that the server makes by itself: polled, streamed from anywhere, cancelled, and their end."""
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
@@ -15,7 +14,7 @@ from tests.server.harness import Server, stream_events, write_plugin
 from tests.server.keys import ADA, ADMIN, BEN, key_options, with_key
 from tests.server.test_responses import FIELDS, NAME, ROUTE, ask, client_of, problem_of, text_of
 
-ENDLESS = {"max_output_tokens": 1_000_000, "ignore_eos": True}
+ENDLESS: dict[str, Any] = {"max_output_tokens": 1_000_000, "ignore_eos": True}
 ENDLESS_OPTIONS = ["--context-shift"]
 """Without it an answer ends where the context does."""
 UNFINISHED = ("queued", "in_progress")
@@ -118,20 +117,22 @@ class TestPolled:
         assert response["incomplete_details"] == {"reason": "max_output_tokens"}
 
     def test_survives_a_kill(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server([*memory_options(tmp_path), *ENDLESS_OPTIONS, "--atlas-background-running", "1"])
+        server = start_server(
+            [*memory_options(tmp_path), *ENDLESS_OPTIONS, "--atlas-background-running", "1"]
+        )
         complete = ended(server, begin(server)["id"])
-        streamed = ended(server, begin(server, stream=None)["id"])
         running, waiting = begin_endless(server), begin(server, **ENDLESS)["id"]
         kill_and_start(server)
-        for one in (complete, streamed):
-            assert shown(server, one["id"]) == one
+        assert shown(server, complete["id"]) == complete
         for name in (running, waiting):
             response = shown(server, name)
             assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
             assert "the server was stopped" in response["error"]["message"]
 
     def test_ends_with_the_server(self, start_server: StartServer, tmp_path: Path) -> None:
-        server = start_server([*memory_options(tmp_path), *ENDLESS_OPTIONS, "--atlas-background-running", "1"])
+        server = start_server(
+            [*memory_options(tmp_path), *ENDLESS_OPTIONS, "--atlas-background-running", "1"]
+        )
         running, waiting = begin_endless(server), begin(server, **ENDLESS)["id"]
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
@@ -192,8 +193,6 @@ class TestStreamed:
 
     def test_for_several_at_once(self, server: Server) -> None:
         """One leaves, one comes late, one reads all: each gets every event once."""
-        name = begin_endless(server, stream=None)
-        cancel(server, name)
         begun = server.post(ROUTE, {**FIELDS, "input": NAME, "background": True, "stream": True})
         first = stream_events(begun.text)
         name = first[0]["response"]["id"]
@@ -279,8 +278,13 @@ class TestLimits:
 
 class TestRefused:
     def test_what_is_not_kept(self, server: Server) -> None:
-        for fields, reason in (({"store": False}, '"store": false'), ({"background": "yes"}, "true or false")):
-            problem = problem_of(server.post(ROUTE, {**FIELDS, "input": NAME, "background": True, **fields}), 400)
+        for fields, reason in (
+            ({"store": False}, '"store": false'),
+            ({"background": "yes"}, "true or false"),
+        ):
+            problem = problem_of(
+                server.post(ROUTE, {**FIELDS, "input": NAME, "background": True, **fields}), 400
+            )
             assert "'background'" in problem
             assert reason in problem
 
@@ -303,7 +307,9 @@ class TestRefused:
         cancel(server, name)
 
     def test_compacting(self, server: Server) -> None:
-        assert "compacts no conversations" in problem_of(server.post(f"{ROUTE}/compact", {"input": "Hi"}), 400)
+        assert "compacts no conversations" in problem_of(
+            server.post(f"{ROUTE}/compact", {"input": "Hi"}), 400
+        )
 
 
 # Says what it was asked about, and takes a name out of all that is answered.

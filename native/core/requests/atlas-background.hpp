@@ -80,8 +80,8 @@ struct background_limits {
 
 struct background_stats {
     int64_t  running = 0, waiting = 0, ended_kept = 0; // ended_kept: whose events are there
-    size_t   event_bytes = 0;
-    uint64_t refused     = 0;
+    size_t   event_bytes              = 0;
+    uint64_t refused                  = 0;
     uint64_t ended[N_BACKGROUND_ENDS] = {};
 };
 

@@ -27,7 +27,7 @@ bool background_response::is_claimed() const {
 
 void background_response::finish(over why) {
     const std::lock_guard<std::mutex> lock(mutex);
-    if (!claimed && !is_over()) {
+    if (!claimed && !is_over() && now != state::ended) {
         why_over = why;
     }
 }
@@ -231,11 +231,10 @@ bool background_responses::drop_oldest() {
         all.erase({oldest->tenant, oldest->id});
         return true;
     }
-    const auto largest = std::max_element(all.begin(), all.end(), [](const auto & a, const auto & b) {
+    const auto   largest = std::max_element(all.begin(), all.end(), [](const auto & a, const auto & b) {
         return a.second->events.bytes() < b.second->events.bytes();
     });
-    const size_t n_freed =
-        largest == all.end() ? 0 : largest->second->events.drop(event_bytes - MAX_BACKGROUND_EVENTS);
+    const size_t n_freed = largest == all.end() ? 0 : largest->second->events.drop(event_bytes - MAX_BACKGROUND_EVENTS);
     event_bytes -= n_freed;
     return n_freed > 0;
 }

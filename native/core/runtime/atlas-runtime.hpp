@@ -171,8 +171,8 @@ class runtime {
     // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {};
 
-    own_routes   for_plugins;
-    call_limits  calls;
+    own_routes  for_plugins;
+    call_limits calls;
 
     background_responses in_background{
         [this] { return background_limits{config()->background_running, config()->background_waiting}; }};

@@ -38,7 +38,8 @@ static int64_t first_wanted(std::string_view query) {
     const auto text = parameter(query, "starting_after");
     int64_t    n    = -1;
     const auto read = std::from_chars(text.data(), text.data() + text.size(), n);
-    if (!text.empty() && (read.ec != std::errc() || read.ptr != text.data() + text.size() || n < -1 || n >= INT64_MAX)) {
+    if (!text.empty() &&
+        (read.ec != std::errc() || read.ptr != text.data() + text.size() || n < -1 || n >= INT64_MAX)) {
         throw validation_error("starting_after", "value must be the sequence_number of an event");
     }
     return n + 1;
@@ -54,7 +55,8 @@ static bool is_to_be_streamed(std::string_view query) {
 
 static std::string gone(const streamed_events & events) {
     return "events before number " + std::to_string(events.first_kept()) +
-           " of this response are not kept any more: ask for later ones, or for the response without stream once it has "
+           " of this response are not kept any more: ask for later ones, or for the response without stream once it "
+           "has "
            "ended";
 }
 
@@ -120,8 +122,9 @@ std::optional<http_response> answer_of_background(background_responses & of, con
     }
     path.remove_prefix(ROOT.size());
     if (path == COMPACT && request.method == "POST") {
-        return error_response(400, "this server compacts no conversations: send the items that are to stay, or a summary "
-                                   "of them, as input");
+        return error_response(400,
+                              "this server compacts no conversations: send the items that are to stay, or a summary "
+                              "of them, as input");
     }
     const bool is_cancel = path.size() > CANCEL.size() && path.substr(path.size() - CANCEL.size()) == CANCEL;
     if (is_cancel) {
