@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from atlas_plugin import json_text
 from atlas_plugin.builtin.memory import MemoryPlugin
 from atlas_plugin.errors import AtlasError, NotFoundError, ServerError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.worker import Worker
 from atlas_plugin.http import Request, Response
-from atlas_plugin.responses.unfinished import fail_abandoned, is_unfinished
+from atlas_plugin.responses.unfinished import fail_abandoned, is_unfinished, settled, status_of
 from atlas_plugin.routing import Routes
-from atlas_plugin.storage.responses import ResponseStore
+from atlas_plugin.storage.responses import Kept, ResponseStore
 from atlas_plugin.storage.running_servers import RunningServers
 
 log = logging.getLogger("atlas")
@@ -66,18 +65,32 @@ class BackgroundPlugin:
         except OSError as error:
             raise ServerError(f"the server's lock under the memory path cannot be made: {error}") from None
 
+    def get(self, tenant: str, response_id: str) -> Kept:
+        """A response that the server does not make now. Raises AtlasError, as NotFoundError."""
+        database = self._memory.database()
+        if self._servers is None:
+            return ResponseStore(database).get(tenant, response_id)
+        try:
+            return settled(database, self._servers, tenant, response_id)
+        except OSError as error:
+            raise ServerError(f"whether its server runs is not known: {error}") from None
+
     def _cancel(self, request: Request) -> Response:
         # The server has ended it before, where it made it: what is left to do is to say how it ended.
-        store = ResponseStore(self._memory.database())
-        kept = store.get(request.tenant, request.path_params["response_id"][:_MAX_ID])
-        response = json_text.decode(kept.response)
-        if not response.get("background"):
+        kept = self.get(request.tenant, request.path_params["response_id"][:_MAX_ID])
+        status = status_of(kept.response)
+        if not status.background:
             raise ValidationError("only background responses can be cancelled", "response_id")
-        if is_unfinished(response):
-            raise ValidationError("another server makes this response: ask that one", "response_id")
+        check_finished(kept)
         return Response(body=kept.response, content_type="application/json; charset=utf-8")
 
     def _look(self) -> float:
         if self._servers is not None and (n := fail_abandoned(self._memory.database(), self._servers)):
             log.warning("%d responses in the background failed, as their server was stopped", n)
         return _LOOK_S
+
+
+def check_finished(kept: Kept) -> None:
+    """Raise ValidationError where another server makes it."""
+    if is_unfinished(kept.response):
+        raise ValidationError("another server makes this response: ask that one", "response_id")

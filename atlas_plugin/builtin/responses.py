@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from atlas_plugin import json_text
-from atlas_plugin.builtin.background import BackgroundPlugin
+from atlas_plugin.builtin.background import BackgroundPlugin, check_finished
 from atlas_plugin.builtin.memory import MemoryPlugin
-from atlas_plugin.errors import NotFoundError, ValidationError
+from atlas_plugin.errors import NotFoundError, ServerError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.host import ServerCall
 from atlas_plugin.host.services import Services
@@ -98,7 +98,7 @@ class ResponsesPlugin:
             chain = self._store().chain(argument["tenant"], name[:_MAX_ID])
         except NotFoundError as error:
             raise ValidationError(error.message, "previous_response_id") from None
-        if is_unfinished(json_text.decode(chain[-1].response)):
+        if is_unfinished(chain[-1].response):
             raise ValidationError(f"the response '{name}' has not ended yet", "previous_response_id")
         return {"items": items.conversation(chain)}
 
@@ -129,20 +129,23 @@ class ResponsesPlugin:
         return []
 
     def _get(self, request: Request) -> Response | StreamResponse:
-        kept = self._store().get(request.tenant, _id_of(request))
+        kept = self._background.get(request.tenant, _id_of(request))
         if _is_streamed(request):
             after = _starting_after(request)
-            response = json_text.decode(kept.response)
-            if kept.last_event is None or is_unfinished(response):
+            check_finished(kept)
+            if kept.last_event is None:
                 raise ValidationError(
                     'only a response of "background": true and "stream": true can be streamed again',
                     "stream",
                 )
+            response = json_text.decode(kept.response)
             return StreamResponse(events.replayed(response, kept.last_event, after))
         return Response(body=kept.response, content_type="application/json; charset=utf-8")
 
     def _delete(self, request: Request) -> dict[str, Any]:
         name = _id_of(request)
+        with suppress(NotFoundError, ServerError):  # what is damaged can be deleted
+            check_finished(self._background.get(request.tenant, name))
         if not self._store().delete(request.tenant, name):
             raise NotFoundError(f"there is no response '{name}'")
         return {"id": name, "object": "response", "deleted": True}

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from atlas_plugin import json_text
 from atlas_plugin.errors import NotFoundError, ServerError
 from atlas_plugin.storage import open_responses
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.open_responses import OpenResponse
-from atlas_plugin.storage.responses import UNKNOWN_EVENT, ResponseStore
+from atlas_plugin.storage.responses import UNKNOWN_EVENT, Kept, ResponseStore
 from atlas_plugin.storage.running_servers import RunningServers
 
 log = logging.getLogger("atlas")
@@ -18,9 +20,40 @@ UNFINISHED = ("queued", "in_progress")
 STOPPED = {"code": "server_error", "message": "the server was stopped before the response was complete"}
 
 
-def is_unfinished(response: Mapping[str, Any]) -> bool:
-    """Whether somebody makes it still."""
+class _Status(msgspec.Struct):
+    status: str = ""
+    background: bool = False
+
+
+def is_unfinished(response: Mapping[str, Any] | bytes) -> bool:
+    """Whether somebody makes it still, as far as its status says."""
+    if isinstance(response, bytes):
+        return status_of(response).status in UNFINISHED
     return response.get("status") in UNFINISHED
+
+
+def status_of(response: bytes) -> _Status:
+    """What it says of itself, without the rest. Raises ServerError where it is damaged."""
+    try:
+        return msgspec.json.decode(response, type=_Status)
+    except (msgspec.MsgspecError, RecursionError):
+        raise ServerError("a response is damaged: delete it") from None
+
+
+def settled(database: Database, servers: RunningServers, tenant: str, response_id: str) -> Kept:
+    """A response that this server does not make: unfinished only where another does, which runs.
+
+    Else it has failed: its server was stopped, or its end could not be kept. Raises AtlasError and OSError.
+    """
+    store = ResponseStore(database)
+    kept = store.get(tenant, response_id)
+    if not is_unfinished(kept.response):
+        return kept
+    server = open_responses.server_of(database, tenant, response_id)
+    if servers.is_other(server):
+        return kept
+    _fail(database, OpenResponse(tenant, response_id, server))
+    return store.get(tenant, response_id)
 
 
 def fail_abandoned(database: Database, servers: RunningServers) -> int:

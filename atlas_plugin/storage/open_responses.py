@@ -27,6 +27,15 @@ def remove(connection: sqlite3.Connection, tenant: str, response_id: str) -> Non
     connection.execute("DELETE FROM open_responses WHERE tenant = ? AND id = ?", (tenant, response_id))
 
 
+def server_of(database: Database, tenant: str, response_id: str) -> str:
+    """Which server makes it; empty: none does."""
+    with database.read("look for an unfinished response") as connection:
+        row = connection.execute(
+            "SELECT server FROM open_responses WHERE tenant = ? AND id = ?", (tenant, response_id)
+        ).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def find_all(database: Database) -> list[OpenResponse]:
     """Those of all servers."""
     with database.read("look for unfinished responses") as connection:

@@ -51,5 +51,9 @@ class RunningServers:
         finally:
             os.close(descriptor)
 
+    def is_other(self, name: str) -> bool:
+        """Whether it is another server, which runs. Raises OSError."""
+        return name != self._own and self.runs(name)
+
     def _path(self, name: str) -> Path:
         return self._directory / f"server-{name}.lock"

@@ -182,7 +182,7 @@ background_end deferred::make(background_response & to) {
     return how;
 }
 
-void atlas_accept_in_background(const server_http_req & req, common_json && body) {
+void atlas_accept_in_background(const server_http_req & req, const common_json & body) {
     auto & request = *req.atlas;
     auto & draft   = *request.response;
     check_possible(request);
@@ -210,7 +210,7 @@ void atlas_accept_in_background(const server_http_req & req, common_json && body
     }
     try {
         keep(request, queued, request.is_streamed ? 0 : -1);
-        draft.defer(std::move(body));
+        draft.defer(std::move(text));
         add_event(*response, "response.created", queued);
         add_event(*response, "response.queued", queued);
     } catch (...) {

@@ -16,7 +16,7 @@ class request;
 // The request is settled and asks for it: keeps its response as queued, durably, and has it made once it is its turn. body: as
 // upstream's converter takes it. Always throws: what the client gets, which is the response or its events, as atlas_answered;
 // what refuses it as that or as atlas::error. req has no request after that.
-[[noreturn]] void atlas_accept_in_background(const server_http_req & req, common_json && body);
+[[noreturn]] void atlas_accept_in_background(const server_http_req & req, const common_json & body);
 
 // The answer is there, and complete but for being kept: keeps it, unless it was cancelled.
 void atlas_keep_in_background(atlas::request & request, const common_json & response);

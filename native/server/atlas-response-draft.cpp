@@ -262,6 +262,13 @@ void response_draft::complete(json & response) const {
     response["usage"]["output_tokens_details"] = json::object({{"reasoning_tokens", n_reasoning_tokens}});
 }
 
+json response_draft::take_deferred() {
+    json body = json::parse(deferred);
+    deferred.clear();
+    deferred.shrink_to_fit();
+    return body;
+}
+
 json response_draft::unfinished(const char * status, const json & error) const {
     json response = {{"object", "response"}, {"status", status}};
     complete(response);

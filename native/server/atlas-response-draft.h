@@ -40,9 +40,10 @@ class response_draft {
     // Whether its client does not wait for it.
     bool is_in_background() const { return in_background; }
 
-    // Keeps the request's body, as upstream's converter takes it, until the response is made in the background.
-    void        defer(common_json && body) { deferred = std::move(body); }
-    common_json take_deferred() { return std::move(deferred); }
+    // Keeps the request's body, as upstream's converter takes it, until the response is made in the background: as text, which
+    // takes less.
+    void        defer(std::string body) { deferred = std::move(body); }
+    common_json take_deferred();
 
     // The response as long as it is "queued" or "in_progress", or where it is "failed" or "cancelled". error: null: none.
     common_json unfinished(const char * status, const common_json & error) const;
@@ -80,8 +81,7 @@ class response_draft {
   private:
     common_json     echo; // fields of the response that the request settles
     common_json     input;
-    common_json     deferred;
-    std::string     previous_id, model;
+    std::string     deferred, previous_id, model;
     response_events events;
     int64_t         created_at;
     bool            is_stored          = false;

@@ -38,7 +38,7 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
     if (request.response->is_in_background()) {
-        atlas_accept_in_background(req, std::move(body));
+        atlas_accept_in_background(req, body);
     }
 }
 

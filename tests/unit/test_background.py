@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from atlas_plugin.responses import events
-from atlas_plugin.responses.unfinished import fail_abandoned
+from atlas_plugin.responses.unfinished import fail_abandoned, settled
 from atlas_plugin.storage import open_responses
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.responses import UNKNOWN_EVENT, ResponseStore
@@ -103,6 +103,19 @@ class TestAbandoned:
         fail_abandoned(database, RunningServers(tmp_path))
         assert shown(database, "complete") == complete
         assert open_responses.find_all(database) == []
+
+
+class TestSettled:
+    def test_what_nobody_makes_has_failed(self, database: Database, tmp_path: Path) -> None:
+        """Its end could not be kept, or its server was killed a moment ago."""
+        servers, others = RunningServers(tmp_path), RunningServers(tmp_path)
+        begin(database, "own", servers.own_name())
+        begin(database, "abandoned", "0123456789abcdef")
+        begin(database, "others", others.own_name())
+        for name, status in (("own", "failed"), ("abandoned", "failed"), ("others", "queued")):
+            kept = settled(database, servers, TENANT, name)
+            assert msgspec.json.decode(kept.response)["status"] == status
+        assert [one.response_id for one in open_responses.find_all(database)] == ["others"]
 
 
 class TestEvents:

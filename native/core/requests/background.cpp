@@ -195,7 +195,9 @@ bool background_responses::close(clock::duration patience) {
         }
     }
     for (const auto & each : waiting) {
-        make(each);
+        if (clock::now() < deadline) { // else they are as after a kill
+            make(each);
+        }
     }
     std::unique_lock<std::mutex> lock(mutex);
     const bool is_over = changed.wait_until(lock, deadline, [this] { return n_making == 0 && n_running == 0; });
