@@ -95,6 +95,9 @@ class background_responses {
     // limits: asked whenever a response may begin.
     explicit background_responses(std::function<background_limits()> limits) : limits(std::move(limits)) {}
 
+    // Closes it, and waits for as long as it takes.
+    ~background_responses();
+
     // Takes a place among those that wait. Throws atlas::error: 429 where there is none, 503 at the end of the server.
     void accept(const shared & response);
 

@@ -51,6 +51,8 @@ std::string background_response::shown() const {
 // all
 //
 
+background_responses::~background_responses() { close(std::chrono::hours(24)); }
+
 void background_responses::accept(const shared & response) {
     const auto                        allowed = limits();
     const std::lock_guard<std::mutex> lock(mutex);
@@ -122,10 +124,10 @@ void background_responses::start_due() {
 void background_responses::make(const shared & response) {
     const auto ended = response->make(*response);
     response->make   = nullptr; // and what it holds of the request
-    response->set(background_response::state::ended);
-    response->events.end();
     {
         const std::lock_guard<std::mutex> lock(mutex);
+        response->set(background_response::state::ended);
+        response->events.end();
         counted.ended[static_cast<size_t>(ended)]++;
         if (response->is_streamed || !response->shown().empty()) {
             event_bytes += response->shown().size();
@@ -188,16 +190,20 @@ bool background_responses::close(clock::duration patience) {
         waiting.swap(queue);
         for (const auto & each : waiting) {
             leave_queue(*each);
-            n_making++;
         }
         for (const auto & [name, each] : all) {
             each->finish(background_response::over::stopped);
         }
     }
     for (const auto & each : waiting) {
-        if (clock::now() < deadline) { // else they are as after a kill
-            make(each);
+        if (clock::now() >= deadline) {
+            break; // they are as after a kill
         }
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            n_making++;
+        }
+        make(each);
     }
     std::unique_lock<std::mutex> lock(mutex);
     const bool is_over = changed.wait_until(lock, deadline, [this] { return n_making == 0 && n_running == 0; });
