@@ -116,6 +116,17 @@ class TestPolled:
         assert response["status"] == "incomplete"
         assert response["incomplete_details"] == {"reason": "max_output_tokens"}
 
+    def test_a_prompt_that_does_not_fit(self, server: Server) -> None:
+        """Known only once it is its turn; with a client that waits it is the same words."""
+        said = "word " * 6000
+        waited = problem_of(server.post(ROUTE, {**FIELDS, "input": said}), 400)
+        answer = server.post(ROUTE, {**FIELDS, "input": said, "background": True, "stream": True})
+        last = stream_events(answer.text)[-1]
+        assert last["type"] == "response.failed"
+        response = shown(server, last["response"]["id"])
+        assert response == last["response"]
+        assert response["error"] == {"code": "invalid_prompt", "message": waited}
+
     def test_survives_a_kill(self, start_server: StartServer, tmp_path: Path) -> None:
         server = start_server(
             [*memory_options(tmp_path), *ENDLESS_OPTIONS, "--atlas-background-running", "1"]
@@ -168,7 +179,15 @@ class TestCancelled:
         name = begin_endless(server)
         assert server.client.delete(f"{ROUTE}/{name}").json()["deleted"] is True
         server.wait_until(lambda: busy_slots(server) == 0)
-        problem_of(server.get(f"{ROUTE}/{name}"), 404)
+        for query in ("", "?stream=true"):
+            problem_of(server.get(f"{ROUTE}/{name}{query}"), 404)
+
+    def test_deleted_with_its_events(self, server: Server) -> None:
+        answer = server.post(ROUTE, {**FIELDS, "input": NAME, "background": True, "stream": True})
+        name = stream_events(answer.text)[0]["response"]["id"]
+        assert events_of(server, name)
+        assert server.client.delete(f"{ROUTE}/{name}").status_code == 200
+        problem_of(server.get(f"{ROUTE}/{name}?stream=true"), 404)
 
 
 class TestStreamed:
