@@ -132,6 +132,9 @@ void deferred::ask(background_response & to) {
     if (reply.status >= 400) {
         note_failure(reply.status, reply.body);
     }
+    if (reply.status < 400 && !reply.next && !is_gone()) {
+        problem = "a plugin answered, with what is no response";
+    }
     for (bool has_more = reply.next != nullptr; has_more;) {
         std::string piece;
         has_more = reply.next(piece);

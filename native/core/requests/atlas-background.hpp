@@ -107,6 +107,9 @@ class background_responses {
     // It could not be made durable: its place is free.
     void withdraw(const shared & response);
 
+    // The limits may be others now.
+    void look();
+
     // Adds an event, and lets others go where all together take too much: first those of what ended longest ago.
     void add_event(background_response & to, std::string event);
 

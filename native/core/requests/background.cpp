@@ -93,6 +93,11 @@ void background_responses::withdraw(const shared & response) {
     leave_queue(*response);
 }
 
+void background_responses::look() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    start_due();
+}
+
 void background_responses::leave_queue(const background_response & response) {
     n_waiting--;
     waiting_bytes -= response.bytes;

@@ -354,6 +354,7 @@ std::string runtime::change_settings(const std::string & changes) {
     auto answer = all_settings.change(changes);
     apply_hook_limits(embedded.hooks(), *config());
     apply_hook_limits(embedded.tiers(), *config());
+    in_background.look();
     return answer;
 }
 

@@ -3,6 +3,7 @@
 #include "atlas-error.hpp"
 #include "cases.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -83,6 +84,20 @@ CASE(responses_wait_for_their_turn) {
     CHECK(all.cancel(second, PATIENCE));
     CHECK(all.stats().ended[static_cast<size_t>(background_end::cancelled)] == 2);
     CHECK(all.close(PATIENCE));
+}
+
+CASE(limits_change_while_responses_wait) {
+    std::atomic<int64_t> most{1};
+    background_responses all([&] { return background_limits{most, 1}; });
+    const auto           first = made("first"), second = made("second");
+    for (const auto & each : {first, second}) {
+        all.accept(each);
+        all.begin(each, until_over);
+    }
+    most = 2;
+    all.look();
+    cases::wait_until([&] { return second->shown() == "in_progress"; });
+    CHECK(all.stats().running == 2);
 }
 
 CASE(a_place_that_was_not_taken_is_free) {
