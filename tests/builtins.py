@@ -8,6 +8,7 @@ BUILTIN = [
     "tracing",
     "memory",
     "conversations",
+    "background",
     "responses",
     "stored_completions",
     "eviction",

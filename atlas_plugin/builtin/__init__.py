@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from atlas_plugin.builtin.background import BackgroundPlugin
 from atlas_plugin.builtin.config import ConfigPlugin
 from atlas_plugin.builtin.conversations import ConversationsPlugin
 from atlas_plugin.builtin.dashboard import DashboardPlugin
@@ -23,6 +24,7 @@ from atlas_plugin.host.services import Services
 def make_builtins(services: Services) -> Mapping[str, object]:
     """All of them by name, in load order."""
     memory = MemoryPlugin(services)
+    background = BackgroundPlugin(memory)
     return {
         "status": StatusPlugin(),
         "plugins": PluginsPlugin(services),
@@ -32,7 +34,8 @@ def make_builtins(services: Services) -> Mapping[str, object]:
         "tracing": TracingPlugin(),
         "memory": memory,
         "conversations": ConversationsPlugin(memory),
-        "responses": ResponsesPlugin(services, memory),
+        "background": background,
+        "responses": ResponsesPlugin(services, memory, background),
         "stored_completions": StoredCompletionsPlugin(services, memory),
         "eviction": EvictionPlugin(services),
         "kv_events": KvEventsPlugin(services),

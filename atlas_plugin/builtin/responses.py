@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from atlas_plugin import json_text
+from atlas_plugin.builtin.background import BackgroundPlugin, check_finished
 from atlas_plugin.builtin.memory import MemoryPlugin
-from atlas_plugin.errors import NotFoundError, ValidationError
+from atlas_plugin.errors import NotFoundError, ServerError, ValidationError
 from atlas_plugin.hookspecs import StatusReport, hookimpl
 from atlas_plugin.host.host import ServerCall
 from atlas_plugin.host.services import Services
 from atlas_plugin.host.worker import Worker
-from atlas_plugin.http import Request, Response
+from atlas_plugin.http import Request, Response, StreamResponse
 from atlas_plugin.memory.conversations import referenced
 from atlas_plugin.memory.limits import Limits
 from atlas_plugin.memory.tenants import full_name
 from atlas_plugin.metrics.families import Family, Sample
-from atlas_plugin.responses import items
+from atlas_plugin.responses import events, items
+from atlas_plugin.responses.unfinished import is_unfinished
 from atlas_plugin.routing import Routes
 from atlas_plugin.storage.completions import PREFIX as COMPLETION_PREFIX
 from atlas_plugin.storage.responses import ResponseStore
@@ -29,10 +33,11 @@ _MAX_ID = 128
 class ResponsesPlugin:
     """Keeps responses in the database of the plugin `memory`, which has to start before."""
 
-    def __init__(self, services: Services, memory: MemoryPlugin) -> None:
+    def __init__(self, services: Services, memory: MemoryPlugin, background: BackgroundPlugin) -> None:
         self._calls = services.calls
         self._limits = Limits(services.host)
         self._memory = memory
+        self._background = background
         self._worker = Worker("atlas-responses", self._prune)
         self._kept = self._pruned = 0
 
@@ -100,13 +105,16 @@ class ResponsesPlugin:
                 f"'{argument['response_id']}' is of conversation '{name}': go on from it by \"conversation\"",
                 "previous_response_id",
             )
+        if is_unfinished(chain[-1].response):
+            raise ValidationError(
+                f"the response '{argument['response_id']}' has not ended yet", "previous_response_id"
+            )
         known = items.conversation(chain)
-        exact = [kept.exact for kept in chain if kept.exact]
         return {
             "items": known,
             "referenced": referenced(known, argument["references"]),
-            "answers": exact,
-            "first": self._store().first_of(argument["tenant"], name),
+            "answers": [kept.exact for kept in chain if kept.exact],
+            "first": self._store().first_of(argument["tenant"], argument["response_id"]),
         }
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,21 +133,48 @@ class ResponsesPlugin:
 
     def _keep(self, argument: Mapping[str, Any]) -> None:
         response = argument["response"]
-        asked = items.identified(argument["input"])
+        asked = self._known_items(argument["tenant"], response) or items.identified(argument["input"])
         previous = response.get("previous_response_id") or ""
-        exact = argument.get("exact")
-        self._store().put(argument["tenant"], response["id"], previous, asked, response, exact)
-        self._kept += 1
+        server = self._background.server_of(response)
+        self._store().put(
+            argument["tenant"],
+            response["id"],
+            previous,
+            asked,
+            response,
+            exact=argument.get("exact"),
+            last_event=argument["last_event"] if argument["last_event"] >= 0 else None,
+            server=server,
+        )
+        self._kept += server is None
 
-    def _get(self, request: Request) -> Response:
-        if request.query.get("stream", "false") != "false":
-            raise ValidationError("a response cannot be streamed again on this server", "stream")
-        kept = self._store().get(request.tenant, _id_of(request))
+    def _known_items(self, tenant: str, response: Mapping[str, Any]) -> list[items.Item]:
+        """Those of a response that was kept before its end: they have their ids."""
+        if not response.get("background") or is_unfinished(response):
+            return []
+        with suppress(NotFoundError):
+            return self._store().get(tenant, response["id"]).input
+        return []
+
+    def _get(self, request: Request) -> Response | StreamResponse:
+        kept = self._background.get(request.tenant, _id_of(request))
+        if _is_streamed(request):
+            after = _starting_after(request)
+            check_finished(kept)
+            if kept.last_event is None:
+                raise ValidationError(
+                    'only a response of "background": true and "stream": true can be streamed again',
+                    "stream",
+                )
+            response = json_text.decode(kept.response)
+            return StreamResponse(events.replayed(response, kept.last_event, after))
         return Response(body=kept.response, content_type="application/json; charset=utf-8")
 
     def _delete(self, request: Request) -> dict[str, Any]:
         name, store = _id_of(request), self._store()
         first = store.first_of(request.tenant, name)
+        with suppress(NotFoundError, ServerError):  # what is damaged can be deleted
+            check_finished(self._background.get(request.tenant, name))
         if not store.delete(request.tenant, name):
             raise NotFoundError(f"there is no response '{name}'")
         if not store.is_gone_on_from(request.tenant, first):  # the KV has that name
@@ -155,6 +190,21 @@ class ResponsesPlugin:
         while n := store.prune(self._limits.response_ttl_s, self._limits.max_responses):
             self._pruned += n
         return _PRUNE_S
+
+
+def _is_streamed(request: Request) -> bool:
+    wanted = request.query.get("stream") or "false"
+    if wanted not in ("true", "false"):
+        raise ValidationError("value must be true or false", "stream")
+    return wanted == "true"
+
+
+def _starting_after(request: Request) -> int:
+    text = request.query.get("starting_after") or "-1"
+    try:
+        return max(-1, int(text))
+    except ValueError:
+        raise ValidationError("value must be the sequence_number of an event", "starting_after") from None
 
 
 def _id_of(request: Request) -> str:

@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS responses (
 );
 CREATE INDEX IF NOT EXISTS responses_behind ON responses (tenant, previous);
 CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created);
+CREATE TABLE IF NOT EXISTS open_responses (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (tenant, id)
+);
 CREATE TABLE IF NOT EXISTS turns (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, turn TEXT NOT NULL, number INTEGER,
     PRIMARY KEY (session_id, turn)

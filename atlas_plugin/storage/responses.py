@@ -7,9 +7,12 @@ import msgspec
 
 from atlas_plugin import json_text
 from atlas_plugin.errors import NotFoundError, ServerError
+from atlas_plugin.storage import open_responses
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.sealed_rows import name_of
 
+UNKNOWN_EVENT = 0
+"""For the number of a stream's last event, where it is not known."""
 MAX_CHAIN = 10_000
 """Responses that go on from each other. A file that somebody changed may have them in a ring."""
 _MAX_PRUNED = 1000
@@ -48,6 +51,7 @@ class _Record(msgspec.Struct):
     input: list[dict[str, Any]]
     response: msgspec.Raw
     exact: dict[str, Any] | None = None
+    last_event: int | None = None
 
 
 class Kept(NamedTuple):
@@ -59,6 +63,8 @@ class Kept(NamedTuple):
     response: bytes
     input: list[dict[str, Any]]
     exact: dict[str, Any] | None = None
+    last_event: int | None = None
+    """The number of its last event; None where its events cannot be asked for."""
 
 
 class ResponseStore:
@@ -74,16 +80,28 @@ class ResponseStore:
         previous: str,
         items: list[dict[str, Any]],
         response: Any,
+        *,
         exact: Any = None,
+        last_event: int | None = None,
+        server: str | None = None,
     ) -> None:
-        """Keep a response, with the items of its request, and how the model wrote the answer."""
-        record = json_text.encode({"input": items, "response": response, "exact": exact})
+        """Keep a response, with the items of its request, and how the model wrote the answer.
+
+        `server`: which is still to make it; None: none.
+        """
+        whole = {"input": items, "response": response, "exact": exact, "last_event": last_event}
+        record = json_text.encode(whole)
         kept = self._database.sealing.close(name_of("responses", tenant, response_id), record)
         with self._database.write("keep a response") as connection:
             connection.execute(
-                "INSERT INTO responses (tenant, id, previous, created, record) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO responses (tenant, id, previous, created, record) "
+                "VALUES (?, ?, ?, ?, ?)",
                 (tenant, response_id, previous, time.time(), kept),
             )
+            if server is not None:
+                open_responses.note(connection, tenant, response_id, server)
+            elif response.get("background"):
+                open_responses.remove(connection, tenant, response_id)
 
     def get(self, tenant: str, response_id: str) -> Kept:
         """The response. Raises NotFoundError where there is none."""
@@ -157,4 +175,4 @@ class ResponseStore:
             opened = msgspec.json.decode(record, type=_Record)
         except (msgspec.MsgspecError, RecursionError):
             raise ServerError(f"the response '{response_id}' is damaged: delete it") from None
-        return Kept(bytes(opened.response), opened.input, opened.exact)
+        return Kept(bytes(opened.response), opened.input, opened.exact, opened.last_event)

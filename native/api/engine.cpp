@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include "atlas-asleep.h"
+#include "atlas-background.h"
 #include "atlas-inside.h"
 #include "atlas-llama-server.h"
 #include "atlas-log.hpp"
@@ -62,7 +63,11 @@ engine::engine(atlas_server_state & state, common_params && params, int n_pool)
         }
     }
     state.keeps_streams = false; // upstream has one register of them a process, which its HTTP server clears
-    self->handlers      = atlas_routes_of(to);
+    if (state.runtime) {
+        to.post_responses_tok_oai = atlas_with_earlier_counted(to.post_responses_tok_oai);
+    }
+    self->handlers = atlas_routes_of(to);
+    state.routes   = self->handlers;
     if (state.runtime) {
         state.runtime->set_model({*self->params.model_alias.begin(), n_pool});
         state.runtime->routes().open(atlas_calls_of_plugins(state, self->handlers));

@@ -164,9 +164,10 @@ extern "C" {
  * RESPONSE_ITEMS: argument: {"tenant", "response_id", "references"}; answers {"items": [item, ...], "referenced",
  *   "answers": [exact, ...], "first"}: what the response and those that it goes on from were asked and answered, oldest first, and
  *   the name of the first.
- * KEEP_RESPONSE: argument: {"tenant", "session_id", "input": [item, ...], "response", "exact"}: keeps a response of /v1/responses
- *   with the items of its request, unless its `store` is false, and puts both behind the conversation that session_id names (null:
- *   none); durable when it returns. Answers {"degraded": text, or null}: why it is not there, or others do not have it yet. `exact`
+ * KEEP_RESPONSE: argument: {"tenant", "session_id", "input": [item, ...], "response", "exact", "last_event": number, or below 0}:
+ *   keeps a response of /v1/responses with the items of its request, unless its `store` is false, in the place of the one that has its
+ *   id, with the number of its last event where its events can be asked for; and puts items and answer behind the conversation that
+ *   session_id names (null: none). Durable when it returns. Answers {"degraded": text, or null}: why it is not there, or others do not have it yet. `exact`
  *   says how the model wrote the answer, as {"bytes", "hash", "tokens", "arguments"} of atlas-exact-answers.hpp, or is null.
  * KEEP_COMPLETION: argument: {"tenant", "messages": [message, ...], "completion"}: keeps a chat completion with the messages of its
  *   request; durable when it returns. Answers {}. */

@@ -95,6 +95,9 @@ common_json atlas_parse_body(const server_http_req & req) {
     if (!active) {
         return json::parse(req.body);
     }
+    if (req.atlas) {
+        return req.atlas->response->take_deferred(); // it was parsed, and let in, when its client sent it
+    }
     atlas::completion_head head;
     head.began             = atlas::request::clock::now();
     head.meter             = active->gate().meter(req.path, req.should_stop, head.began);
@@ -133,7 +136,7 @@ common_json atlas_parse_body(const server_http_req & req) {
 }
 
 bool atlas_is_streamed(const server_http_req & req) {
-    return atlas_state().keeps_streams && (!req.atlas || req.atlas->is_streamed);
+    return atlas_state().keeps_streams && (!req.atlas || (req.atlas->is_streamed && !req.atlas->background));
 }
 
 static const int MAX_SEQUENCES = 4096; // for counting only; llama-server refuses what it cannot do

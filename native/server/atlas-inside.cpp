@@ -101,7 +101,7 @@ atlas_route_table atlas_routes_of(const server_routes & routes) {
 
 atlas::http_response atlas_call_inside(const atlas_route_table & routes, const atlas::http_request & request,
                                        const std::map<std::string, std::string> & parameters,
-                                       std::function<bool()>                      is_gone) {
+                                       std::function<bool()> is_gone, std::shared_ptr<atlas::request> begun) {
     const auto found = routes.find(request.method + " " + request.path);
     if (found == routes.end()) {
         return atlas::error_response(404, "there is no " + request.method + " " + request.path);
@@ -119,7 +119,8 @@ atlas::http_response atlas_call_inside(const atlas_route_table & routes, const a
     for (const auto & [name, value] : request.headers) {
         kept->request->headers[name] = value;
     }
-    kept->response = call(*found->second, *kept->request);
+    kept->request->atlas = std::move(begun);
+    kept->response       = call(*found->second, *kept->request);
     return reply_of({kept, kept->response.get()});
 }
 

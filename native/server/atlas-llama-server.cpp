@@ -3,6 +3,7 @@
 #include "arg.h"
 #include "atlas-asleep.h"
 #include "atlas-authenticate.h"
+#include "atlas-background.h"
 #include "atlas-build.h"
 #include "atlas-error.hpp"
 #include "atlas-http-guard.h"
@@ -232,6 +233,9 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
         routes.get_slots =
             state.shows_slots ? atlas_with_slots_asleep(state.sleep, routes.get_slots) : routes.get_slots;
     }
+    if (!get) {
+        routes.post_responses_tok_oai = atlas_with_earlier_counted(routes.post_responses_tok_oai);
+    }
     state.routes = atlas_routes_of(routes);
 
     const auto handler = [&state = state](const char * method, const atlas_handler & to_model, bool has_body) {
@@ -264,6 +268,9 @@ void atlas_server::add_routes(const server_http_context & ctx_http, server_route
     ctx_http.get(completions, handler("GET", get, false));
     ctx_http.del(completions, handler("DELETE", nullptr, false));
     ctx_http.post("/v1/chat/completions/chatcmpl-.*", handler("POST", post, true)); // below it upstream has others
+    for (const char * path : {"/v1/responses/.+/cancel", "/v1/responses/compact"}) {
+        ctx_http.post(path, handler("POST", post, true)); // others there are upstream's
+    }
 }
 
 bool atlas_is_public(const std::string & path) {

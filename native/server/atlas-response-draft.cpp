@@ -115,10 +115,19 @@ json given_or(const json & body, const char * key, const json & otherwise) {
     return body.contains(key) && !body.at(key).is_null() ? body.at(key) : otherwise;
 }
 
+static bool asks_for_background(const json & body) {
+    const json asked = json_value(body, "background", json());
+    if (!asked.is_null() && !asked.is_boolean()) {
+        throw validation_error("background", "value must be true or false");
+    }
+    return asked.is_boolean() && asked.get<bool>();
+}
+
 response_draft::response_draft(const json & body, const response_defaults & defaults)
     : id("resp_" + random_string()), input(items_of(json_value(body, "input", json::array()))),
       previous_id(json_value(body, "previous_response_id", std::string())), conversation(conversation_of(body)),
-      created_at(std::time(nullptr)), has_instructions(body.contains("instructions")) {
+      created_at(std::time(nullptr)), has_instructions(body.contains("instructions")),
+      in_background(asks_for_background(body)) {
     check_metadata(body);
     check_supported(body);
     if (!conversation.empty() && !previous_id.empty()) {
@@ -145,7 +154,7 @@ response_draft::response_draft(const json & body, const response_defaults & defa
     echo["frequency_penalty"]   = given_or(body, "frequency_penalty", defaults.frequency_penalty);
     echo["top_logprobs"]        = given_or(body, "top_logprobs", 0);
     echo["service_tier"]        = "default";
-    echo["background"]          = false; // it is answered at once, whatever was asked
+    echo["background"]          = in_background;
     echo["metadata"]            = given_or(body, "metadata", json::object());
     if (body.contains("user")) {
         echo["user"] = body.at("user");
@@ -326,6 +335,38 @@ void response_draft::complete(json & response) const {
         response["incomplete_details"] = json::object({{"reason", "max_output_tokens"}});
     }
     response["usage"]["output_tokens_details"] = json::object({{"reasoning_tokens", n_reasoning_tokens}});
+}
+
+json response_draft::take_deferred() {
+    json body = json::parse(deferred);
+    deferred.clear();
+    deferred.shrink_to_fit();
+    return body;
+}
+
+json response_draft::unfinished(const char * status, const json & error) const {
+    json response = {{"object", "response"}, {"status", status}};
+    complete(response);
+    response["error"] = error;
+    return response;
+}
+
+// The first event of a response in the background, and that it is queued, were sent when it was taken in.
+static const int64_t N_SENT_BEFORE = 2;
+
+void response_draft::number_events(json & piece) {
+    if (!in_background || !piece.is_array()) {
+        events.number(piece, 0);
+        return;
+    }
+    json whole = json::array();
+    for (size_t i = 0; i < piece.size(); i++) {
+        if (json_value(piece.at(i), "event", std::string()) != "response.created") {
+            whole.push_back(piece.at(i));
+        }
+    }
+    piece = std::move(whole);
+    events.number(piece, N_SENT_BEFORE);
 }
 
 void response_draft::complete_events(json & piece) {

@@ -47,6 +47,18 @@ class response_draft {
 
     // Whether the response can be asked for later. Until then `store` says no.
     void set_stored(bool is_so) { is_stored = is_so; }
+    bool is_to_be_stored() const { return is_stored; }
+
+    // Whether its client does not wait for it.
+    bool is_in_background() const { return in_background; }
+
+    // Keeps the request's body, as upstream's converter takes it, until the response is made in the background: as text, which
+    // takes less.
+    void        defer(std::string body) { deferred = std::move(body); }
+    common_json take_deferred();
+
+    // The response as long as it is "queued" or "in_progress", or where it is "failed" or "cancelled". error: null: none.
+    common_json unfinished(const char * status, const common_json & error) const;
 
     // The model's name, as upstream answers it: known once the first piece is there.
     void set_model(const std::string & name) {
@@ -65,7 +77,10 @@ class response_draft {
     void complete_events(common_json & piece);
 
     // Numbers them. After plugins have seen them.
-    void number_events(common_json & piece) { events.number(piece); }
+    void number_events(common_json & piece);
+
+    // How many have been numbered.
+    int64_t n_events() const { return events.count(); }
 
     // The response object among the events, or the answer that is one; nullptr: there is none that is final.
     static common_json * final_in(common_json & piece);
@@ -89,11 +104,12 @@ class response_draft {
     common_json     echo; // fields of the response that the request settles
     common_json     input;
     common_json     earlier;
-    std::string     previous_id, conversation, model;
+    std::string     deferred, previous_id, conversation, model;
     response_events events;
     int64_t         created_at;
     bool            has_instructions   = false;
     bool            is_stored          = false;
+    bool            in_background      = false;
     bool            is_cut_off         = false; // at max_output_tokens, or at the end of the context
     size_t          n_reasoning_tokens = 0;
 };

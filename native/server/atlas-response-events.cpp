@@ -88,7 +88,8 @@ void response_events::complete(json & piece) {
     piece = std::move(whole);
 }
 
-void response_events::number(json & piece) {
+void response_events::number(json & piece, int64_t first) {
+    next = std::max(next, first);
     for (size_t i = 0; piece.is_array() && i < piece.size(); i++) {
         if (piece.at(i).contains("data") && piece.at(i).at("data").is_object()) {
             piece.at(i).at("data")["sequence_number"] = next++;

@@ -18,8 +18,11 @@ class response_events {
     // leaves out before the end of an item.
     void complete(common_json & piece);
 
-    // Gives each event the next number, from 0. An answer that is not streamed has none.
-    void number(common_json & piece);
+    // Gives each event the next number, from `first`. An answer that is not streamed has none.
+    void number(common_json & piece, int64_t first);
+
+    // The number that the next one gets.
+    int64_t count() const { return next; }
 
   private:
     std::vector<std::string> items; // their ids, in the order of the output

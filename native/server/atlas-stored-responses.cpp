@@ -1,5 +1,6 @@
 #include "atlas-stored-responses.h"
 
+#include "atlas-background.h"
 #include "atlas-error.hpp"
 #include "atlas-exact-prompt.h"
 #include "atlas-llama-server.h"
@@ -51,10 +52,7 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
         body["input"] = draft->input_items();
     } else if (!draft->previous().empty()) {
         const atlas::phase_timer timer(&request, atlas::request_phase::history);
-        const auto               known =
-            atlas_active()->items_of_response(request.tenant, draft->previous(), safe_json_to_str(draft->references()));
-        draft->put_referenced(json::parse(known.referenced));
-        put_before(body, json::parse(known.items), draft->input_items());
+        const auto               known = atlas_put_earlier_items(body, *draft, request.tenant);
         atlas_set_answered(request, known.answers);
         first = known.first;
     } else if (!draft->references().empty()) {
@@ -66,6 +64,17 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
     }
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
+    if (request.response->is_in_background()) {
+        atlas_accept_in_background(req, body);
+    }
+}
+
+atlas::runtime::response_items atlas_put_earlier_items(common_json & body, atlas::response_draft & draft,
+                                                      const std::string & tenant) {
+    auto known = atlas_active()->items_of_response(tenant, draft.previous(), safe_json_to_str(draft.references()));
+    draft.put_referenced(json::parse(known.referenced));
+    put_before(body, json::parse(known.items), draft.input_items());
+    return known;
 }
 
 void atlas_complete_response(atlas::request & request, common_json & answer) {
@@ -84,6 +93,10 @@ static void keep(atlas::request & request, json & response) {
 
     json kept = response;
     kept.erase("atlas"); // it is of the request, which has ended when somebody asks for the response
+    if (request.background) {
+        atlas_keep_in_background(request, kept);
+        return;
+    }
     std::string problem;
     try {
         const std::string session = request.response->is_of_conversation() ? request.session : "";

@@ -51,6 +51,7 @@ OURS = [
     "POST /v1/conversations",
     "POST /v1/conversations/{conversation_id}",
     "POST /v1/conversations/{conversation_id}/items",
+    "POST /v1/responses/{response_id}/cancel",
 ]
 COMPLETIONS = [path for path in BODIES if path in ("/completion", "/v1/completions") or "/v1/" in path]
 

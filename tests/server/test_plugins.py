@@ -181,6 +181,7 @@ class TestLoading:
             "tracing": "active",
             "memory": "disabled",
             "conversations": "active",
+            "background": "active",
             "responses": "active",
             "stored_completions": "active",
             "eviction": "active",

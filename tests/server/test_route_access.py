@@ -104,7 +104,7 @@ def names_of(caller: Server) -> dict[str, str]:
     item = {"type": "message", "id": "msg_1", "role": "user", "content": OURS}
     return {
         "name": "status",
-        "response_id": kept(caller, RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1}),
+        "response_id": kept(caller, RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1, "background": True}),
         "completion_id": kept(caller, COMPLETION_ROUTE, {**asked(OURS), "store": True}),
         "conversation_id": kept(caller, CONVERSATION_ROUTE, {"items": [item]}),
         "item_id": item["id"],

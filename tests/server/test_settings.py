@@ -49,6 +49,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "response_ttl_s": ("3600", 3600.0),
     "max_responses": ("0", 0),
     "strict_schemas": ("on", True),
+    "background_running": ("3", 3),
+    "background_waiting": ("0", 0),
     "normalize_prompts": ("off", False),
     "block_tokens": ("16", 16),
     "max_state_bytes": ("2048", 2048),

@@ -171,6 +171,9 @@ class request_meter {
     request_meter & operator=(const request_meter &) = delete;
     ~request_meter();
 
+    // It was put off, and goes on now, for another who may leave: what it waited is not counted.
+    void go_on(std::function<bool()> is_gone, clock::time_point began);
+
     // The request has an `atlas` object.
     void set_atlas_object() { has_atlas_object = true; }
 
@@ -204,8 +207,8 @@ class request_meter {
 
     metrics &                      to;
     const request_route            route;
-    const std::function<bool()>    is_gone;
-    const clock::time_point        began;
+    std::function<bool()>          is_gone;
+    clock::time_point              began;
     bool                           has_atlas_object = false;
     std::optional<request_outcome> outcome;
 

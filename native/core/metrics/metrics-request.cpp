@@ -24,6 +24,12 @@ request_meter::request_meter(metrics & to, request_route route, std::function<bo
     to.in_progress.fetch_add(1, std::memory_order_relaxed);
 }
 
+void request_meter::go_on(std::function<bool()> is_gone, clock::time_point began) {
+    this->is_gone = std::move(is_gone);
+    this->began   = began;
+    posted        = began;
+}
+
 request_meter::~request_meter() { end(); }
 
 void request_meter::end() {

@@ -22,6 +22,7 @@
 
 namespace atlas {
 
+class background_response;
 class response_draft; // native/server has these
 class completion_draft;
 class strict_answer;
@@ -128,6 +129,8 @@ class request {
 
     // What gives its answer all fields that its API's schema requires; null: it is answered as upstream does.
     std::shared_ptr<strict_answer> strict;
+    // Where that is made in the background: it was let in when its client sent it. Else null.
+    std::shared_ptr<background_response> background;
 
     std::optional<moved_prompt> moved; // of the first prompt
 

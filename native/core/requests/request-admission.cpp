@@ -144,7 +144,8 @@ int request_admission::admit(request & request, int n_sequences, const std::func
     const int n_slots = std::min(n_sequences, request.options().batch_size.value_or(n_sequences));
 
     slot_pool::lease held;
-    if (request.has_atlas_object() && !request.is_plugins) {
+    // those in the background have a limit of their own
+    if (request.has_atlas_object() && !request.is_plugins && !request.background) {
         held = wait_for(request_wait::slots, numbers, request, [&] {
             return slots.enter(n_slots, !request.session.empty(), *all_settings.values(), is_gone);
         });

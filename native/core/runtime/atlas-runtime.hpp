@@ -1,6 +1,7 @@
 // ATLAS as one object: what a server holds for as long as it runs. Knows nothing of any server's own types.
 #pragma once
 
+#include "atlas-background.hpp"
 #include "atlas-call-limits.hpp"
 #include "atlas-call-texts.hpp"
 #include "atlas-ewma-cost.hpp"
@@ -99,6 +100,12 @@ class runtime {
     // Whether responses are kept whose requests do not say otherwise. Any thread.
     bool keeps_responses() const { return keeps_conversations() && config()->store_responses; }
 
+    // Those that are made in the background.
+    background_responses & background() { return in_background; }
+
+    // The model's name, once it is loaded. Any thread.
+    std::string model_name();
+
     // Why neither these are kept nor chat completions, for clients and the log; empty: they are. Any thread.
     std::string why_not_stored() const;
 
@@ -111,12 +118,13 @@ class runtime {
 
     // What a response that is kept was about; and a response that is to be kept, with the items of its request and its
     // exact_answer (JSON, or null), and put behind the conversation that session names (empty: none): durable on return, which
-    // returns why it is not in the conversation, or other servers do not have it. Throw atlas::error, 404 where there is none. Any
-    // thread but the loop's: they enter Python.
+    // returns why it is not in the conversation, or other servers do not have it. last_event: where its events can be asked for,
+    // the number of the last; else below 0. Throw atlas::error, 404 where there is none. Any thread but the loop's: they enter
+    // Python.
     response_items items_of_response(const std::string & tenant, const std::string & id,
                                      const std::string & references);
     std::string    keep_response(const std::string & tenant, const std::string & session, const std::string & input,
-                                 const std::string & response, const std::string & exact);
+                                 const std::string & response, const std::string & exact, int64_t last_event = -1);
 
     // The same for a chat completion, with the messages of its request as a JSON array.
     void keep_completion(const std::string & tenant, const std::string & messages, const std::string & completion);
@@ -180,8 +188,12 @@ class runtime {
     // By result and tier, 0: none.
     std::array<std::array<std::atomic<uint64_t>, N_TIERS + 1>, N_RESTORE_RESULTS> restores = {};
 
-    own_routes   for_plugins;
-    call_limits  calls;
+    own_routes  for_plugins;
+    call_limits calls;
+
+    background_responses in_background{
+        [this] { return background_limits{config()->background_running, config()->background_waiting}; }};
+
     timely_calls python_calls; // of what is answered without Python, too
 
     std::array<std::atomic<uint64_t>, N_PYTHON_PARTS> late = {}; // answers without Python's part

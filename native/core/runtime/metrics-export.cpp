@@ -201,6 +201,20 @@ void add_pool(family_list & to, const metrics & recorded, const slot_pool_stats 
                pool.degraded);
 }
 
+void add_background(family_list & to, const background_stats & background) {
+    to.begin("atlas_background_responses", "gauge", "Responses in the background, by what they do.");
+    to.add(background.running, {{"state", "running"}});
+    to.add(background.waiting, {{"state", "waiting"}});
+    to.begin("atlas_background_responses_ended_total", "counter", "Responses in the background that ended, by how.");
+    for (size_t i = 0; i < N_BACKGROUND_ENDS; i++) {
+        to.add(background.ended[i], {{"result", BACKGROUND_END_NAMES[i]}});
+    }
+    to.counter("atlas_background_responses_refused_total", "Responses in the background refused, as too many waited.",
+               background.refused);
+    to.gauge("atlas_background_event_bytes", "RAM that the events of responses in the background take.",
+             background.event_bytes);
+}
+
 void add_hooks(family_list & to, const metrics_facts & facts) {
     if (facts.hooks.empty()) {
         return;
@@ -272,6 +286,7 @@ std::vector<metric_family> metrics_families(const metrics & recorded, const metr
     add_shared(families, facts.memory.shared);
     add_tier_families(families, facts.tiers);
     add_pool(families, recorded, facts.pool);
+    add_background(families, facts.background);
     add_hooks(families, facts);
     add_process(families, facts);
     return families.take();

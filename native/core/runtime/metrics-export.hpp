@@ -2,6 +2,7 @@
 // loop.
 #pragma once
 
+#include "atlas-background.hpp"
 #include "atlas-hook-calls.hpp"
 #include "atlas-lookup-result.hpp"
 #include "atlas-memory.hpp"
@@ -19,13 +20,14 @@ namespace atlas {
 
 // Numbers that are not recorded, but read at each export.
 struct metrics_facts {
-    slot_pool_stats pool;
-    memory_stats    memory; // all 0 where there is none
-    uint64_t        ram_bytes = 0, disk_bytes = 0, index_bytes = 0; // budgets
-    uint64_t        budget_breaches = 0;
-    double          uptime_s        = 0;
-    std::string     server_version;
-    std::string     model; // empty: none is loaded yet
+    slot_pool_stats  pool;
+    background_stats background;
+    memory_stats     memory; // all 0 where there is none
+    uint64_t         ram_bytes = 0, disk_bytes = 0, index_bytes = 0; // budgets
+    uint64_t         budget_breaches = 0;
+    double           uptime_s        = 0;
+    std::string      server_version;
+    std::string      model; // empty: none is loaded yet
 
     std::vector<listed_tier> tiers; // empty where there is no memory
 

@@ -62,12 +62,13 @@ runtime::response_items runtime::items_of_response(const std::string & tenant, c
 }
 
 std::string runtime::keep_response(const std::string & tenant, const std::string & session, const std::string & input,
-                                   const std::string & response, const std::string & exact) {
+                                   const std::string & response, const std::string & exact, int64_t last_event) {
     const json name = session.empty() ? json() : json(session);
     return degraded_of(json::parse(embedded.perform(
         ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"session_id\":" + name.dump() +
                                       ",\"input\":" + input + ",\"response\":" + response +
-                                      ",\"exact\":" + exact + "}")));
+                                      ",\"exact\":" + exact + ",\"last_event\":" +
+                                      std::to_string(last_event) + "}")));
 }
 
 void runtime::keep_completion(const std::string & tenant, const std::string & messages,

@@ -103,6 +103,18 @@ static json hashing_json(const hashing_progress & now) {
     return {{"bytes", now.bytes}, {"total", now.total}, {"problem", now.problem.empty() ? json() : json(now.problem)}};
 }
 
+static json background_json(const background_stats & stats) {
+    json shown = {{"running", stats.running},
+                  {"waiting", stats.waiting},
+                  {"refused", stats.refused},
+                  {"events_kept_of", stats.ended_kept},
+                  {"event_bytes", stats.event_bytes}};
+    for (size_t i = 0; i < N_BACKGROUND_ENDS; i++) {
+        shown[BACKGROUND_END_NAMES[i]] = stats.ended[i];
+    }
+    return shown;
+}
+
 // As the plugin `eviction` tells of its own.
 static json policy_json(const policy_runner & policy) {
     const auto stats = policy.stats();
@@ -194,6 +206,7 @@ std::string runtime::status_json() {
           {"exhausted", pool.exhausted},
           {"degraded", pool.degraded},
           {"mean_service_s", pool.mean_service_s}}},
+        {"background", background_json(in_background.stats())},
         {"latency_budget_breaches", requests.budget_breaches()},
         {"conversations_dropped", requests.conversations().dropped()},
         {"metrics_enabled", config()->enable_metrics_collection},
@@ -213,6 +226,7 @@ std::string runtime::status_json() {
 std::vector<metric_family> runtime::families() {
     metrics_facts facts;
     facts.pool            = requests.pool().stats();
+    facts.background      = in_background.stats();
     facts.budget_breaches = requests.budget_breaches();
     facts.server_version  = server_version;
     facts.uptime_s        = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();

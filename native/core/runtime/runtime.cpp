@@ -1,5 +1,6 @@
 #include "atlas-runtime.hpp"
 
+#include "atlas-background-routes.hpp"
 #include "atlas-error.hpp"
 #include "atlas-facts.h"
 #include "atlas-in-effect.hpp"
@@ -120,6 +121,11 @@ void runtime::set_model(const model_info & new_model) {
     model_loaded = true;
     requests.set_slots(new_model.n_slots);
     logf(LogLevel::INFO, "Context pool initialized with %d contexts", (int) requests.pool().stats().pool_size);
+}
+
+std::string runtime::model_name() {
+    const std::lock_guard<std::mutex> lock(model_mutex);
+    return model.name;
 }
 
 void runtime::let_in(request & request) {
@@ -282,6 +288,9 @@ http_response runtime::answer(const http_request & request) {
     if (request.method == "GET" && request.path == ATLAS_ROUTE_METRICS) {
         return show_metrics(request);
     }
+    if (auto made = answer_of_background(in_background, request)) {
+        return std::move(*made);
+    }
     const bool is_status = request.method == "GET" && request.path == ATLAS_ROUTE_STATUS;
     if (python_problem.empty()) {
         return is_status ? show_status(request) : embedded.handle(request);
@@ -296,6 +305,8 @@ http_response runtime::answer(const http_request & request) {
 bool runtime::stop() {
     requests.close();
     for_plugins.close();
+    in_background.close(std::chrono::duration_cast<background_responses::clock::duration>(
+        std::chrono::duration<double>(config()->shutdown_timeout_s)));
     if (store) {
         store->end_waiting();
     }
@@ -343,6 +354,7 @@ std::string runtime::change_settings(const std::string & changes) {
     auto answer = all_settings.change(changes);
     apply_hook_limits(embedded.hooks(), *config());
     apply_hook_limits(embedded.tiers(), *config());
+    in_background.look();
     return answer;
 }
 

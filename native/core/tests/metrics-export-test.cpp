@@ -56,7 +56,7 @@ CASE(metrics_export_is_what_prometheus_takes) {
         }
         CHECK(!labels.empty());
     }
-    CHECK(names.size() == 78);
+    CHECK(names.size() == 82);
 }
 
 CASE(metrics_export_of_histograms_is_cumulative) {
