@@ -102,9 +102,10 @@ def keep(caller: Server, name: str) -> None:
 def names_of(caller: Server) -> dict[str, str]:
     """Of a response, a chat completion and a conversation with an item, which are made."""
     item = {"type": "message", "id": "msg_1", "role": "user", "content": OURS}
+    asked_later = {"input": OURS, "max_output_tokens": 1, "background": True}
     return {
         "name": "status",
-        "response_id": kept(caller, RESPONSE_ROUTE, {"input": OURS, "max_output_tokens": 1, "background": True}),
+        "response_id": kept(caller, RESPONSE_ROUTE, asked_later),
         "completion_id": kept(caller, COMPLETION_ROUTE, {**asked(OURS), "store": True}),
         "conversation_id": kept(caller, CONVERSATION_ROUTE, {"items": [item]}),
         "item_id": item["id"],
