@@ -13,7 +13,9 @@ asked = {"role": "user", "content": "My name is Nora. I live in Oslo."}
 
 
 def say(messages: list[dict[str, object]]) -> object:
-    return client.messages.create(model="any", max_tokens=32, temperature=0, system=SYSTEM, messages=messages)
+    return client.messages.create(
+        model="any", max_tokens=32, system=SYSTEM, messages=messages, extra_body={"temperature": 0}
+    )
 
 
 if turn == "first":
