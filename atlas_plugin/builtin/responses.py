@@ -128,7 +128,7 @@ class ResponsesPlugin:
         with self._memory.database().write("keep a response"):
             if response["store"]:
                 self._keep({**argument, "input": asked})
-            problem = conversations.record(session_id, asked, answered)
+            problem = conversations.record(session_id, asked, answered, argument.get("exact"))
         return {"degraded": problem or conversations.share(session_id)}
 
     def _keep(self, argument: Mapping[str, Any]) -> None:

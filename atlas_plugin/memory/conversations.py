@@ -132,10 +132,16 @@ class Conversations:
         """Have what its clients sent whole be in the record, before more comes behind it."""
         self._recorder.sync_session(session_id)
 
-    def record(self, session_id: str, asked: Sequence[Item], answered: Sequence[Item]) -> str | None:
+    def record(
+        self,
+        session_id: str,
+        asked: Sequence[Item],
+        answered: Sequence[Item],
+        exact: Mapping[str, Any] | None = None,
+    ) -> str | None:
         """Put an exchange behind the record, where there is one still; None, or why it is not there.
 
-        To be called in a transaction; `share` has other servers know it.
+        `exact` says how the model wrote the answer. To be called in a transaction; `share` has other servers know it.
         """
         if self._rows.find(session_id) is None:
             return f"conversation '{split_name(session_id)[1]}' was deleted before the answer was complete"
@@ -148,7 +154,7 @@ class Conversations:
         known = {item["id"] for item in self._items_here(session_id)}
         new = [item for item in (*asked, *answered) if item["id"] not in known]
         try:
-            self._append(session_id, new)
+            self._append(session_id, new, exact)
         except PayloadTooLarge as error:
             return error.message
         return None
@@ -158,10 +164,10 @@ class Conversations:
         self._names.note_used([session_id])
         return self._shared.share(session_id)
 
-    def _append(self, session_id: str, items: Sequence[Item]) -> None:
+    def _append(self, session_id: str, items: Sequence[Item], exact: Mapping[str, Any] | None = None) -> None:
         if items:
             turn = self._shared.new_turn()
-            self._store.append(session_id, items, self._limits.max_state_bytes, turn)
+            self._store.append(session_id, items, self._limits.max_state_bytes, turn, exact)
 
     def _tell(self, session_id: str) -> None:
         """Others: at once, as a client may ask any of them next."""

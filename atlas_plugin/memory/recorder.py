@@ -102,14 +102,16 @@ class Recorder:
         session_id = argument["session_id"]
         self.sync_session(session_id)
         degraded = self._shared.refresh(session_id)
-        return {"messages": self.history(session_id), "degraded": degraded}
+        answers = self._store.exact_answers(session_id)
+        return {"messages": self.history(session_id), "degraded": degraded, "answers": answers}
 
     def answer_record(self, argument: Mapping[str, Any]) -> dict[str, Any]:
         """Answers the server's call RECORD."""
         session_id = argument["session_id"]
         self.sync_session(session_id)
         turn = self._shared.new_turn()
-        self._store.append(session_id, argument["messages"], self._limits.max_state_bytes, turn)
+        limit, exact = self._limits.max_state_bytes, argument.get("exact")
+        self._store.append(session_id, argument["messages"], limit, turn, exact)
         self.recorded += 1
         self._names.note_used([session_id])
         return {"degraded": self._shared.share(session_id)}

@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from atlas_plugin.storage.conversations import MAKE_SESSION
+from atlas_plugin.storage.conversations import MAKE_SESSION, forget_exact
 from atlas_plugin.storage.database import Database
 from atlas_plugin.storage.sealed_rows import name_of
 
@@ -66,6 +66,7 @@ class ConversationRows:
     def replace(self, session_id: str, position: int, data: bytes | None) -> None:
         """Have something else stand at that place, or None: nothing."""
         with self._database.write("delete an item") as connection:
+            forget_exact(connection, session_id)
             if data is None:
                 connection.execute(
                     "DELETE FROM messages WHERE session_id = ? AND position = ?", (session_id, position)

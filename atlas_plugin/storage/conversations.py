@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from atlas_plugin.storage.sealing import Sealing
 Message = Mapping[str, Any]
 
 _INSERT = "INSERT INTO messages (session_id, position, is_user, message, turn) VALUES (?, ?, ?, ?, ?)"
+_EXACT = "SELECT bytes, CAST(answer AS BLOB) FROM exact_answers WHERE session_id = ? ORDER BY bytes"
 _POSITIONS = "SELECT position FROM messages WHERE session_id = ? ORDER BY position"
 # A session that is new has no KV state yet: 0 tokens. One that is there keeps its number.
 MAKE_SESSION = """
@@ -57,12 +59,32 @@ class ConversationStore:
             size, n = connection.execute(query, (session_id,)).fetchone()
             return int(size) - int(n) * self._database.sealing.extra
 
+    def exact_answers(self, session_id: str) -> list[dict[str, Any]]:
+        """How the model wrote the answers, as far as that is known, the first of them first.
+
+        Each is as atlas-abi.h has it. One that is damaged is left out: its text is in the record.
+        """
+        with self._database.read("load a conversation") as connection:
+            rows = connection.execute(_EXACT, (session_id,)).fetchall()
+        found = []
+        for size, answer in rows:
+            with suppress(ServerError):
+                name = name_of("exact_answers", session_id, size)
+                found.append(decoded(self._database.sealing.open(name, answer)))
+        return found
+
     def append(
-        self, session_id: str, messages: Sequence[Message], limit: int, turn: str | None = None
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        limit: int,
+        turn: str | None = None,
+        exact: Mapping[str, Any] | None = None,
     ) -> None:
         """Add messages at the end of the record, and remove old exchanges so that `limit` bytes hold it.
 
-        Makes the session where there is none. `turn` is the id of a turn that other servers are to be told.
+        Makes the session where there is none. `turn` is the id of a turn that other servers are to be told;
+        `exact` says how the model wrote the answer.
         Raises PayloadTooLarge, and changes nothing, when the exchange that they belong to is larger than the
         limit.
         """
@@ -83,10 +105,14 @@ class ConversationStore:
                 "DELETE FROM messages WHERE session_id = ? AND position = ?",
                 [(session_id, position) for position, _, _ in stored[gone]],
             )
+            if stored[gone]:
+                forget_exact(connection, session_id)
             kept = [one for i, one in enumerate(new, len(stored)) if not gone.start <= i < gone.stop]
             _insert(connection, session_id, stored[-1][0] + 1 if stored else 0, kept, sealing)
             if turn is not None:
                 connection.execute("INSERT INTO turns VALUES (?, ?, NULL)", (session_id, turn))
+            if exact is not None:
+                _put_exact(connection, session_id, exact, sealing)
 
     def replace(self, records: Mapping[str, Sequence[Message]], limit: int) -> dict[str, ValidationError]:
         """Make these the records of their sessions: the latest messages of each, within `limit` bytes.
@@ -149,11 +175,26 @@ def write_rows(connection: Connection, session_id: str, rows: Sequence[Packed], 
     same = next((i for i, (old, new) in enumerate(pairs) if old != new), None)
     kept = min(len(stored), len(rows)) if same is None else same
     positions = connection.execute(_POSITIONS, (session_id,)).fetchall()
+    if kept < len(positions):
+        forget_exact(connection, session_id)
     connection.executemany(
         "DELETE FROM messages WHERE session_id = ? AND position = ?",
         [(session_id, position) for (position,) in positions[kept:]],
     )
     _insert(connection, session_id, positions[kept - 1][0] + 1 if kept else 0, rows[kept:], sealing)
+
+
+def forget_exact(connection: Connection, session_id: str) -> None:
+    """What was said is no more, or other than it was: so is how the model wrote it."""
+    connection.execute("DELETE FROM exact_answers WHERE session_id = ?", (session_id,))
+
+
+def _put_exact(connection: Connection, session_id: str, exact: Mapping[str, Any], sealing: Sealing) -> None:
+    # The record goes on from this prompt: those behind it were of one that is no more.
+    size = exact["bytes"]
+    connection.execute("DELETE FROM exact_answers WHERE session_id = ? AND bytes >= ?", (session_id, size))
+    answer = sealing.close(name_of("exact_answers", session_id, size), json_text.encode(exact))
+    connection.execute("INSERT INTO exact_answers VALUES (?, ?, ?)", (session_id, size, answer))
 
 
 def _pack(messages: Sequence[Message]) -> list[Packed]:

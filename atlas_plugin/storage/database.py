@@ -51,6 +51,10 @@ CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created);
 CREATE TABLE IF NOT EXISTS open_responses (
     tenant TEXT NOT NULL, id TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (tenant, id)
 );
+CREATE TABLE IF NOT EXISTS exact_answers (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, bytes INTEGER NOT NULL,
+    answer BLOB NOT NULL, PRIMARY KEY (session_id, bytes)
+);
 CREATE TABLE IF NOT EXISTS turns (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, turn TEXT NOT NULL, number INTEGER,
     PRIMARY KEY (session_id, turn)

@@ -16,6 +16,7 @@ _COLUMNS = (
     ("messages", "message", ("session_id", "position")),
     ("chains", "chain", ("session_id", "root")),
     ("responses", "record", ("tenant", "id")),
+    ("exact_answers", "answer", ("session_id", "bytes")),
     ("sessions", "metadata", ("session_id",)),
 )
 

@@ -153,10 +153,10 @@ extern "C" {
 /* What atlas_python_call does; argument and answer are JSON. Session ids are those of the queries: TENANT/ID where there
  * are tenants.
  *
- * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...], "degraded": text, or null}: what the session recorded,
- *   oldest first, and why that may not be all that was recorded elsewhere. With "references", an array of ids, it is of a
+ * HISTORY: argument: {"session_id"}; answers {"messages": [message, ...], "answers": [exact, ...], "degraded": text, or null}: what
+ *   the session recorded, oldest first, and why that may not be all that was recorded elsewhere. With "references", an array of ids, it is of a
  *   conversation, which has to be there, and "referenced" has its items of these ids.
- * RECORD: argument: {"session_id", "messages": [message, ...]}: puts them behind the session's record; durable when it
+ * RECORD: argument: {"session_id", "messages": [message, ...], "exact"}: puts them behind the session's record; durable when it
  *   returns. Answers {"degraded": text, or null}: why others do not have it yet.
  * STACKS: argument: {}; answers {"stacks": text}: where every Python thread is.
  * SYNC: argument: {"shared": bool} or {}; makes durable what sessions did and said so far, and with `shared` has other servers know

@@ -1,6 +1,7 @@
 #include "atlas-history.h"
 
 #include "atlas-error.hpp"
+#include "atlas-exact-prompt.h"
 #include "atlas-llama-server.h"
 #include "atlas-request-admission.hpp"
 #include "atlas-response-draft.h"
@@ -145,6 +146,8 @@ common_json atlas_put_history(const server_http_req & req, common_json body) {
         request.degrade(known.degraded);
     }
     note_sent(request, sent, record.empty() ? 0 : count_instructions(sent));
+    request.keeps_answer = true;
+    atlas_set_answered(request, known.answers);
     return body;
 }
 
@@ -242,7 +245,8 @@ void atlas_record_history(atlas::request & request) {
         return;
     }
     try {
-        const std::string degraded = atlas_active()->record_messages(request.session, text);
+        const std::string degraded =
+            atlas_active()->record_messages(request.session, text, atlas_exact_answer_of(request));
         if (!degraded.empty()) {
             request.degrade(degraded);
         }

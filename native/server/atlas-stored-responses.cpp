@@ -32,6 +32,8 @@ static void go_on_from_conversation(atlas::request & request, atlas::response_dr
     const auto known = atlas_active()->recorded_conversation(request.session, safe_json_to_str(draft.references()));
     draft.set_earlier(json::parse(known.messages));
     draft.put_referenced(json::parse(known.referenced));
+    request.keeps_answer = true; // with the conversation, also where the response is not
+    atlas_set_answered(request, known.answers);
     if (!known.degraded.empty()) {
         request.degrade(known.degraded);
     }

@@ -28,9 +28,13 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("exact")
-    with Server([*memory_options(directory), "-np", "2"], directory=directory) as running:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exact")
+
+
+@pytest.fixture(scope="module")
+def keeping(place: Path) -> Iterator[Server]:
+    with Server([*memory_options(place), "-np", "2"], directory=place) as running:
         yield running
 
 
@@ -168,3 +172,35 @@ def test_what_a_plugin_took_out_is_not_kept_by_its_tokens(start_server: StartSer
     assert kept_exactly(tmp_path) == [None]
     later = respond(server, NEXT, previous_response_id=first["id"])
     assert max(reused_tokens(later)) <= first["usage"]["input_tokens"]
+
+
+class TestConversations:
+    def test_of_items(self, keeping: Server) -> None:
+        conversation = keeping.post("/v1/conversations", {}).json()["id"]
+        first = in_letters(keeping, f"Of items: {ASKED}", conversation=conversation, store=False)
+        flush(keeping)
+        kill_and_start(keeping)
+        second = in_letters(keeping, NEXT, conversation=conversation)
+        assert max(reused_tokens(second)) >= 0.99 * all_tokens(first)
+        third = respond(keeping, NEXT, conversation=conversation)
+        assert max(reused_tokens(third)) == all_tokens(second) - 1
+
+    def test_of_messages(self, keeping: Server, place: Path) -> None:
+        """Of a chat whose history the server keeps; an item that is deleted leaves no tokens behind."""
+
+        def chat(said: str, **fields: Any) -> Json:
+            atlas = {"session_id": "letters", "history": "server"}
+            body = {"messages": [{"role": "user", "content": said}], "max_tokens": N_TOKENS, "atlas": atlas}
+            answer = keeping.post("/v1/chat/completions", {**body, "temperature": 0, **fields})
+            assert answer.status_code == 200, answer.text
+            answered: Json = answer.json()
+            return answered
+
+        first = chat(f"In a chat: {ASKED}", logit_bias=LETTERS, repeat_penalty=1.3)
+        second = chat(NEXT, max_tokens=4)
+        assert max(reused_tokens(second)) == first["usage"]["total_tokens"] - 1
+        items = keeping.get("/v1/conversations/letters/items?order=asc").json()["data"]
+        assert keeping.client.delete(f"/v1/conversations/letters/items/{items[0]['id']}").status_code == 200
+        with closing(sqlite3.connect(place / "memory" / "contexts.sqlite3")) as database:
+            query = "SELECT count(*) FROM exact_answers WHERE session_id = 'letters'"
+            assert database.execute(query).fetchone() == (0,)

@@ -84,15 +84,16 @@ class runtime {
 
     struct recorded {
         std::string messages;   // a JSON array
+        std::string answers;    // those that are known token by token, as exact_answers_of() takes them
         std::string degraded;   // why other servers may have more; empty: they have not
         std::string referenced; // a JSON array: the items that were asked for
     };
 
-    // The messages that a session recorded; and those that are to be put behind them, durable on return, which returns why
-    // other servers do not have them yet: empty: they do. session: as qualified by its tenant. Throw atlas::error. Any thread
+    // The messages that a session recorded; and those that are to be put behind them, with the exact_answer among them (JSON, or
+    // null), durable on return, which returns why other servers do not have them yet: empty: they do. session: as qualified by its tenant. Throw atlas::error. Any thread
     // but the loop's: they enter Python, and may wait for the network.
     recorded    recorded_messages(const std::string & session);
-    std::string record_messages(const std::string & session, const std::string & messages);
+    std::string record_messages(const std::string & session, const std::string & messages, const std::string & exact);
 
     // The same of a conversation, and those of its items that references (a JSON array of ids) names. 404 where there is none.
     recorded recorded_conversation(const std::string & session, const std::string & references);

@@ -36,19 +36,22 @@ static std::string degraded_of(const json & answer) {
 runtime::recorded runtime::recorded_messages(const std::string & session) {
     check_kept("\"history\": \"server\" needs a place for conversations: ");
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, json{{"session_id", session}}.dump()));
-    return {answer.at("messages").dump(), degraded_of(answer), ""};
+    return {answer.at("messages").dump(), answer.at("answers").dump(), degraded_of(answer), ""};
 }
 
-std::string runtime::record_messages(const std::string & session, const std::string & messages) {
-    return degraded_of(json::parse(embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() +
-                                                                           ",\"messages\":" + messages + "}")));
+std::string runtime::record_messages(const std::string & session, const std::string & messages,
+                                     const std::string & exact) {
+    return degraded_of(json::parse(
+        embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages +
+                                                ",\"exact\":" + exact + "}")));
 }
 
 runtime::recorded runtime::recorded_conversation(const std::string & session, const std::string & references) {
     check_kept("'conversation' needs a place for conversations: ");
     const json answer = json::parse(embedded.perform(ATLAS_CALL_HISTORY, "{\"session_id\":" + json(session).dump() +
                                                                              ",\"references\":" + references + "}"));
-    return {answer.at("messages").dump(), degraded_of(answer), answer.at("referenced").dump()};
+    return {answer.at("messages").dump(), answer.at("answers").dump(), degraded_of(answer),
+            answer.at("referenced").dump()};
 }
 
 runtime::response_items runtime::items_of_response(const std::string & tenant, const std::string & id,
