@@ -141,7 +141,8 @@ class Conversations:
     ) -> str | None:
         """Put an exchange behind the record, where there is one still; None, or why it is not there.
 
-        `exact` says how the model wrote the answer. To be called in a transaction; `share` has other servers know it.
+        `exact` says how the model wrote the answer. To be called in a transaction; `share` has other servers
+        know it.
         """
         if self._rows.find(session_id) is None:
             return f"conversation '{split_name(session_id)[1]}' was deleted before the answer was complete"

@@ -135,7 +135,7 @@ class ResponseStore:
             return found.rowcount > 0
 
     def first_of(self, tenant: str, response_id: str) -> str:
-        """The name of the response that it goes on from in the end, which may be gone; empty where there is none."""
+        """The name of the response that all began with, which may be gone; empty where there is none."""
         with self._database.read("load responses") as connection:
             row = connection.execute(_ROOT, (tenant, response_id, MAX_CHAIN)).fetchone()
         return str(row[0]) if row else ""
