@@ -80,6 +80,11 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+def status_of(expected: httpx.Response) -> int:
+    """Ours for what upstream answers so: a body that it blames on itself is the client's fault."""
+    return 400 if expected.status_code == 500 else expected.status_code
+
+
 def is_named_error(answer: httpx.Response) -> bool:
     """Whether it is a 400 in the ATLAS format."""
     error = answer.json()["error"]
@@ -127,7 +132,7 @@ def test_any_prompt(
     expected = cold.post(path, body)
     for sent in (body, {**body, "atlas": atlas}):
         answer = server.post(path, sent)
-        assert answer.status_code == expected.status_code, (answer.text, expected.text)
+        assert answer.status_code == status_of(expected), (answer.text, expected.text)
         if answer.status_code == 200:
             # not the text: for such prompts many tokens are equally likely
             for key in ("prompt", "index"):
@@ -153,9 +158,12 @@ def test_any_messages(server: Server, cold: Server, path: str, sent: Any) -> Non
     expected = cold.post(path, body)
     for atlas in ({}, {"session_id": "any-messages"}):
         answer = server.post(path, {**body, "atlas": atlas})
-        assert answer.status_code == expected.status_code, (answer.text, expected.text)
+        if path == "/v1/messages" and not isinstance(sent, list):  # upstream answers nothing at all
+            assert is_named_error(answer), answer.text
+            continue
+        assert answer.status_code == status_of(expected), (answer.text, expected.text)
         if answer.status_code != 200:
-            assert answer.json() == expected.json()
+            assert answer.json()["error"]["message"].endswith(expected.json()["error"]["message"])
 
 
 def is_a_question(sent: Any) -> bool:
@@ -179,7 +187,7 @@ def test_any_messages_with_a_record(server: Server, cold: Server, sent: Any) -> 
             assert is_named_error(answer), answer.text
             return
         # a record in front of the messages can only make more of them acceptable
-        assert answer.status_code in (expected.status_code, 200), (answer.text, expected.text)
+        assert answer.status_code in (status_of(expected), 200), (answer.text, expected.text)
     if answer.status_code == 200:
         loaded = server.post("/v1/atlas/memory/load", {"context_id": name})
         assert loaded.status_code == 200, loaded.text

@@ -178,7 +178,8 @@ def client(start: Start, call: Call, tmp_path: Path) -> Client:
 
 def keep(client: Client, name: str, asked: list[Any], output: list[Any], **fields: Any) -> Any:
     response = {"id": "resp_1", "store": True, "output": output, "conversation": {"id": name}, **fields}
-    return client.server(ServerCall.KEEP_RESPONSE, tenant="", session_id=name, input=asked, response=response)
+    fields = {"input": asked, "response": response, "exact": None, "last_event": -1}
+    return client.server(ServerCall.KEEP_RESPONSE, tenant="", session_id=name, **fields)
 
 
 ANSWER = {
