@@ -59,10 +59,11 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
         first = known.first;
     } else if (!draft->references().empty()) {
         throw atlas::validation_error("input", "item_reference names an item of what the request goes on from: give "
-                                                "'conversation' or 'previous_response_id'");
+                                               "'conversation' or 'previous_response_id'");
     }
     if (request.keeps_answer && request.session.empty()) {
-        request.session = atlas::tenants::qualified(request.tenant, first); // so that its KV stays, and goes, with what was said
+        request.session =
+            atlas::tenants::qualified(request.tenant, first); // so that its KV stays, and goes, with what was said
     }
     atlas::response_draft::translate(body);
     request.response = std::move(draft);
@@ -72,7 +73,7 @@ void atlas_begin_response(const server_http_req & req, common_json & body) {
 }
 
 atlas::runtime::response_items atlas_put_earlier_items(common_json & body, atlas::response_draft & draft,
-                                                      const std::string & tenant) {
+                                                       const std::string & tenant) {
     auto known = atlas_active()->items_of_response(tenant, draft.previous(), safe_json_to_str(draft.references()));
     draft.put_referenced(json::parse(known.referenced));
     put_before(body, json::parse(known.items), draft.input_items());
@@ -102,9 +103,9 @@ static void keep(atlas::request & request, json & response) {
     std::string problem;
     try {
         const std::string session = request.response->is_of_conversation() ? request.session : "";
-        problem                   = atlas_active()->keep_response(
-            request.tenant, session, safe_json_to_str(request.response->input_items()), safe_json_to_str(kept),
-            atlas_exact_answer_of(request));
+        problem =
+            atlas_active()->keep_response(request.tenant, session, safe_json_to_str(request.response->input_items()),
+                                          safe_json_to_str(kept), atlas_exact_answer_of(request));
     } catch (const atlas::error & error) {
         response["store"] = false;
         problem           = std::string("the response was not kept: ") + error.what();

@@ -23,7 +23,7 @@ void atlas_begin_response(const server_http_req & req, common_json & body);
 
 // Puts what the response that a request goes on from was about before its input; what is known of that.
 atlas::runtime::response_items atlas_put_earlier_items(common_json & body, atlas::response_draft & draft,
-                                                      const std::string & tenant);
+                                                       const std::string & tenant);
 
 // Adds to an answer, or to the events of a piece of one, what upstream leaves out. Before plugins see it. Does nothing for
 // other routes, as the next.

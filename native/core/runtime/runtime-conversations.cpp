@@ -41,9 +41,9 @@ runtime::recorded runtime::recorded_messages(const std::string & session) {
 
 std::string runtime::record_messages(const std::string & session, const std::string & messages,
                                      const std::string & exact) {
-    return degraded_of(json::parse(
-        embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() + ",\"messages\":" + messages +
-                                                ",\"exact\":" + exact + "}")));
+    return degraded_of(json::parse(embedded.perform(ATLAS_CALL_RECORD, "{\"session_id\":" + json(session).dump() +
+                                                                           ",\"messages\":" + messages +
+                                                                           ",\"exact\":" + exact + "}")));
 }
 
 runtime::recorded runtime::recorded_conversation(const std::string & session, const std::string & references) {
@@ -69,9 +69,8 @@ std::string runtime::keep_response(const std::string & tenant, const std::string
     const json name = session.empty() ? json() : json(session);
     return degraded_of(json::parse(embedded.perform(
         ATLAS_CALL_KEEP_RESPONSE, "{\"tenant\":" + json(tenant).dump() + ",\"session_id\":" + name.dump() +
-                                      ",\"input\":" + input + ",\"response\":" + response +
-                                      ",\"exact\":" + exact + ",\"last_event\":" +
-                                      std::to_string(last_event) + "}")));
+                                      ",\"input\":" + input + ",\"response\":" + response + ",\"exact\":" + exact +
+                                      ",\"last_event\":" + std::to_string(last_event) + "}")));
 }
 
 void runtime::keep_completion(const std::string & tenant, const std::string & messages,

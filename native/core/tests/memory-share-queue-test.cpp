@@ -28,11 +28,11 @@ CASE(a_full_queue_drops_the_newest) {
 }
 
 CASE(only_what_is_reused_is_sent_where_that_is_wanted) {
-    const auto     place = std::make_shared<scripted_tier>();
-    memory_options with  = sharing(place);
-    with.shared.write    = share_policy::reused;
-    const auto tokens    = some_tokens(1, 2 * BLOCK);
-    sharing_server     first(place, with);
+    const auto     place  = std::make_shared<scripted_tier>();
+    memory_options with   = sharing(place);
+    with.shared.write     = share_policy::reused;
+    const auto     tokens = some_tokens(1, 2 * BLOCK);
+    sharing_server first(place, with);
     put_all(first.store, tokens);
     CHECK(first.store.flush_shared(60) && place->calls("put") == 0);
     find(first.store, tokens);
@@ -51,9 +51,9 @@ CASE(only_what_is_reused_is_sent_where_that_is_wanted) {
 }
 
 CASE(a_tail_that_was_superseded_is_not_sent) {
-    const auto place  = std::make_shared<scripted_tier>();
-    const auto tokens = some_tokens(1, BLOCK);
-    sharing_server     first(place);
+    const auto     place  = std::make_shared<scripted_tier>();
+    const auto     tokens = some_tokens(1, BLOCK);
+    sharing_server first(place);
     place->hold_up("probe");
     const auto tail = put(first.store, entry_kind::tail, ROOT, slice(tokens, 0, 4));
     put(first.store, entry_kind::tail, ROOT, slice(some_tokens(2, 9), 0, 4)); // holds the sharer up, with the first
@@ -64,12 +64,12 @@ CASE(a_tail_that_was_superseded_is_not_sent) {
 }
 
 CASE(what_was_used_is_kept_ends_before_beginnings) {
-    const auto     place = std::make_shared<scripted_tier>();
-    memory_options with  = sharing(place);
-    with.shared.keep_s   = 0.2;
-    const auto tokens    = some_tokens(1, 3 * BLOCK);
-    sharing_server     first(place, with);
-    const auto keys = put_all(first.store, tokens);
+    const auto     place  = std::make_shared<scripted_tier>();
+    memory_options with   = sharing(place);
+    with.shared.keep_s    = 0.2;
+    const auto     tokens = some_tokens(1, 3 * BLOCK);
+    sharing_server first(place, with);
+    const auto     keys = put_all(first.store, tokens);
     CHECK(first.store.flush_shared(60));
     place->look([&](auto & at) { return at.values.erase(name_of(keys[1])); });
     find(first.store, tokens);
@@ -80,10 +80,10 @@ CASE(what_was_used_is_kept_ends_before_beginnings) {
 }
 
 CASE(what_is_deleted_leaves_the_shared_tier) {
-    const auto place  = std::make_shared<scripted_tier>();
-    const auto tokens = some_tokens(1, 2 * BLOCK);
-    sharing_server     first(place);
-    const auto keys = put_all(first.store, tokens);
+    const auto     place  = std::make_shared<scripted_tier>();
+    const auto     tokens = some_tokens(1, 2 * BLOCK);
+    sharing_server first(place);
+    const auto     keys = put_all(first.store, tokens);
     first.store.extend_session("ada", 0, keys[0], BLOCK);
     first.store.extend_session("ada", 1, keys[1], 2 * BLOCK);
     CHECK(first.store.flush_shared(60));

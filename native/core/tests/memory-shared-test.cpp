@@ -13,7 +13,7 @@ CASE(what_one_server_computed_another_finds) {
     CHECK(place->last_ttl == std::chrono::seconds(604800));
 
     sharing_server second(place);
-    auto   longer = tokens;
+    auto           longer = tokens;
     longer.insert(longer.end(), 40, 3);
     const auto fetched = second.fetch(longer);
     CHECK(fetched.n_before == 0 && fetched.n_entries == 4);
@@ -40,10 +40,10 @@ CASE(the_tier_is_told_how_large_values_can_be) {
 }
 
 CASE(only_what_is_missing_is_fetched) {
-    const auto place  = std::make_shared<scripted_tier>();
-    const auto tokens = some_tokens(1, 4 * BLOCK);
-    const auto keys   = shared_by_another(place, tokens);
-    sharing_server     second(place);
+    const auto     place  = std::make_shared<scripted_tier>();
+    const auto     tokens = some_tokens(1, 4 * BLOCK);
+    const auto     keys   = shared_by_another(place, tokens);
+    sharing_server second(place);
     put_all(second.store, slice(tokens, 0, 2 * BLOCK));
     const auto fetched = second.fetch(tokens);
     CHECK(fetched.n_before == 2 * BLOCK && fetched.n_entries == 2);
@@ -68,16 +68,16 @@ CASE(a_request_may_keep_away_from_the_shared_tier) {
     const auto place  = std::make_shared<scripted_tier>();
     const auto tokens = some_tokens(1, 2 * BLOCK);
     {
-        sharing_server        first(place);
-        memory_access access;
+        sharing_server first(place);
+        memory_access  access;
         access.max_tier = 2;
         first.store.put(make_entry(entry_kind::block, ROOT, slice(tokens, 0, BLOCK), 100), "", access);
         CHECK(first.store.flush_shared(60) && place->calls("put") == 0);
     }
     shared_by_another(place, tokens);
-    const auto    n_probes = place->calls("probe");
-    sharing_server        second(place);
-    memory_access access;
+    const auto     n_probes = place->calls("probe");
+    sharing_server second(place);
+    memory_access  access;
     access.max_tier = 2;
     CHECK(second.fetch(tokens, false, access).n_entries == 0);
     access.max_tier     = 10;
@@ -88,10 +88,10 @@ CASE(a_request_may_keep_away_from_the_shared_tier) {
 }
 
 CASE(state_that_was_held_back_is_shared_under_its_root) {
-    const auto    place  = std::make_shared<scripted_tier>();
-    const auto    tokens = some_tokens(1, BLOCK);
-    sharing_server        first(place);
-    memory_access access;
+    const auto     place  = std::make_shared<scripted_tier>();
+    const auto     tokens = some_tokens(1, BLOCK);
+    sharing_server first(place);
+    memory_access  access;
     access.is_held_back = true;
     first.store.put(make_entry(entry_kind::block, root_of(7), tokens, 100), "", access);
     first.store.adopt(root_of(7), ROOT);
@@ -104,16 +104,16 @@ CASE(checkpoints_are_found_wherever_they_were_made) {
     for (const size_t at : {12 * BLOCK + 7, 12 * BLOCK, 11 * BLOCK + 3, 7 * BLOCK, 2 * BLOCK + 15}) {
         const auto place = std::make_shared<scripted_tier>();
         {
-            sharing_server     first(place);
-            const auto keys   = put_all(first.store, tokens);
-            const auto n      = at / BLOCK;
-            const auto parent = n == 0 ? ROOT : keys[n - 1];
+            sharing_server first(place);
+            const auto     keys   = put_all(first.store, tokens);
+            const auto     n      = at / BLOCK;
+            const auto     parent = n == 0 ? ROOT : keys[n - 1];
             put(first.store, entry_kind::checkpoint, parent, slice(tokens, n * BLOCK, at));
             put(first.store, entry_kind::checkpoint, keys[0], slice(tokens, BLOCK, BLOCK + 1));
             CHECK(first.store.flush_shared(60));
         }
         sharing_server second(place);
-        auto   longer = tokens;
+        auto           longer = tokens;
         longer.insert(longer.end(), 3 * BLOCK, 3);
         second.fetch(longer, true);
         CHECK(find(second.store, longer, true).n_tokens == at);
@@ -133,8 +133,8 @@ CASE(a_checkpoint_alone_is_fetched_for_blocks_that_are_here) {
     const auto  tokens = some_tokens(1, 3 * BLOCK);
     std::string name;
     {
-        sharing_server     first(place);
-        const auto keys = put_all(first.store, tokens);
+        sharing_server first(place);
+        const auto     keys = put_all(first.store, tokens);
         name = name_of(put(first.store, entry_kind::checkpoint, keys[1], slice(tokens, 2 * BLOCK, 2 * BLOCK + 4)));
         CHECK(first.store.flush_shared(60));
     }

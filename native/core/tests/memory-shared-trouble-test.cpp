@@ -158,8 +158,8 @@ CASE(a_tier_whose_answer_takes_longer_than_computing_is_not_asked) {
     const auto tokens = some_tokens(1, 3 * BLOCK);
     shared_by_another(place, tokens);
     place->usual_s = 1;
-    sharing_server        second(place);
-    memory_access access;
+    sharing_server second(place);
+    memory_access  access;
     access.seconds_per_token = 1.0 / (3 * BLOCK);
     const size_t n_before    = place->calls("probe");
     const auto   fetched     = second.fetch(tokens, false, access);
@@ -170,10 +170,10 @@ CASE(a_tier_whose_answer_takes_longer_than_computing_is_not_asked) {
 }
 
 CASE(a_store_starts_without_the_tier) {
-    const auto place     = std::make_shared<scripted_tier>();
-    place->fails_reading = (int) tier_failure::unreachable;
-    const auto tokens    = some_tokens(1, 2 * BLOCK);
-    sharing_server     first(place);
+    const auto place      = std::make_shared<scripted_tier>();
+    place->fails_reading  = (int) tier_failure::unreachable;
+    const auto     tokens = some_tokens(1, 2 * BLOCK);
+    sharing_server first(place);
     wait_until([&] { return !first.store.stats().shared.problem.empty(); });
     put_all(first.store, tokens);
     CHECK(first.store.fetch(ROOT, tokens.data(), tokens.size(), false, {}).n_entries == 0);

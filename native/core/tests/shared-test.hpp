@@ -36,9 +36,9 @@ inline std::string name_of(const std::string & key) { return "atlas:1:" + ROOT.s
 
 // What one server computed is with the tier.
 inline std::vector<std::string> shared_by_another(const std::shared_ptr<scripted_tier> & place,
-                                                  const memory_tokens & tokens) {
+                                                  const memory_tokens &                  tokens) {
     sharing_server first(place);
-    const auto keys = put_all(first.store, tokens);
+    const auto     keys = put_all(first.store, tokens);
     CHECK(first.store.flush_shared(60));
     return keys;
 }
