@@ -38,7 +38,7 @@ RECONFIGURE := $(if $(CMAKE_ARGS)$(UI),FORCE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-clients test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume bench-routing load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
+.PHONY: help serve build build-stock build-tests test test-archs test-upstream test-faults test-fleet test-clients test-rpc test-without-python docs-api sanitize sanitize-server check format bench bench-copies bench-embedding bench-hooks bench-metrics bench-resume bench-routing load soak profile fuzz build-fuzz train-demo-model evaluate-demo-model lock clean distclean require-model FORCE
 
 help: ## print this
 	@echo 'ATLAS for llama-server'
@@ -188,6 +188,10 @@ build-clients/.made: tests/clients/requirements.txt
 
 test-clients: .venv/.atlas-dev build build-clients/.made ## let programs of others talk to the server: SDKs, agents, LangChain; needs npm
 	@$(RUN) pytest tests/clients/clients.py $(ARGS)
+
+test-fleet: .venv/.atlas-dev build ## let three servers share 200 sessions, and two sessions while all fails for MINUTES=2
+	@ATLAS_TEST_FLEET_SESSIONS=200 ATLAS_TEST_FLEET_S="$$(( $(or $(MINUTES),2) * 60 ))" \
+	    $(RUN) pytest --timeout 7200 tests/server/test_shared_stores.py::test_turns_at_random_servers tests/server/test_shared_sessions_soak.py
 
 # Trees of their own, for all that is to be compiled with a sanitizer: build-sanitize/thread and build-sanitize/address.
 SANITIZERS       := thread address

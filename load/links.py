@@ -36,10 +36,12 @@ class Links:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             _run("ip", "netns", "add", self.namespace)
-            stack.callback(_run, "ip", "netns", "del", self.namespace)  # and with it the pairs
+            stack.callback(_run, "ip", "netns", "del", self.namespace)
             for number, (name, rate) in enumerate(self._rates.items()):
                 here, there = f"ab{os.getpid() % 100000}h{number}", f"ab{os.getpid() % 100000}t{number}"
                 _run("ip", "link", "add", here, "type", "veth", "peer", "name", there)
+                # else it would go some time after the namespace
+                stack.callback(_run, "ip", "link", "del", here)
                 _run("ip", "link", "set", there, "netns", self.namespace)
                 _run("ip", "addr", "add", f"10.213.{number}.1/24", "dev", here)
                 _run("ip", "link", "set", here, "up")

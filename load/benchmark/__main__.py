@@ -4,7 +4,8 @@ servers: side by side, in turns, under the same seeded load, with the demo model
 known conversation after kill -9, with a random model of 1B's shape. stalls: the gaps of a stream while
 another conversation is captured or restored, with that model. trace: hit rates on the trace that --trace
 names. shared, only where it is named: a known conversation from Redis and Valkey through links of 1 and
-10 Gbit, with that model. Prints Markdown, and writes report.md, report.html and report.json.
+10 Gbit, with that model; dead-store, likewise: prompts while Redis works, hangs and is dead, with the demo
+model. Prints Markdown, and writes report.md, report.html and report.json.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from load import shared
 from load.arguments import positive, require_binaries
 from load.benchmark import tables
 from load.benchmark.servers import compare
+from load.dead_store import dead_store_table, measure_dead_store
 from load.machine import describe_machine, load_average
 from load.random_model import write_random_model
 from load.report import Chart, Table, page
@@ -36,7 +38,7 @@ from load.resume import (
 from tests.server.harness import BINARY, STOCK_BINARY
 
 BY_DEFAULT = ("servers", "resume", "stalls", "trace")
-PARTS = (*BY_DEFAULT, "shared")  # which needs root, Redis, and a quarter of an hour
+PARTS = (*BY_DEFAULT, "shared", "dead-store")  # which need Redis; shared also root, and a quarter of an hour
 REPORTS = Path("build-reports/bench")
 
 
@@ -106,6 +108,9 @@ def measure(
             model, directory, sizes, amount.memory_rounds, progress
         )
         shown += found_tables
+    if "dead-store" in wanted:
+        data["dead-store"] = times = measure_dead_store(directory, amount.memory_rounds, progress)
+        shown.append(dead_store_table(times))
     if "trace" in wanted and trace is not None:
         progress(f"replaying {trace}")
         rates = simulate(trace)

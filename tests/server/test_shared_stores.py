@@ -1,5 +1,6 @@
 """Layer 3 on the stores that people run: Redis, Valkey and S3, and what a fleet's secret hides there."""
 
+import os
 import random
 import secrets
 import struct
@@ -17,6 +18,7 @@ from tests.stores import S3_KEYS, RespServer, SeaweedS3, Store, valkey_server
 from tests.tiers.driver import tier_of
 
 PREFIX = b"atlas:1:"
+SESSIONS = int(os.environ.get("ATLAS_TEST_FLEET_SESSIONS", "8"))
 # Of a turn: its prompt as tokens, in the order of bytes in which they would lie in a file.
 N_TOKENS = 8
 
@@ -208,7 +210,7 @@ def test_a_store_that_others_can_reach_wants_a_secret(start_sharing: StartSharin
 def test_turns_at_random_servers(start_sharing: StartSharing, redis: RespServer) -> None:
     source = random.Random(1)
     servers = [start_sharing(name, redis.url) for name in ("a", "b", "c")]
-    chats = [Conversation(number, N_ITEMS) for number in range(8)]
+    chats = [Conversation(number, N_ITEMS) for number in range(SESSIONS)]
     reused = prompt = 0
     for turn in range(3):
         for chat in source.sample(chats, len(chats)):
