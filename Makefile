@@ -5,7 +5,6 @@ MODEL ?= models/demo-2m-f16.gguf
 PORT  ?= 8080
 JOBS  ?= $(shell nproc)
 T     ?= tests
-WORKERS ?= 2
 
 # Not from the environment, where some shells keep the machine's own name under HOST.
 HOST := 127.0.0.1
@@ -91,9 +90,8 @@ build-stock/build.ninja: .venv/.atlas-base $(RECONFIGURE)
 .venv/.atlas-dev: FORCE
 	@tools/bootstrap --dev
 
-# All tests at once run in two processes, a file in one of them.
 test: .venv/.atlas-dev build build-tests build-stock ## build and run the tests
-	@$(RUN) pytest $(if $(filter tests,$(T)),-n $(WORKERS) --dist loadfile) $(T)
+	@$(RUN) pytest $(T)
 
 test-archs: .venv/.atlas-dev build build-tests build-stock ## restore the state of every architecture of llama.cpp
 	@rm -f build-reports/matrix.json

@@ -336,7 +336,10 @@ class TestPrivateDoors:
         said = {"session_id": "s", "messages": [{"role": "user", "content": "hello"}]}
         answers = {
             ServerCall.RECORD: ({"degraded": None}, said),
-            ServerCall.HISTORY: ({"messages": said["messages"], "degraded": None}, {"session_id": "s"}),
+            ServerCall.HISTORY: (
+                {"messages": said["messages"], "degraded": None, "answers": []},
+                {"session_id": "s"},
+            ),
             ServerCall.SYNC: ({}, {}),
         }
         for call, (answer, argument) in answers.items():

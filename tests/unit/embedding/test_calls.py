@@ -11,11 +11,11 @@ MESSAGES = [{"role": "user", "content": "ü"}, {"role": "assistant", "content": 
 
 def test_what_is_recorded_is_the_history(server: Server) -> None:
     status, sink = server.call(ServerCall.HISTORY, session_id="a")
-    assert (status, sink.body) == (server.lib.ATLAS_OK, b'{"messages":[],"degraded":null}')
+    assert (status, sink.body) == (server.lib.ATLAS_OK, b'{"messages":[],"degraded":null,"answers":[]}')
     status, sink = server.call(ServerCall.RECORD, session_id="a", messages=MESSAGES)
     assert (status, sink.body) == (server.lib.ATLAS_OK, b'{"degraded":null}')
     _, sink = server.call(ServerCall.HISTORY, session_id="a")
-    assert msgspec.json.decode(sink.body) == {"messages": MESSAGES, "degraded": None}
+    assert msgspec.json.decode(sink.body) == {"messages": MESSAGES, "degraded": None, "answers": []}
     listed = msgspec.json.decode(server.post("/v1/atlas/memory/list").body)["data"]["contexts"]
     assert [entry["context_id"] for entry in listed] == ["a"]
 
