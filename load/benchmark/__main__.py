@@ -109,8 +109,8 @@ def measure(
         )
         shown += found_tables
     if "dead-store" in wanted:
-        data["dead-store"] = times = measure_dead_store(directory, amount.memory_rounds, progress)
-        shown.append(dead_store_table(times))
+        data["dead-store"] = waits = measure_dead_store(directory, amount.memory_rounds, progress)
+        shown.append(dead_store_table(waits))
     if "trace" in wanted and trace is not None:
         progress(f"replaying {trace}")
         rates = simulate(trace)
