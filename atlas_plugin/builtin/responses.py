@@ -114,7 +114,7 @@ class ResponsesPlugin:
             "items": known,
             "referenced": referenced(known, argument["references"]),
             "answers": [kept.exact for kept in chain if kept.exact],
-            "first": self._store().first_of(argument["tenant"], argument["response_id"]),
+            "first": chain[0].id,
         }
 
     def _answer_keep(self, argument: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,8 @@ class ResponsesPlugin:
         conversations.sync(session_id)
         with self._memory.database().write("keep a response"):
             if response["store"]:
-                self._keep({**argument, "input": asked})
+                # no request goes on from it but by its conversation, which has how it was written
+                self._keep({**argument, "input": asked, "exact": None})
             problem = conversations.record(session_id, asked, answered, argument.get("exact"))
         return {"degraded": problem or conversations.share(session_id)}
 

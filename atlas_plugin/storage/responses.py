@@ -17,7 +17,7 @@ MAX_CHAIN = 10_000
 """Responses that go on from each other. A file that somebody changed may have them in a ring."""
 _MAX_PRUNED = 1000
 
-_CHAIN = """
+_UP = """
 WITH RECURSIVE chain (id, previous, depth) AS (
     SELECT id, previous, 0 FROM responses WHERE tenant = ?1 AND id = ?2
     UNION ALL
@@ -25,18 +25,13 @@ WITH RECURSIVE chain (id, previous, depth) AS (
     JOIN responses ON responses.tenant = ?1 AND responses.id = chain.previous
     WHERE depth < ?3
 )
+"""
+_CHAIN = f"""{_UP}
 SELECT chain.id, chain.previous, CAST(record AS BLOB) FROM chain
 JOIN responses ON responses.tenant = ?1 AND responses.id = chain.id ORDER BY depth DESC
 """
 # Up to the first, or to the one that is missing.
-_ROOT = """
-WITH RECURSIVE chain (id, previous, depth) AS (
-    SELECT id, previous, 0 FROM responses WHERE tenant = ?1 AND id = ?2
-    UNION ALL
-    SELECT responses.id, responses.previous, depth + 1 FROM chain
-    JOIN responses ON responses.tenant = ?1 AND responses.id = chain.previous
-    WHERE depth < ?3
-)
+_ROOT = f"""{_UP}
 SELECT iif(previous = '', id, previous) FROM chain ORDER BY depth DESC LIMIT 1
 """
 # Those that others go on from stay as long as these: a conversation is pruned from its end.
@@ -60,6 +55,7 @@ class Kept(NamedTuple):
     `exact` is as atlas-abi.h has it, and None where that is not known.
     """
 
+    id: str
     response: bytes
     input: list[dict[str, Any]]
     exact: dict[str, Any] | None = None
@@ -175,4 +171,4 @@ class ResponseStore:
             opened = msgspec.json.decode(record, type=_Record)
         except (msgspec.MsgspecError, RecursionError):
             raise ServerError(f"the response '{response_id}' is damaged: delete it") from None
-        return Kept(bytes(opened.response), opened.input, opened.exact, opened.last_event)
+        return Kept(response_id, bytes(opened.response), opened.input, opened.exact, opened.last_event)

@@ -39,8 +39,8 @@ struct restore_outcome {
     double         restore_ms = 0;
 };
 
-// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop until it sends the last result. The loop drops the
-// match once it has used it, which ends the leases.
+// All members but the outcome belong to the HTTP thread until the task is posted, then to the loop until it sends the last
+// result. The loop drops the match once it has used it, which ends the leases.
 struct lookup_result {
     memory_access  access;
     std::string    tenant; // empty: none

@@ -90,8 +90,8 @@ class runtime {
     };
 
     // The messages that a session recorded; and those that are to be put behind them, with the exact_answer among them (JSON, or
-    // null), durable on return, which returns why other servers do not have them yet: empty: they do. session: as qualified by its tenant. Throw atlas::error. Any thread
-    // but the loop's: they enter Python, and may wait for the network.
+    // null), durable on return, which returns why other servers do not have them yet: empty: they do. session: as qualified by
+    // its tenant. Throw atlas::error. Any thread but the loop's: they enter Python, and may wait for the network.
     recorded    recorded_messages(const std::string & session);
     std::string record_messages(const std::string & session, const std::string & messages, const std::string & exact);
 
@@ -157,6 +157,9 @@ class runtime {
 
   private:
     void check_kept(const std::string & wanted) const;
+
+    // The answer to ATLAS_QUERY_CONVERSATIONS: of one session, or as many as there may be at once. They leave the queue.
+    std::string take_conversations(std::string_view session);
 
     settings          all_settings;
     request_admission requests{all_settings};

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <string>
+#include <string_view>
 
 namespace atlas {
 
@@ -77,6 +78,17 @@ void runtime::keep_completion(const std::string & tenant, const std::string & me
                               const std::string & completion) {
     embedded.perform(ATLAS_CALL_KEEP_COMPLETION, "{\"tenant\":" + json(tenant).dump() + ",\"messages\":" + messages +
                                                      ",\"completion\":" + completion + "}");
+}
+
+std::string runtime::take_conversations(std::string_view session) {
+    auto &      queue = requests.conversations();
+    const auto  taken = session.empty() ? queue.take(ATLAS_MAX_CONVERSATIONS) : queue.take_of(std::string(session));
+    std::string text  = "[";
+    for (const auto & each : taken) {
+        text += text.size() > 1 ? "," : "";
+        text += "{\"session_id\":" + json(each.session).dump() + ",\"messages\":" + each.messages + "}";
+    }
+    return text + "]";
 }
 
 } // namespace atlas

@@ -155,21 +155,6 @@ void runtime::let_in(request & request) {
     }
 }
 
-// The argument names a session, whose conversations are meant, or is empty.
-static std::vector<conversation> take_conversations(conversation_queue & queue, std::string_view session) {
-    return session.empty() ? queue.take(ATLAS_MAX_CONVERSATIONS) : queue.take_of(std::string(session));
-}
-
-// The answer to ATLAS_QUERY_CONVERSATIONS.
-static std::string conversations_json(std::vector<conversation> && conversations) {
-    std::string text = "[";
-    for (const auto & each : conversations) {
-        text += text.size() > 1 ? "," : "";
-        text += "{\"session_id\":" + json(each.session).dump() + ",\"messages\":" + each.messages + "}";
-    }
-    return text + "]";
-}
-
 // POST /v1/atlas/memory/flush: {"timeout_s": number, "layer": the last that is waited for} or nothing.
 // Of layers from 3 on.
 static std::string why_not_flushed(const memory_store & store, int through) {
@@ -393,8 +378,7 @@ std::optional<std::string> runtime::query(int32_t what, std::string_view argumen
             }
             return answer;
         }
-        case ATLAS_QUERY_CONVERSATIONS:
-            return conversations_json(take_conversations(requests.conversations(), argument));
+        case ATLAS_QUERY_CONVERSATIONS: return take_conversations(argument);
         default: return store ? answer_memory_query(*store, what, argument) : answer_without_memory(what);
     }
 }
